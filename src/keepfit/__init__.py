@@ -1,0 +1,43 @@
+"""keepfit keeps a machine-learning model current.
+
+1. Name a source: ``events = sources.Parquet("events/", time="seen_at", label="churned")``.
+2. Name an estimator, and make a pipeline: ``churn = Pipeline("churn", events, LGBMClassifier())``.
+3. See whether continuous training pays on your data, ``churn.backtest()``, and keep the model
+   current, ``churn.run()``.
+"""
+
+from keepfit import (
+    checks,
+    datasets,
+    drift,
+    executors,
+    gates,
+    learners,
+    metrics,
+    selection,
+    sources,
+    triggers,
+)
+from keepfit.challenger import Challenger
+from keepfit.ledger import Ledger
+from keepfit.pipeline import Pipeline
+from keepfit.predictor import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Challenger",
+    "Ledger",
+    "Pipeline",
+    "checks",
+    "datasets",
+    "drift",
+    "executors",
+    "gates",
+    "learners",
+    "load",
+    "metrics",
+    "selection",
+    "sources",
+    "triggers",
+]

@@ -1,0 +1,97 @@
+"""Rows with an id, an event time and, once known, a label."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from keepfit.facts import Finding
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ID = "_id"
+TIME = "_time"
+ARRIVED_AT = "_arrived_at"
+BATCH = "_batch"
+LABEL = "_label"
+KNOWN_AT = "_known_at"
+VERSION = "_version"
+SCORE = "_score"
+RESERVED = frozenset({ID, TIME, ARRIVED_AT, BATCH, LABEL, KNOWN_AT, VERSION, SCORE})
+"""Names that keepfit gives to its own columns; a source may not use them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """Which columns of a source play which part; every other column is a feature.
+
+    ``label_delay`` is the time from event to label: None when nobody said so.
+    ``known_at`` and ``arrived_at`` are optional time columns: when the label became
+    known, and when the row arrived.
+    """
+
+    time: str
+    id: str | None = None
+    label: str | None = None
+    label_delay: timedelta | None = None
+    known_at: str | None = None
+    arrived_at: str | None = None
+
+    def columns(self) -> frozenset[str]:
+        """Return the columns that are no features."""
+        parts = (self.time, self.id, self.label, self.known_at, self.arrived_at)
+        return frozenset(part for part in parts if part is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one read of a source brought.
+
+    ``rows`` has the columns ``_id``, ``_time``, ``_arrived_at`` and the features, sorted
+    by time and id, with every id once. ``labels`` has ``_id``, ``_label``, ``_time`` (the
+    event time, null when the label came alone and its row is unknown) and ``_known_at``.
+    Times are microseconds in UTC. ``cursor`` tells the source where to go on,
+    ``watermark`` is the event time up to which everything has been read, ``findings``
+    say what the source met on the way, and ``backlog`` is true when more is waiting.
+    """
+
+    rows: pl.DataFrame
+    labels: pl.DataFrame
+    cursor: str
+    watermark: datetime | None = None
+    findings: tuple[Finding, ...] = field(default=())
+    backlog: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing came."""
+        return self.rows.is_empty() and self.labels.is_empty()
+
+
+def digest(frame: pl.DataFrame) -> str:
+    """Return a hash of a frame's columns and values; the same in every process and layout."""
+    import numpy as np
+    import polars as pl
+
+    hashed = hashlib.sha256()
+    for column in frame.iter_columns():
+        hashed.update(f"{column.name}\0{column.dtype}\0{column.len()}\0".encode())
+        if column.null_count():
+            hashed.update(column.is_null().to_numpy().tobytes())
+        if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+            text = column.cast(pl.String).fill_null("")
+            hashed.update(text.str.len_bytes().to_numpy().tobytes())
+            hashed.update("".join(text.to_list()).encode())
+        elif column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Null, pl.Object):
+            hashed.update(repr(column.to_list()).encode())
+        else:
+            values = column.to_physical()
+            if values.dtype == pl.Boolean:
+                values = values.cast(pl.UInt8)
+            hashed.update(
+                memoryview(np.ascontiguousarray(values.fill_null(0).to_numpy())).cast("B")
+            )
+    return hashed.hexdigest()

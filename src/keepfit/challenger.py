@@ -1,0 +1,94 @@
+"""Challengers: recipes for a model that may replace the champion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keepfit import learners, selection
+from keepfit.errors import ConfigError, nearest
+from keepfit.protocols import Learner, Selection
+
+STARTS = ("scratch", "champion", "pretrained")
+UPDATES = ("all", "leaves", "head")
+
+
+class Challenger:
+    """A recipe: which rows, from which start, how much of it may change, with which learner.
+
+    Parameters
+    ----------
+    select
+        Which rows to train on; all labelled rows when not given.
+    start
+        ``"scratch"``, ``"champion"`` (warm start) or ``"pretrained"``.
+    update
+        ``"all"``, or ``"leaves"``: the trees of a boosted model stay, their leaves learn.
+    learner
+        An estimator of its own; the pipeline's when not given.
+    name
+        How facts call it; made from the parts when not given.
+
+    Raises
+    ------
+    ConfigError
+        The start or the update is unknown, or leaves are updated from scratch.
+
+    Examples
+    --------
+    >>> from keepfit import Challenger, selection
+    >>> Challenger(select=selection.Sliding("90d"))
+    Challenger(select=Sliding('90d'), start='scratch', update='all')
+    """
+
+    def __init__(
+        self,
+        select: Selection | None = None,
+        start: str = "scratch",
+        update: str = "all",
+        learner: Any = None,
+        name: str | None = None,
+    ) -> None:
+        _one_of("start", start, STARTS)
+        _one_of("update", update, UPDATES)
+        if select is not None and not isinstance(select, Selection):
+            raise ConfigError(
+                f"expected a selection, got {select!r}",
+                hint='write Challenger(select=selection.Sliding("90d")), or leave select out for all rows',
+            )
+        if start == "scratch" and update != "all":
+            raise ConfigError(
+                f"expected update='all' with start='scratch', got update={update!r}",
+                hint=f'start="champion" lets the champion\'s {update} learn',
+            )
+        self.select: Selection = selection.Expanding() if select is None else select
+        self.start = start
+        self.update = update
+        self.learner: Learner | None = None if learner is None else learners.resolve(learner)
+        if self.learner is not None:
+            learners.validate(self.learner, start, update)
+        self.name = name or self._described()
+
+    def __repr__(self) -> str:
+        own = f", learner={self.learner.name}" if self.learner is not None else ""
+        return (
+            f"Challenger(select={self.select!r}, start={self.start!r}, update={self.update!r}{own})"
+        )
+
+    def _described(self) -> str:
+        parts = [f"{self.select!r}".removesuffix("()")]
+        if self.start != "scratch":
+            parts.append(f"from {self.start}")
+        if self.update != "all":
+            parts.append(self.update)
+        if self.learner is not None:
+            parts.append(self.learner.name)
+        return ", ".join(parts)
+
+
+def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        near = nearest(str(value), known)
+        raise ConfigError(
+            f"expected {what} to be one of {', '.join(map(repr, known))}, got {value!r}",
+            hint=f"the nearest is {near!r}" if near else None,
+        )

@@ -1,0 +1,111 @@
+"""The human hand: promote, rollback, pause and resume; all of them want a reason and keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from keepfit import terminal
+from keepfit.cli.finding import live_only
+from keepfit.cli.words import Home, Json, Name, Reason, verb
+
+if TYPE_CHECKING:
+    from keepfit.loop import Loop
+    from keepfit.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """A pipeline of which only the ledger is at hand: enough for what needs no file."""
+
+    name: str
+    source: Any = None
+    every: Any = None
+    metric: Any = None
+
+
+@contextmanager
+def _loop(home: Path | None, pipeline: str | None, *, as_json: bool) -> Iterator[Loop]:
+    """Open a loop that can be steered but not stepped, and tell what was done."""
+    from keepfit.clock import WallClock
+    from keepfit.home import open_memory
+    from keepfit.loop import Loop
+    from keepfit.results import Story
+
+    folder, name = live_only(home, pipeline)
+    memory = open_memory(folder, name)
+    story = Story()
+    try:
+        loop = Loop(cast("Pipeline", _Remembered(name)), memory, WallClock())
+        story.lines(memory.ledger.facts(name))
+        loop.listen = lambda entry: terminal.say(terminal.laid_out(story.line(entry), minutes=True))
+        yield loop
+        if as_json:
+            state = loop.refold()
+            terminal.data(
+                {
+                    "pipeline": name,
+                    "champion": state.champion,
+                    "previous": state.previous,
+                    "paused": state.paused,
+                    "seq": state.seq,
+                }
+            )
+    finally:
+        memory.close()
+
+
+def _words(reason: str) -> str:
+    from keepfit.pipeline import _reason
+
+    return _reason(reason)
+
+
+def _who() -> str:
+    from keepfit.pipeline import _who
+
+    return _who()
+
+
+@verb
+def promote(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="v3, or challenger.")],
+    reason: Reason,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also when its gate refused it.", show_default=False)
+    ] = False,
+    home: Home = None,
+    pipeline: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion."""
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        loop.promote(version, reason=_words(reason), force=force, by=_who())
+
+
+@verb
+def rollback(
+    reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False
+) -> None:
+    """Make the previous champion champion again, once it answers stored rows as it did."""
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        loop.rollback(reason=_words(reason), by=_who())
+
+
+@verb
+def pause(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
+    """Go on collecting and scoring, and neither train nor promote."""
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        loop.pause(reason=_words(reason), by=_who())
+
+
+@verb
+def resume(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
+    """End a pause."""
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        loop.resume(reason=_words(reason), by=_who())

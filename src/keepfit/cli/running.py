@@ -1,0 +1,453 @@
+"""The verbs that need the pipeline's file: check, backtest, run, train and predict."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from keepfit import terminal
+from keepfit.batch import ID, LABEL
+from keepfit.cli.finding import home_option, load
+from keepfit.cli.words import (
+    BLOCKED,
+    FAILED,
+    INTERRUPTED,
+    REFUSED,
+    File,
+    Home,
+    Json,
+    Verbose,
+    verb,
+)
+from keepfit.errors import ConfigError
+from keepfit.facts import Answer, Finding, Judged, Outcome, Promoted, TrainingFailed
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.facts import Entry
+    from keepfit.loop import Loop
+    from keepfit.pipeline import Pipeline
+
+MARKS = {Outcome.BLOCK: "✕", Outcome.WARN: "!", Outcome.PASS: "✓", Outcome.NOT_APPLICABLE: "–"}
+WORST_FIRST = (Outcome.BLOCK, Outcome.WARN, Outcome.PASS, Outcome.NOT_APPLICABLE)
+TERMINATED = 143
+
+
+@contextmanager
+def _closing(pipeline: Pipeline) -> Iterator[Pipeline]:
+    try:
+        yield pipeline
+    finally:
+        pipeline.close()
+
+
+# Check ----------------------------------------------------------------------------------
+
+
+@verb
+def check(
+    file: File,
+    batch: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[BATCH]", help="With --accept: which batch; the newest one held without it."
+        ),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Let a quarantined batch in.", show_default=False)
+    ] = False,
+    accept_schema: Annotated[
+        bool,
+        typer.Option(
+            "--accept-schema",
+            help="Let changed columns in, from the next batch on.",
+            show_default=False,
+        ),
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why a batch is let in; it is kept.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Read one batch, run the checks, change nothing."""
+    accepting = accept or accept_schema
+    if batch is not None and not accept:
+        raise ConfigError(f"expected --accept with a batch, got batch {batch} alone")
+    if accepting and not reason:
+        raise ConfigError(
+            "expected --reason with --accept, got none",
+            hint='say why: --reason "the carrier was renamed"',
+        )
+    with _closing(load(file, home)) as pipeline:
+        if accepting:
+            _accept(pipeline, batch, str(reason), schema=accept_schema, as_json=as_json)
+        else:
+            _check(pipeline, as_json=as_json)
+
+
+def _accept(
+    pipeline: Pipeline, batch: int | None, reason: str, *, schema: bool, as_json: bool
+) -> None:
+    from keepfit.results.log import record
+
+    pipeline.accept(batch, reason=reason, schema=schema)
+    entry = _newest(pipeline, "Overridden")
+    _told([entry])
+    terminal.hint("it counts from the next step on: `keepfit run FILE --once` takes it")
+    if as_json:
+        terminal.data(record(entry))
+
+
+def _newest(pipeline: Pipeline, kind: str) -> Entry:
+    return pipeline.loop().memory.ledger.facts(
+        pipeline.name, kind=kind, limit=1, newest_first=True
+    )[0]
+
+
+def _told(entries: Sequence[Entry]) -> None:
+    from keepfit.results import Story
+
+    for line in Story().lines(entries):
+        terminal.say(terminal.laid_out(line, minutes=True))
+
+
+def _check(pipeline: Pipeline, *, as_json: bool) -> None:
+    number, rows, findings = _examined(pipeline.loop())
+    listed = sorted(findings, key=lambda one: WORST_FIRST.index(one.outcome))
+    if as_json:
+        terminal.data(
+            {
+                "pipeline": pipeline.name,
+                "batch": number,
+                "rows": rows,
+                "findings": msgspec.to_builtins(listed),
+            }
+        )
+    else:
+        unread = f"batch {number}, {rows:,} unread rows" if rows else "nothing unread"
+        terminal.say(f"{pipeline.name} · check · {unread}\n", "head")
+        for finding in listed:
+            terminal.show(_finding(finding))
+        counts = Counter(finding.outcome for finding in listed)
+        told = ", ".join(
+            f"{counts[outcome]} {outcome.value}" for outcome in WORST_FIRST if counts[outcome]
+        )
+        terminal.say(f"\n  {told or 'no findings'}")
+    if any(one.outcome == Outcome.BLOCK for one in listed):
+        raise typer.Exit(BLOCKED)
+
+
+def _examined(loop: Loop) -> tuple[int, int, list[Finding]]:
+    """Put the checks' questions to the next unread batch, and write nothing."""
+    state, now = loop.refold(), loop.clock.now()
+    batch = loop.source.read(state.cursor, now=now, every=loop.every)
+    number = state.batch + 1
+    findings = list(batch.findings)
+    if not batch.rows.is_empty():
+        labels = batch.labels.select(ID, LABEL).drop_nulls(LABEL)
+        asked = replace(batch, rows=loop.columns(batch.rows), labels=labels)
+        context = loop._context(number, now)
+        for check in loop.pipeline.checks:
+            findings.extend(check.check(asked, context))
+    return number, batch.rows.height, findings
+
+
+def _finding(finding: Finding) -> str:
+    hint = f"\n{'':>19}hint: {finding.hint}" if finding.hint else ""
+    return f"  {MARKS[finding.outcome]} {finding.check:<14} {finding.message}{hint}"
+
+
+# Backtest and run -----------------------------------------------------------------------
+
+
+@verb
+def backtest(
+    file: File,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", help="When the first model is trained: 2024-01-31.  [default: after a tenth]"
+        ),
+    ] = None,
+    every: Annotated[
+        str | None, typer.Option("--every", help="How far one step reaches: 7d.")
+    ] = None,
+    training_time: Annotated[
+        str,
+        typer.Option("--training-time", help="How long a training takes on the simulated clock."),
+    ] = "0s",
+    compare: Annotated[
+        bool,
+        typer.Option("--compare/--alone", help="Compare with never, every n steps and always."),
+    ] = True,
+    home: Home = None,
+    verbose: Verbose = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the loop over the past, next to never, every n days and always."""
+    with _closing(load(file, home)) as pipeline:
+        play(
+            pipeline,
+            since=since,
+            every=every,
+            training_time=training_time,
+            compare=compare,
+            verbose=verbose,
+            as_json=as_json,
+        )
+
+
+def play(
+    pipeline: Pipeline,
+    *,
+    since: str | None,
+    every: str | None,
+    training_time: str = "0s",
+    compare: bool = True,
+    verbose: int = 0,
+    as_json: bool = False,
+    again: str = "the same command",
+) -> None:
+    """Run a backtest on screen, and show its table."""
+    from keepfit.backtest import backtest as played
+
+    late = terminal.delay(pipeline.source.roles.label_delay)
+    terminal.say(
+        terminal.headline(pipeline.name, "backtest", [late] if late else []) + "\n", "head"
+    )
+    narrator = terminal.Narrator(pipeline.name, verbosity=1 + verbose, policies=4 if compare else 1)
+    try:
+        result = played(
+            pipeline,
+            since=since,
+            every=every,
+            training_time=training_time,
+            compare=compare,
+            listen=narrator.entry,
+            progress=narrator.progress,
+        )
+    except KeyboardInterrupt:
+        narrator.close()
+        terminal.say(
+            f"\nstopped: every model trained so far is kept in {pipeline.home / 'backtest'}"
+        )
+        terminal.hint(f"{again} goes on from there, and trains none of them again")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        narrator.close()
+    if as_json:
+        terminal.data(result.to_dict())
+        return
+    terminal.say(f"\n{result.headline()}\n", "head")
+    terminal.show(terminal.table(result))
+    terminal.say()
+    option = home_option(pipeline.home)
+    terminal.hint(
+        f"`keepfit why {_worth_asking(pipeline)}{option}` says why; `keepfit log{option}` tells all"
+    )
+
+
+def _worth_asking(pipeline: Pipeline) -> str:
+    """Return the version a newcomer asks about: the last one refused, else the champion."""
+    from keepfit.ledger import Ledger
+
+    with Ledger(pipeline.home / "backtest" / "ledger.db") as ledger:
+        judged = [one.fact for one in ledger.facts(pipeline.name, kind="Judged")]
+    refused = [
+        one.version for one in judged if isinstance(one, Judged) and one.answer == Answer.REFUSE
+    ]
+    return refused[-1] if refused else "champion"
+
+
+@verb
+def run(
+    file: File,
+    once: Annotated[
+        bool, typer.Option("--once", help="Work off what is waiting, then end.", show_default=False)
+    ] = False,
+    poll: Annotated[
+        str, typer.Option("--poll", help="How long to wait when nothing was new.")
+    ] = "1min",
+    home: Home = None,
+    verbose: Verbose = 0,
+    as_json: Json = False,
+) -> None:
+    """Run the live loop."""
+    with _closing(load(file, home)) as pipeline:
+        late = terminal.delay(pipeline.source.roles.label_delay)
+        details = [part for part in (late, f"home {pipeline.home}") if part]
+        terminal.say(terminal.headline(pipeline.name, "run", details) + "\n", "head")
+        _live(pipeline, once=once, poll=poll, verbose=verbose, as_json=as_json)
+        if once and _blocked(pipeline):
+            raise typer.Exit(BLOCKED)
+
+
+def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: bool) -> None:
+    narrator = terminal.Narrator(
+        pipeline.name, patience=2.0, minutes=True, verbosity=1 + verbose, as_json=as_json
+    )
+    for entry in pipeline.loop().memory.ledger.facts(pipeline.name):
+        narrator.recall(entry)
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        pipeline.run(once=once, poll=poll, listen=narrator.entry)
+    except _Terminated:
+        raise typer.Exit(TERMINATED) from None
+    except KeyboardInterrupt:
+        narrator.close()
+        terminal.say("\nstopped between two facts; the same command goes on from the last one")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        narrator.close()
+        signal.signal(signal.SIGTERM, before)
+    if not narrator.told:
+        terminal.say("  nothing new")
+
+
+class _Terminated(BaseException):
+    """The process was asked to end."""
+
+
+def _terminated(*_: object) -> None:
+    raise _Terminated
+
+
+def _blocked(pipeline: Pipeline) -> bool:
+    state = pipeline.loop().state
+    return state.batch in state.excluded
+
+
+# Train ----------------------------------------------------------------------------------
+
+
+@verb
+def train(
+    file: File,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is kept.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Train the challengers now, whatever the trigger says; the gate still judges."""
+    from keepfit.results.log import record
+
+    with _closing(load(file, home)) as pipeline:
+        step = pipeline.train(reason=reason)
+        _told(step.entries)
+        if as_json:
+            terminal.data(
+                {"pipeline": pipeline.name, "facts": [record(entry) for entry in step.entries]}
+            )
+        _trained_status(step.entries)
+
+
+def _trained_status(entries: Sequence[Entry]) -> None:
+    said = [entry.fact for entry in entries]
+    if any(isinstance(fact, Promoted) for fact in said):
+        return
+    judged = [fact.answer for fact in said if isinstance(fact, Judged)]
+    if judged and all(one == Answer.REFUSE for one in judged):
+        raise typer.Exit(REFUSED)
+    if not judged and any(isinstance(fact, TrainingFailed) for fact in said):
+        raise typer.Exit(FAILED)
+
+
+# Predict --------------------------------------------------------------------------------
+
+
+@verb
+def predict(
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="churn.py, or churn@champion, churn@v3 with --home."),
+    ],
+    rows: Annotated[
+        Path, typer.Argument(metavar="ROWS", help="A table: .parquet, .csv or .jsonl.")
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Where the predictions go: .parquet, .csv or .jsonl.  [default: CSV to stdout]",
+        ),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Score a table with the champion."""
+    from keepfit.predictor import load as loaded
+
+    id_ = None
+    if file.endswith(".py") or ".py:" in file:
+        pipeline = load(file, home)
+        file, home, id_ = f"{pipeline.name}@champion", pipeline.home, pipeline.source.roles.id
+    predictor = loaded(file, home=home)
+    table = _read(rows)
+    answered = predictor.predict(table)
+    if id_ is not None and id_ in table.columns:
+        answered = table.select(id_).hstack(answered)
+    if to is None:
+        terminal.show((answered.write_ndjson() if as_json else answered.write_csv()).rstrip("\n"))
+        return
+    _write(answered, to)
+    terminal.say(f"{predictor!r} scored {answered.height:,} rows into {to}")
+    if as_json:
+        terminal.data(
+            {
+                "pipeline": predictor.pipeline,
+                "version": predictor.version.name,
+                "rows": answered.height,
+                "to": str(to),
+            }
+        )
+
+
+def _read(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    from keepfit.errors import SourceError
+
+    readers: dict[str, Any] = {
+        ".parquet": pl.read_parquet,
+        ".csv": lambda file: pl.read_csv(file, try_parse_dates=True, infer_schema_length=None),
+        ".jsonl": pl.read_ndjson,
+    }
+    reader = _by_suffix(readers, path)
+    if not path.is_file():
+        raise SourceError(f"expected a table of rows, got {str(path)!r}, which is not there")
+    try:
+        table: pl.DataFrame = reader(path)
+    except (pl.exceptions.PolarsError, OSError) as problem:
+        raise SourceError(f"{path} cannot be read: {str(problem).splitlines()[0]}") from problem
+    return table
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    writers = {
+        ".parquet": frame.write_parquet,
+        ".csv": frame.write_csv,
+        ".jsonl": frame.write_ndjson,
+    }
+    writer: Any = _by_suffix(writers, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    writer(unfinished)
+    unfinished.replace(path)
+
+
+def _by_suffix(known: dict[str, Any], path: Path) -> Any:
+    if path.suffix.lower() not in known:
+        raise ConfigError(
+            f"expected a file that ends in {', '.join(known)}, got {path.name!r}",
+            hint="the ending says the format",
+        )
+    return known[path.suffix.lower()]

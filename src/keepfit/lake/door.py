@@ -1,0 +1,109 @@
+"""What every lake does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.batch import Batch
+
+LANDED = "keepfit:"
+"""What the note of a commit begins with that says what landed, followed by the source."""
+
+
+class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the lake took of a batch.
+
+    ``rows`` and ``labels`` count what was new; ``duplicates`` the rows that the lake held
+    already; ``corrections`` the rows and labels that came again with another content;
+    ``late`` the rows older than the watermark before. ``cursor`` and ``watermark`` are
+    those of the batch that landed: after a crash the source may offer more under the same
+    number, and the loop goes on from here.
+    """
+
+    number: int
+    rows: int
+    labels: int
+    cursor: str
+    digest: str
+    duplicates: int = 0
+    corrections: int = 0
+    late: int = 0
+    from_: datetime | None = None
+    to: datetime | None = None
+    watermark: datetime | None = None
+
+    def placed(self, times: pl.Series, before: Landed | None) -> Landed:
+        """Return what landed with its place in the stream: from when to when, and how much of it late."""
+        watermark = before.watermark if before is not None else None
+        return msgspec.structs.replace(
+            self,
+            late=0 if watermark is None else int((times < watermark).sum()),
+            from_=times[0] if times.len() else None,
+            to=times[-1] if times.len() else None,
+            watermark=self.watermark or watermark,
+        )
+
+
+class Lake(Protocol):
+    """Where rows, labels and predictions are kept; everything is asked as of a moment."""
+
+    def land(self, batch: Batch, number: int, *, source: str = "rows") -> Landed:
+        """Keep a batch under a number, exactly once: the same number again writes nothing."""
+
+    def landed(self, number: int) -> Landed | None:
+        """Return what landed under a number, or None."""
+
+    def last(self) -> int:
+        """Return the highest number that has wholly landed; 0 when none has."""
+
+    def batches(self) -> list[int]:
+        """Return the numbers that have landed, in order."""
+
+    def batch(self, number: int) -> pl.DataFrame:
+        """Return the rows that landed under a number, sorted by time and id."""
+
+    def predict_land(self, number: int, frame: pl.DataFrame) -> None:
+        """Keep the predictions for a batch, exactly once: ``_id``, ``_version``, ``_score``."""
+
+    def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
+        """Return a batch with its predictions and the labels known at a moment.
+
+        Columns ``_id``, ``_time``, ``_version``, ``_score``, ``_label``; null where missing.
+        """
+
+    def labelled(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime | None = None,
+        before: datetime | None = None,
+    ) -> pl.DataFrame:
+        """Return the rows whose label was known at a moment, sorted by time and id.
+
+        Of each id the newest version that had arrived, with its newest label; only from
+        batches up to ``until_batch`` that are not ``excluded``, with an event time later
+        than ``after`` and not later than ``before``. Columns ``_id``, ``_time``,
+        ``_batch``, ``_label`` and the features, in one contiguous piece.
+        """
+
+    def count_labelled(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime | None = None,
+    ) -> int:
+        """Return how many rows ``labelled`` would return, at the price of those newer than ``after``."""
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with what is stored, one sentence each."""

@@ -1,0 +1,382 @@
+"""A lake over a history: what a backtest lands in, shared by several policies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from keepfit.batch import ARRIVED_AT, BATCH, ID, LABEL, SCORE, TIME, VERSION, Batch, Roles
+from keepfit.errors import ConfigError, VersionUnknown
+from keepfit.lake.door import Landed
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from keepfit.lake.door import Lake
+    from keepfit.lake.history import History, Span
+    from keepfit.protocols import Source
+
+
+class Replay:
+    """A history that several policies live through, each with a lake of its own.
+
+    The rows are held once; a policy's lake keeps slices and its own predictions. Rows are
+    handed out once they had arrived, labels once they were known.
+
+    Parameters
+    ----------
+    history
+        What ``Source.history`` returns.
+    roles
+        What the columns were in the source, for those who ask the replayed source.
+    """
+
+    def __init__(self, history: Batch, *, roles: Roles | None = None) -> None:
+        from keepfit.lake.history import History
+
+        self._roles = roles or Roles(time=TIME, id=ID, label=LABEL)
+        self._batch = history
+        self._history = History(history)
+
+    def __repr__(self) -> str:
+        return f"Replay({self._history.rows.height:,} rows, {self._history.labels.height:,} labels)"
+
+    def source(self, every: timedelta | None = None) -> Source:
+        """Return a source that hands out what had arrived at the moment of each read.
+
+        Without ``every`` one read brings everything unread; with it at most one cadence,
+        so that a clock that jumped is caught up in order.
+        """
+        return _ReplaySource(self._batch, self._history, self._roles, every)
+
+    def lake(self) -> Lake:
+        """Return an empty lake for one policy."""
+        return _ReplayLake(self._history)
+
+
+class _ReplaySource:
+    """A history as a source: the clock decides what has arrived."""
+
+    def __init__(
+        self, batch: Batch, history: History, roles: Roles, every: timedelta | None
+    ) -> None:
+        self._batch, self._history, self._roles, self._every = batch, history, roles, every
+
+    @property
+    def roles(self) -> Roles:
+        """Which columns play which part."""
+        return self._roles
+
+    def read(self, cursor: str | None, *, now: datetime, every: timedelta) -> Batch:
+        """Return what is unread and had arrived, or was known, at a moment."""
+        import numpy as np
+
+        from keepfit.lake.history import Span
+        from keepfit.lake.types import microseconds, moment
+
+        history = self._history
+        row, label = _place(cursor)
+        limit = microseconds(now)
+        end = min(limit, self._window_end(row, label))
+        rows_end = int(np.searchsorted(history.arrivals, end, side="right"))
+        labels_end = int(np.searchsorted(history.label_times, end, side="right"))
+        span = Span(row, max(row, rows_end), label, max(label, labels_end))
+        unread = (span.rows_end, span.labels_end) != (row, label)
+        return Batch(
+            rows=history.take(span),
+            labels=history.take_labels(span),
+            cursor=f"{span.rows_end}:{span.labels_end}",
+            watermark=moment(end) if unread else None,
+            backlog=unread and self._next(span.rows_end, span.labels_end) <= limit,
+        )
+
+    def history(self) -> Batch:
+        """Return the whole history."""
+        return self._batch
+
+    def _next(self, row: int, label: int) -> int:
+        """Return when the first unread row arrived or label became known."""
+        from keepfit.lake.aligned import NEVER
+
+        history = self._history
+        arrival = history.arrivals[row] if row < history.arrivals.size else NEVER
+        known = history.label_times[label] if label < history.label_times.size else NEVER
+        return int(min(arrival, known))
+
+    def _window_end(self, row: int, label: int) -> int:
+        from keepfit.lake.aligned import NEVER
+
+        following = self._next(row, label)
+        if self._every is None or following == NEVER:
+            return int(NEVER)
+        length = self._every // timedelta(microseconds=1)
+        origin = self._next(0, 0)
+        return origin + max(1, -(-(following - origin) // length)) * length
+
+
+class _ReplayLake:
+    """One policy's view of a shared history: its batches and its predictions."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._landed: dict[int, Landed] = {}
+        self._spans: dict[int, Span] = {}
+        self._predictions: dict[int, pl.DataFrame] = {}
+
+    def land(self, batch: Batch, number: int, *, source: str = "rows") -> Landed:
+        """Keep a batch under a number; see `Lake.land`.
+
+        Raises
+        ------
+        ConfigError
+            The batch is not the one that follows what has landed.
+        """
+        if number in self._landed:
+            return self._landed[number]
+        last = self.last()
+        span = self._following(batch.cursor, last)
+        if number <= last or batch.rows.height > span.rows_end - span.rows:
+            raise ConfigError(
+                f"expected the batch after {last}, got {number} up to {batch.cursor!r}"
+            )
+        self._spans[number] = span
+        self._landed[number] = self._describe(batch, number, span, self._landed.get(last))
+        return self._landed[number]
+
+    def _following(self, cursor: str, last: int) -> Span:
+        from keepfit.lake.history import Span
+
+        before = self._spans.get(last, Span())
+        row, label = _place(cursor)
+        return Span(before.rows_end, row, before.labels_end, label)
+
+    def _describe(self, batch: Batch, number: int, span: Span, before: Landed | None) -> Landed:
+        return Landed(
+            number=number,
+            rows=batch.rows.height,
+            labels=batch.labels.height,
+            cursor=batch.cursor,
+            digest=self._history.digest(span),
+            corrections=self._history.corrections(span),
+            watermark=batch.watermark,
+        ).placed(batch.rows.get_column(TIME), before)
+
+    def landed(self, number: int) -> Landed | None:
+        """Return what landed under a number, or None."""
+        return self._landed.get(number)
+
+    def last(self) -> int:
+        """Return the highest number that has landed; 0 when none has."""
+        return next(reversed(self._landed), 0)
+
+    def batches(self) -> list[int]:
+        """Return the numbers that have landed, in order."""
+        return list(self._landed)
+
+    def batch(self, number: int) -> pl.DataFrame:
+        """Return the rows that landed under a number, sorted by time and id.
+
+        Raises
+        ------
+        VersionUnknown
+            No batch has this number.
+        """
+        import polars as pl
+
+        rows = self._history.take(self._span(number))
+        own = pl.lit(number, dtype=pl.Int64).alias(BATCH)
+        return rows.select(ID, TIME, ARRIVED_AT, own, *self._history.features)
+
+    def predict_land(self, number: int, frame: pl.DataFrame) -> None:
+        """Keep the predictions for a batch, once."""
+        self._span(number)
+        self._predictions.setdefault(number, frame.select(ID, VERSION, SCORE))
+
+    def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
+        """Return a batch with its predictions and the labels known at a moment."""
+        rows = self._with_labels(number, as_of)
+        return with_predictions(rows, self._predictions.get(number))
+
+    def _with_labels(self, number: int, as_of: datetime) -> pl.DataFrame:
+        import polars as pl
+
+        from keepfit.lake.types import microseconds
+
+        history, span = self._history, self._span(number)
+        places = history.places(span)
+        known = (history.known[places] <= microseconds(as_of)) & (
+            history.label_rank[places] < self._spans[self.last()].labels_end
+        )
+        rows = history.training.select(ID, TIME, LABEL)[places]
+        hidden = rows.with_columns(
+            pl.when(pl.Series(known)).then(pl.col(LABEL)).otherwise(None).alias(LABEL)
+        )
+        return hidden if history.plain is None else self._revise(hidden, as_of)
+
+    def _revise(self, rows: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+        """Put newer labels in the place of first ones."""
+        import polars as pl
+
+        from keepfit.batch import KNOWN_AT
+        from keepfit.lake.asof import newest
+
+        _, labels = self._revised(None)
+        known = newest(labels.filter(pl.col(KNOWN_AT) <= as_of), KNOWN_AT)
+        newer = known.select(ID, pl.col(LABEL).alias("_newer"))
+        joined = rows.join(newer, on=ID, how="left", maintain_order="left")
+        return joined.select(ID, TIME, pl.coalesce("_newer", LABEL).alias(LABEL))
+
+    def labelled(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime | None = None,
+        before: datetime | None = None,
+    ) -> pl.DataFrame:
+        """Return the rows whose label was known at a moment; see `Lake.labelled`."""
+        low, high, keep = self._choose(as_of, until_batch, excluded, after, before)
+        revised = self._resolve(as_of, until_batch, excluded, after, before)
+        return self._history.chosen(low, high, keep, self._numbers(low, high), revised)
+
+    def count_labelled(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime | None = None,
+    ) -> int:
+        """Return how many rows ``labelled`` would return."""
+        _, _, keep = self._choose(as_of, until_batch, excluded, after, None)
+        revised = self._resolve(as_of, until_batch, excluded, after, None)
+        return int(keep.sum()) + (0 if revised is None else revised.height)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong: a lake in memory has nothing to lose."""
+        return []
+
+    def _span(self, number: int) -> Span:
+        if number not in self._spans:
+            raise VersionUnknown(
+                f"no batch {number} has landed", hint=f"the batches are 1 to {self.last()}"
+            )
+        return self._spans[number]
+
+    def _choose(
+        self,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int],
+        after: datetime | None,
+        before: datetime | None,
+    ) -> tuple[int, int, np.ndarray]:
+        """Return a range of rows and which of them are wanted, among those never revised."""
+        import numpy as np
+
+        from keepfit.lake.aligned import right
+        from keepfit.lake.history import Span
+        from keepfit.lake.types import microseconds
+
+        history, moment = self._history, microseconds(as_of)
+        until = self._spans.get(self._until(until_batch), Span())
+        low, high = history.range(after, before)
+        if history.rank is None:
+            high = min(high, until.rows_end, right(history.arrivals, as_of))
+            low = min(low, high)
+        here = slice(low, high)
+        labels = history.label_rank[here]
+        keep = (history.known[here] <= moment) & (labels < until.labels_end)
+        if history.rank is not None:
+            keep &= (history.rank[here] < until.rows_end) & (history.arrived[here] <= moment)
+        for number in excluded:
+            out = self._spans.get(number, Span())
+            ranks = np.arange(low, high) if history.rank is None else history.rank[here]
+            keep &= (ranks < out.rows) | (ranks >= out.rows_end)
+            keep &= (labels < out.labels) | (labels >= out.labels_end)
+        if history.plain is not None:
+            keep &= history.plain[here]
+        return low, high, keep
+
+    def _until(self, number: int) -> int:
+        """Return the newest batch not newer than a number; 0 when there is none."""
+        if number in self._spans:
+            return number
+        return max((known for known in self._spans if known <= number), default=0)
+
+    def _numbers(self, low: int, high: int) -> np.ndarray:
+        """Return the batch of each row in a range of places."""
+        import numpy as np
+
+        from keepfit.lake.history import batch_of
+
+        numbers = np.array([*self._spans, 0], dtype=np.int64)
+        ends = np.array([span.rows_end for span in self._spans.values()], dtype=np.int64)
+        if self._history.rank is not None:
+            return batch_of(self._history.rank[low:high], ends, numbers[:-1])
+        edges = np.concatenate([[low], np.clip(ends, low, high), [high]])
+        return np.repeat(numbers, edges[1:] - edges[:-1])
+
+    def _revised(self, after: datetime | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+        import numpy as np
+        import polars as pl
+
+        spans = self._spans.values()
+        rows, labels = self._history.versions(
+            np.array([span.rows_end for span in spans], dtype=np.int64),
+            np.array([span.labels_end for span in spans], dtype=np.int64),
+            np.array(list(self._spans), dtype=np.int64),
+        )
+        if after is not None:
+            newer = rows.filter(pl.col(TIME) > after).select(ID).unique()
+            rows = rows.join(newer, on=ID, how="semi", maintain_order="left")
+        return rows, labels
+
+    def _resolve(
+        self,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int],
+        after: datetime | None,
+        before: datetime | None,
+    ) -> pl.DataFrame | None:
+        """Return the wanted rows among those revised, or None when nothing ever was."""
+        if self._history.plain is None:
+            return None
+        from keepfit.lake.asof import resolve
+
+        rows, labels = self._revised(after)
+        return resolve(
+            rows,
+            labels,
+            as_of=as_of,
+            until_batch=until_batch,
+            excluded=excluded,
+            after=after,
+            before=before,
+        )
+
+
+def with_predictions(rows: pl.DataFrame, predictions: pl.DataFrame | None) -> pl.DataFrame:
+    """Return rows with their version and score, null where nothing was predicted."""
+    import polars as pl
+
+    if predictions is None:
+        missing = (pl.lit(None, pl.String).alias(VERSION), pl.lit(None, pl.Float64).alias(SCORE))
+        return rows.select(ID, TIME, *missing, LABEL)
+    if predictions.get_column(ID).equals(rows.get_column(ID)):
+        joined = rows.with_columns(predictions.get_columns()[1:])
+    else:
+        joined = rows.join(predictions, on=ID, how="left", maintain_order="left")
+    return joined.select(ID, TIME, VERSION, SCORE, LABEL)
+
+
+def _place(cursor: str | None) -> tuple[int, int]:
+    row, _, label = (cursor or "0:0").partition(":")
+    try:
+        return int(row), int(label)
+    except ValueError:
+        raise ConfigError(f"expected the cursor of a replayed history, got {cursor!r}") from None

@@ -1,0 +1,109 @@
+"""How to train: estimators as they are, recognised and given one form.
+
+    learners.Sklearn(estimator)                     scikit-learn, and whatever has its contract
+    learners.LightGBM(estimator, decay_rate=0.9)    LGBMClassifier, LGBMRegressor
+
+An estimator handed to a pipeline becomes one of these by itself; naming them is for their
+own settings.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keepfit.errors import ConfigError, nearest
+from keepfit.learners.estimators import derives, is_estimator, packages
+from keepfit.learners.lightgbm import CLASSES, LightGBM
+from keepfit.learners.models import FittedModel, loads
+from keepfit.learners.sklearn import Sklearn
+from keepfit.protocols import Learner
+
+__all__ = ["FittedModel", "LightGBM", "Sklearn", "loads", "resolve", "validate"]
+
+STARTS = ("scratch", "champion", "pretrained")
+UPDATES = ("all", "leaves", "head")
+
+
+def resolve(estimator: Any) -> Learner:
+    """Return the learner for an estimator; a learner is returned as it is.
+
+    Parameters
+    ----------
+    estimator
+        An estimator of scikit-learn or LightGBM, any object with their ``fit(X, y)`` and
+        ``predict(X)``, or a learner of your own (`keepfit.protocols.Learner`).
+
+    Raises
+    ------
+    ConfigError
+        The object is neither, or an estimator that does not classify or regress.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> resolve(Ridge(alpha=2.0))
+    learners.Sklearn(Ridge(alpha=2.0))
+    """
+    if isinstance(estimator, type):
+        raise ConfigError(
+            f"expected an estimator, got the class {estimator.__name__}",
+            hint=f"call it: {estimator.__name__}()",
+        )
+    if is_estimator(estimator):
+        if derives(estimator, "lightgbm", *CLASSES):
+            return LightGBM(estimator)
+        if "lightgbm" not in packages(estimator):
+            return Sklearn(estimator)
+    if isinstance(estimator, Learner):
+        return estimator
+    raise ConfigError(f"expected an estimator or a learner, got {estimator!r}", hint=_hint(estimator))
+
+
+def _hint(value: Any) -> str:
+    kin = packages(value)
+    if "lightgbm" in kin:
+        return "hand over an untrained LGBMClassifier or LGBMRegressor"
+    if callable(getattr(value, "fit", None)) and not hasattr(value, "fingerprint"):
+        return "a learner has `name`, `fingerprint`, `parameters` and `fit(rows, …)`; an estimator `predict`"
+    return "hand over the estimator itself, such as HistGradientBoostingClassifier()"
+
+
+def validate(learner: Learner, start: str, update: str) -> None:
+    """Raise unless a learner can train from a start, changing what the update names.
+
+    Raises
+    ------
+    ConfigError
+        It cannot, or there is no such start or update.
+    """
+    for value, known, what in ((start, STARTS, "start"), (update, UPDATES, "update")):
+        if value not in known:
+            near = nearest(str(value), known)
+            raise ConfigError(
+                f"expected {what}= to be one of {', '.join(map(repr, known))}, got {value!r}",
+                hint=f"the nearest is {near!r}" if near else None,
+            )
+    ways: tuple[tuple[str, str], ...] | None = getattr(learner, "ways", None)
+    if ways is None or (start, update) in ways:
+        return
+    able = " or ".join(_way(*way) for way in ways)
+    raise ConfigError(
+        f"expected a way that {learner.name} can train, {able}, got {_way(start, update)}",
+        hint=_way_out(start, update),
+    )
+
+
+def _way(start: str, update: str) -> str:
+    return f"start={start!r}" if update == "all" else f"start={start!r} with update={update!r}"
+
+
+def _way_out(start: str, update: str) -> str:
+    if start == "pretrained":
+        return "these learners have no pretrained form"
+    if update == "leaves" and start == "scratch":
+        return 'leaves are updated in the champion\'s trees: start="champion", update="leaves"'
+    if update == "leaves":
+        return "leaves are updated by LightGBM, boosting gbdt, with an objective whose leaves are means"
+    if update == "head":
+        return "a head is a layer of a neural network"
+    return 'start="scratch" is always possible'

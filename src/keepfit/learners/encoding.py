@@ -1,0 +1,262 @@
+"""Columns as numbers: what a model learnt about its columns, kept with the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keepfit.batch import RESERVED
+from keepfit.errors import SchemaMismatch, TrainingError, nearest
+from keepfit.profile import CATEGORIES, kind_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+NEARLY_ALL = 0.95
+"""Share of distinct texts from which a column names rows and does not describe them."""
+
+FEW = 50
+"""Distinct texts up to which a column is kept, however few rows there are."""
+
+_TRUTHS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One feature: its name, its kind, and the categories in the order of their codes."""
+
+    name: str
+    kind: str
+    categories: tuple[str, ...] = ()
+
+
+class Encoding(msgspec.Struct, frozen=True):
+    """How rows become numbers, learnt from the rows of a scratch training.
+
+    Codes of categories never change afterwards: a warm start keeps the champion's encoding,
+    and a value it has not seen is missing until the next scratch training. (LightGBM left
+    alone gives codes anew, and its old trees then read other categories.) ``dropped`` says
+    which columns no model was given, and why.
+    """
+
+    columns: tuple[Column, ...]
+    dropped: dict[str, str] = {}
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the columns the model needs."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def categorical(self) -> list[int]:
+        """The places of the columns that hold codes of categories."""
+        return [i for i, column in enumerate(self.columns) if column.kind == "category"]
+
+    @classmethod
+    def learn(cls, rows: pl.DataFrame, *, raw: bool = False) -> Encoding:
+        """Learn the encoding of rows; keepfit's own columns are left out.
+
+        With ``raw`` every column that has values is kept, and categories are not learnt:
+        for estimators that prepare columns themselves.
+
+        Raises
+        ------
+        TrainingError
+            No column is of use.
+        """
+        types = {name: dtype for name, dtype in rows.schema.items() if name not in RESERVED}
+        counted = _count(rows, types)
+        columns: list[Column] = []
+        dropped: dict[str, str] = {}
+        for name, dtype in types.items():
+            kind = kind_of(dtype)
+            present, distinct = counted[name]
+            reason = _useless(dtype, present, distinct, raw)
+            if reason is not None:
+                dropped[name] = reason
+            elif kind == "category" and not raw:
+                columns.append(Column(name, kind, _categories(rows, name, distinct)))
+            else:
+                columns.append(Column(name, kind))
+        if not columns:
+            why = "; ".join(f"`{name}`: {reason}" for name, reason in dropped.items())
+            raise TrainingError(f"expected a column to learn from, got none ({why or 'no columns'})")
+        return cls(tuple(columns), dropped)
+
+    def matrix(self, rows: pl.DataFrame) -> np.ndarray:
+        """Return rows as a column-major matrix of float64, NaN where a value is missing.
+
+        Raises
+        ------
+        SchemaMismatch
+            A column is missing.
+        """
+        import polars as pl
+
+        types = self._types(rows)
+        cells = [_cells(column, types[column.name]) for column in self.columns]
+        numbers = rows.select(cells).cast(pl.Float64)
+        return numbers.to_numpy(order="fortran", writable=True)
+
+    def raw(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return the columns as they are, in the kinds they had in training.
+
+        Raises
+        ------
+        SchemaMismatch
+            A column is missing.
+        """
+        types = self._types(rows)
+        return rows.select(_as_kind(column, types[column.name]) for column in self.columns)
+
+    def _types(self, rows: pl.DataFrame) -> pl.Schema:
+        """Return the types of rows, once every column is there."""
+        types = rows.schema
+        missing = [column.name for column in self.columns if column.name not in types]
+        if not missing:
+            return types
+        free = [name for name in types if name not in self.features and name not in RESERVED]
+        near = nearest(missing[0], free)
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise SchemaMismatch(
+            f"column `{missing[0]}`{more} is missing "
+            f"(the model needs {len(self.columns)} columns, {rows.width} here)",
+            hint=f"the nearest new column is `{near}`; rename it in the source" if near else None,
+        )
+
+
+def _count(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> dict[str, tuple[int, int]]:
+    """Return (present, distinct) values per column; distinct is counted for texts alone."""
+    import polars as pl
+
+    wanted: list[pl.Expr] = []
+    for place, (name, dtype) in enumerate(types.items()):
+        column = pl.col(name)
+        present = column.is_finite().sum() if dtype.is_float() else column.count()
+        wanted.append(present.alias(f"present {place}"))
+        if kind_of(dtype) == "category":
+            wanted.append(column.drop_nulls().n_unique().alias(f"distinct {place}"))
+    if not wanted:
+        return {}
+    found = rows.select(wanted).row(0, named=True)
+    return {
+        name: (found[f"present {place}"], found.get(f"distinct {place}", 0))
+        for place, name in enumerate(types)
+    }
+
+
+def _useless(dtype: pl.DataType, present: int, distinct: int, raw: bool) -> str | None:
+    """Return why a column is left out, or None where it is not."""
+    kind = kind_of(dtype)
+    if kind == "other":
+        return f"values of type {dtype}"
+    if not present:
+        return "all values are missing"
+    if not raw and kind == "category" and distinct > FEW and distinct >= NEARLY_ALL * present:
+        return f"nearly every value is different ({distinct:,} of {present:,})"
+    return None
+
+
+def _categories(rows: pl.DataFrame, name: str, distinct: int) -> tuple[str, ...]:
+    """Return the categories in sorted order, of very many the most frequent ones."""
+    import polars as pl
+
+    texts = rows.get_column(name).drop_nulls().cast(pl.String)
+    if distinct > CATEGORIES:
+        order = ["count", name]
+        counted = texts.value_counts().sort(order, descending=[True, False])
+        return tuple(counted.get_column(name).head(CATEGORIES).sort().to_list())
+    return tuple(texts.unique().sort().to_list())
+
+
+def _cells(column: Column, dtype: pl.DataType) -> pl.Expr:
+    """Return the column as numbers, whatever type it arrives in."""
+    import polars as pl
+
+    source = pl.col(column.name)
+    arrives = kind_of(dtype)
+    nothing = pl.lit(None, dtype=pl.Float64).alias(column.name)
+    if column.kind == "category":
+        texts = _as_text(source, dtype)
+        return nothing if texts is None else _coded(texts, column.categories).alias(column.name)
+    if column.kind == "time":
+        return _seconds(source, dtype) if arrives in ("time", "category") else nothing
+    if arrives in ("number", "boolean"):
+        return _finite(source, dtype)
+    if arrives != "category":
+        return nothing
+    texts = source.cast(pl.String).str.strip_chars()
+    if column.kind == "boolean":
+        return texts.str.to_lowercase().replace_strict(
+            _TRUTHS, default=None, return_dtype=pl.Float64
+        )
+    return _finite(texts.cast(pl.Float64, strict=False), pl.Float64())
+
+
+def _finite(source: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    import polars as pl
+
+    if dtype == pl.Float64 or dtype == pl.Float32:
+        return pl.when(source.is_finite()).then(source)
+    if dtype.is_integer() or dtype == pl.Boolean:
+        return source
+    number = source.cast(pl.Float64, strict=False)
+    return pl.when(number.is_finite()).then(number)
+
+
+def _as_text(source: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
+    import polars as pl
+
+    kind = kind_of(dtype)
+    if kind in ("category", "boolean", "time"):
+        return source.cast(pl.String)
+    if kind != "number":
+        return None
+    if dtype.is_integer():
+        return source.cast(pl.String)
+    # A column of whole numbers with a gap arrives as floats: 3.0 is the category "3".
+    whole = source == source.round()
+    return (
+        pl.when(whole)
+        .then(source.cast(pl.Int64, strict=False).cast(pl.String))
+        .otherwise(source.cast(pl.String))
+    )
+
+
+def _coded(texts: pl.Expr, categories: tuple[str, ...]) -> pl.Expr:
+    import polars as pl
+
+    return texts.cast(pl.Enum(list(categories)), strict=False).to_physical()
+
+
+def _seconds(source: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Return a time as seconds: since 1970 for moments and dates, else as long as it is."""
+    import polars as pl
+
+    if kind_of(dtype) == "category":
+        moment = source.cast(pl.String).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        return moment.dt.epoch("us") / 1e6
+    if dtype == pl.Date:
+        return source.cast(pl.Int64) * 86_400.0
+    if dtype == pl.Time:
+        return source.cast(pl.Int64) / 1e9
+    if dtype == pl.Duration:
+        return source.cast(pl.Duration("us")).cast(pl.Int64) / 1e6
+    return source.cast(pl.Datetime("us")).cast(pl.Int64) / 1e6
+
+
+def _as_kind(column: Column, dtype: pl.DataType) -> pl.Expr:
+    """Return the column in the kind it had in training; what cannot be read is missing."""
+    import polars as pl
+
+    source = pl.col(column.name)
+    if kind_of(dtype) == column.kind:
+        return source
+    if column.kind == "category":
+        texts = _as_text(source, dtype)
+        return pl.lit(None, dtype=pl.String).alias(column.name) if texts is None else texts
+    if column.kind == "time" and kind_of(dtype) == "category":
+        return source.cast(pl.String).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+    wanted = {"number": pl.Float64(), "boolean": pl.Boolean()}.get(column.kind, pl.Datetime("us", "UTC"))
+    return _cells(column, dtype).cast(wanted, strict=False)

@@ -1,0 +1,329 @@
+"""LightGBM: from scratch, more trees on the champion's, or new leaves in the champion's trees."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from keepfit.batch import LABEL
+from keepfit.errors import ConfigError, ExtraMissing, TrainingError
+from keepfit.learners import estimators, labels
+from keepfit.learners.encoding import Encoding
+from keepfit.learners.models import FittedModel, Head, bounded
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from keepfit.protocols import Model
+
+CLASSES = ("LGBMClassifier", "LGBMRegressor")
+DECAY_RATE = 0.9
+
+_ROUNDS = (
+    "num_iterations",
+    "num_iteration",
+    "n_iter",
+    "num_tree",
+    "num_trees",
+    "num_round",
+    "num_rounds",
+    "nrounds",
+    "num_boost_round",
+    "max_iter",
+)
+_THREADS = ("num_threads", "num_thread", "nthread", "nthreads", "n_jobs")
+_SEEDS = ("seed", "random_seed", "random_state")
+_TALK = ("verbosity", "verbose")
+_EARLY = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_iter_no_change")
+_BOOSTING = ("boosting", "boosting_type", "boost")
+_DEVICES = ("device", "device_type")
+_OBJECTIVES = ("objective", "objective_type", "app", "application", "loss")
+_NO_LEAVES = ("dart", "rf", "random_forest")
+_SHRINKING = ("fair", "mape", "mean_absolute_percentage_error", "quantile")
+"""Objectives whose new leaves LightGBM's `refit` pulls towards zero, the more the oftener."""
+
+_WIDE = 64
+"""Columns from which building histograms column by column is quicker than row by row."""
+
+_FEW_ROWS = 1_000
+_THREADS_USED = re.compile(r"^\[num_threads: .*\]\n", re.MULTILINE)
+
+
+class LightGBM:
+    """Trains LightGBM's estimators, from scratch or from the champion.
+
+    ``start="champion", update="all"`` adds trees to the champion's, as many as the estimator
+    has by itself, and up to five times as many in all: then a training from scratch is due.
+    ``update="leaves"`` keeps the trees and moves their leaves towards the new rows: it costs
+    a tenth of a training and follows most streams well. Categories keep the champion's codes
+    in both.
+
+    Trainings repeat to the byte: keepfit sets the seed, ``deterministic`` and a fixed way of
+    building histograms where the estimator leaves them open.
+
+    Parameters
+    ----------
+    estimator
+        An ``LGBMClassifier`` or ``LGBMRegressor``, which is copied and never trained itself.
+    decay_rate
+        What part of a leaf's old value an update of the leaves keeps.
+
+    Raises
+    ------
+    ConfigError
+        The estimator is another one, or asks for what a stream cannot give it.
+
+    Examples
+    --------
+    >>> from lightgbm import LGBMClassifier
+    >>> LightGBM(LGBMClassifier(n_estimators=200), decay_rate=0.8)
+    learners.LightGBM(LGBMClassifier(n_estimators=200), decay_rate=0.8)
+    """
+
+    def __init__(self, estimator: Any, *, decay_rate: float = DECAY_RATE) -> None:
+        if not estimators.derives(estimator, "lightgbm", *CLASSES):
+            raise ConfigError(
+                f"expected an LGBMClassifier or an LGBMRegressor, got {type(estimator).__name__}"
+            )
+        if not 0.0 <= decay_rate <= 1.0:
+            raise ConfigError(f"expected a decay rate from 0 to 1, got {decay_rate!r}")
+        self.estimator = estimators.clone(estimator)
+        self.decay_rate = decay_rate
+        self._classify = estimators.derives(estimator, "lightgbm", "LGBMClassifier")
+        self._check()
+
+    def _check(self) -> None:
+        if self._stated(_EARLY):
+            raise ConfigError(
+                "expected a fixed number of trees, got early stopping, which needs rows to stop on",
+                hint="set n_estimators; the gate judges on rows that training has not seen",
+            )
+        if self._classify and callable(self._stated(_OBJECTIVES)):
+            raise ConfigError(
+                "expected an objective of LightGBM's, got a function: "
+                "its scores are no probabilities",
+                hint="a function is possible with LGBMRegressor",
+            )
+
+    def __repr__(self) -> str:
+        rate = f", decay_rate={self.decay_rate}" if self.decay_rate != DECAY_RATE else ""
+        return f"learners.LightGBM({self.name}{rate})"
+
+    @property
+    def name(self) -> str:
+        """What trains, with the parameters that differ from their defaults."""
+        return estimators.described(self.estimator)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, as JSON can hold them."""
+        found = {**self.estimator.get_params(), "decay_rate": self.decay_rate}
+        return {key: estimators.as_json(value) for key, value in sorted(found.items())}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of class and parameters, the same in every process."""
+        from keepfit import pickles
+
+        return pickles.fingerprint(("lightgbm", self.estimator, self.decay_rate))
+
+    @property
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of start and update that the estimator knows."""
+        boosting = self._stated(_BOOSTING)
+        objective = self._stated(_OBJECTIVES)
+        ways = [("scratch", "all")]
+        if boosting not in ("rf", "random_forest"):
+            ways.append(("champion", "all"))
+        if boosting not in _NO_LEAVES and objective not in _SHRINKING and not callable(objective):
+            ways.append(("champion", "leaves"))
+        return tuple(ways)
+
+    def _stated(self, names: tuple[str, ...]) -> Any:
+        """Return the value of a parameter under any of its names, None where it is left open."""
+        found = self.estimator.get_params()
+        return next((found[name] for name in reversed(names) if found.get(name) is not None), None)
+
+    def fit(
+        self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int
+    ) -> BoosterModel:
+        """Return a model trained on rows that carry their label in ``_label``, in the order given.
+
+        Raises
+        ------
+        LabelsMissing
+            No row has a label.
+        ConfigError
+            Labels or class weights do not fit the estimator.
+        TrainingError
+            There is one class only, no column of use, or nothing to go on from.
+        """
+        rows = labels.labelled(rows, classify=self._classify)
+        if rows.height < 2:
+            raise TrainingError("expected two labelled rows or more to train on, got one")
+        if start == "champion":
+            return self._continue(rows, update, previous, seed)
+        classes = labels.classes_of(rows.get_column(LABEL)) if self._classify else ()
+        task = {0: "regression", 2: "binary"}.get(len(classes), "multiclass")
+        head = Head("lightgbm", self.name, task, classes, Encoding.learn(rows))
+        matrix = head.encoding.matrix(rows)
+        estimator = estimators.clone(self.estimator)
+        estimator.set_params(**self._settings(matrix, seed))
+        estimator.set_params(**estimators.weights_by_code(estimator, classes))
+        known = _codes(rows, head)
+        estimator.fit(matrix, known, categorical_feature=head.encoding.categorical or "auto")
+        return BoosterModel(head, _text(estimator.booster_))
+
+    def _settings(self, matrix: np.ndarray, seed: int) -> dict[str, Any]:
+        """Return what the user left open and keepfit sets: seed, threads, silence, repeatability."""
+        found = self.estimator.get_params()
+
+        def left(names: tuple[str, ...]) -> bool:
+            return all(found.get(name) is None for name in names)
+
+        settings: dict[str, Any] = {}
+        if left(_SEEDS):
+            settings["random_state"] = seed
+        if left(_THREADS):
+            settings["n_jobs"] = estimators.threads(matrix.size)
+        if left(_TALK):
+            settings["verbosity"] = -1
+        if left(("deterministic",)):
+            settings["deterministic"] = True
+        if left(("force_row_wise", "force_col_wise")) and left(_DEVICES):
+            wide = matrix.shape[1] > _WIDE
+            settings["force_col_wise" if wide else "force_row_wise"] = True
+        return settings
+
+    def _continue(
+        self, rows: pl.DataFrame, update: str, previous: Model | None, seed: int
+    ) -> BoosterModel:
+        before = _champion(previous, self.name, classify=self._classify)
+        known = before.codes(rows.get_column(LABEL))
+        if self._classify:
+            labels.refuse_new(rows.get_column(LABEL), known)
+            # LightGBM computes no gradients where it sees one class, and `refit` would then
+            # move every leaf towards zero.
+            labels.classes_of(rows.get_column(LABEL))
+        matrix = before.head.encoding.matrix(rows)
+        weights = self._weights(before.classes, known)
+        if update == "leaves":
+            booster = self._refitted(before, matrix, known, weights)
+        else:
+            booster = self._extended(before, matrix, known, weights, seed)
+        return BoosterModel(before.head, _text(booster))
+
+    def _weights(self, classes: tuple[Any, ...], known: np.ndarray) -> Any:
+        weights = estimators.weights_by_code(self.estimator, classes).get("class_weight")
+        weights = weights if weights is not None else self.estimator.class_weight
+        if weights is None:
+            return None
+        from sklearn.utils.class_weight import compute_sample_weight
+
+        return compute_sample_weight(weights, known)
+
+    def _refitted(self, before: BoosterModel, matrix: Any, known: Any, weights: Any) -> Any:
+        threads = self._stated(_THREADS) or estimators.threads(matrix.size)
+        return before.booster.refit(
+            matrix,
+            known,
+            decay_rate=self.decay_rate,
+            weight=weights,
+            dataset_params={"num_threads": threads, "verbosity": -1},
+            num_threads=threads,
+        )
+
+    def _extended(
+        self, before: BoosterModel, matrix: Any, known: Any, weights: Any, seed: int
+    ) -> Any:
+        import lightgbm as lgb
+
+        parameters = self.estimator.get_params() | self._settings(matrix, seed)
+        stated = [parameters.pop(name) for name in ("n_estimators", *_ROUNDS) if name in parameters]
+        rounds = stated[-1]
+        bounded(before.booster.current_iteration(), rounds, "rounds of trees")
+        for name in ("class_weight", "importance_type"):
+            parameters.pop(name, None)
+        if self._stated(_OBJECTIVES) is None:
+            parameters["objective"] = before.task
+        if before.task == "multiclass":
+            parameters["num_class"] = len(before.classes)
+        table = lgb.Dataset(
+            matrix,
+            label=known,
+            weight=weights,
+            categorical_feature=before.head.encoding.categorical or "auto",
+            params=parameters,
+        )
+        return lgb.train(parameters, table, num_boost_round=rounds, init_model=before.booster)
+
+
+class BoosterModel(FittedModel):
+    """Boosted trees with their encoding."""
+
+    def __init__(self, head: Head, text: str) -> None:
+        super().__init__(head)
+        self._text = text
+
+    @cached_property
+    def booster(self) -> Any:
+        """The trees, as LightGBM's ``Booster``."""
+        try:
+            import lightgbm as lgb
+        except ImportError:
+            raise ExtraMissing(
+                "expected the package `lightgbm` to read this model, and it is not installed",
+                hint='pip install "keepfit[lightgbm]"',
+            ) from None
+        return lgb.Booster(model_str=self._text)
+
+    def answer(self, table: np.ndarray) -> np.ndarray:
+        """Return scores of rows in the model's own form, of which there is at least one."""
+        import numpy as np
+
+        # Threads cost more than a few rows take, and do not change what a row is answered.
+        threads = 1 if len(table) < _FEW_ROWS else estimators.threads(table.size * 10)
+        scores = np.asarray(self.booster.predict(table, num_threads=threads))
+        if self.task == "multiclass":
+            # One against all gives probabilities that do not add up to one.
+            scores = scores / scores.sum(axis=1, keepdims=True)
+        return scores
+
+    def content(self) -> bytes:
+        """Return what was learnt, as bytes."""
+        return self._text.encode()
+
+    def importances(self) -> dict[str, float]:
+        """Return each column's gain over all splits."""
+        return self.by_column(self.booster.feature_importance(importance_type="gain"))
+
+
+def restore(head: Head, content: bytes) -> BoosterModel:
+    """Return the model that a head and bytes of `content` are."""
+    return BoosterModel(head, content.decode())
+
+
+def _text(booster: Any) -> str:
+    """Return trees as text, without how many threads grew them, which changes nothing in them."""
+    return _THREADS_USED.sub("", booster.model_to_string(num_iteration=-1))
+
+
+def _codes(rows: pl.DataFrame, head: Head) -> np.ndarray:
+    known = rows.get_column(LABEL)
+    return labels.codes(known, head.classes) if head.classes else labels.values(known)
+
+
+def _champion(previous: Model | None, name: str, *, classify: bool) -> BoosterModel:
+    if previous is None:
+        raise TrainingError(
+            f"expected a champion for {name} to start from, got none",
+            hint="the first training starts from scratch",
+        )
+    if not isinstance(previous, BoosterModel) or classify != bool(previous.classes):
+        raise TrainingError(
+            f"expected a champion that {name} can go on with, got {previous!r}",
+            hint="start from scratch",
+        )
+    return previous

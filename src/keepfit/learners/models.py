@@ -1,0 +1,208 @@
+"""What all models have in common: encoding, classes, and their form as bytes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keepfit.errors import ArtifactCorrupt, TrainingError
+from keepfit.learners import labels
+from keepfit.learners.dense import Dense
+from keepfit.learners.encoding import Encoding
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+MAGIC = b"keepfit model 1\n"
+FAMILIES = {
+    "lightgbm": "keepfit.learners.lightgbm",
+    "sklearn": "keepfit.learners.sklearn",
+}
+"""Where the models of each family are restored."""
+
+GROWTH = 5
+"""How many times its own size an ensemble may reach by warm starts."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a model knows beside its parameters."""
+
+    family: str
+    learner: str
+    task: str
+    classes: tuple[bool | int | str, ...]
+    encoding: Encoding
+    dense: Dense | None = None
+    raw: bool = False
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    head: Head
+    content: bytes
+
+
+class FittedModel(ABC):
+    """A model with its encoding: answers rows as they come from a source.
+
+    It holds what it learnt and none of its training rows (a neighbours estimator, which
+    learns by keeping rows, is the exception).
+    """
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+
+    def __repr__(self) -> str:
+        kind = f"{len(self.classes)} classes" if self.task == "multiclass" else self.task
+        return f"<{type(self).__name__} {self.head.learner}: {kind}, {len(self.features)} columns>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return loads, (self.dumps(),)
+
+    @property
+    def task(self) -> str:
+        """One of ``"binary"``, ``"multiclass"``, ``"regression"``."""
+        return self.head.task
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The labels in the order of the columns of probabilities; empty for regression."""
+        return self.head.classes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns the model needs."""
+        return self.head.encoding.features
+
+    @property
+    def dropped(self) -> dict[str, str]:
+        """The columns that training left out, with the reason."""
+        return self.head.encoding.dropped
+
+    def codes(self, known: pl.Series) -> np.ndarray:
+        """Return labels as places in `classes` (-1 for one it does not know), or as values."""
+        if self.task == "regression":
+            return labels.values(known)
+        return labels.codes(known, self.classes)
+
+    def predict(self, rows: pl.DataFrame) -> np.ndarray:
+        """Return scores, float64: (n,) probabilities of the second class, (n, classes), or (n,) values.
+
+        Raises
+        ------
+        SchemaMismatch
+            A column is missing.
+        """
+        import numpy as np
+
+        table = self.table(rows)
+        if rows.is_empty():
+            shape = (0, len(self.classes)) if self.task == "multiclass" else (0,)
+            return np.zeros(shape)
+        scores = np.ascontiguousarray(self.answer(table), dtype=np.float64)
+        if self.task == "binary" and scores.ndim == 2:
+            return np.ascontiguousarray(scores[:, 1])
+        return scores
+
+    def table(self, rows: pl.DataFrame) -> Any:
+        """Return rows in the form that the model was trained on.
+
+        Raises
+        ------
+        SchemaMismatch
+            A column is missing.
+        """
+        encoding = self.head.encoding
+        if self.head.raw:
+            return framed(encoding.raw(rows))
+        matrix = encoding.matrix(rows)
+        return matrix if self.head.dense is None else self.head.dense.apply(matrix)
+
+    def dumps(self) -> bytes:
+        """Return the model as bytes; equal trainings give equal bytes."""
+        return MAGIC + msgspec.msgpack.encode(_Stored(self.head, self.content()))
+
+    def by_column(self, values: np.ndarray) -> dict[str, float]:
+        """Return one figure per column the model needs, from one per column of its table."""
+        names = self.features
+        places = self.head.dense.origins() if self.head.dense else range(len(names))
+        sums = dict.fromkeys(names, 0.0)
+        if values.shape != (len(list(places)),):
+            return {}
+        for place, value in zip(places, values, strict=True):
+            sums[names[place]] += float(value)
+        return sums
+
+    @abstractmethod
+    def answer(self, table: Any) -> np.ndarray:
+        """Return scores of rows in the model's own form, of which there is at least one."""
+
+    @abstractmethod
+    def content(self) -> bytes:
+        """Return what was learnt, as bytes."""
+
+    @abstractmethod
+    def importances(self) -> dict[str, float]:
+        """Return how much each column counts; empty where the model does not say."""
+
+
+def loads(content: bytes) -> Any:
+    """Return the model that bytes hold.
+
+    Bytes of a model can run code: open those alone whose digest the ledger knows.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        The bytes begin as a model and are none.
+    """
+    if not content.startswith(MAGIC):
+        from keepfit import pickles
+
+        return pickles.loads(content)
+    try:
+        stored = msgspec.msgpack.decode(content[len(MAGIC) :], type=_Stored)
+    except msgspec.MsgspecError as error:
+        raise ArtifactCorrupt(f"expected a model of keepfit, got bytes that are none: {error}") from error
+    return import_module(FAMILIES[stored.head.family]).restore(stored.head, stored.content)
+
+
+def framed(rows: pl.DataFrame) -> Any:
+    """Return rows as a pandas frame where pandas is installed, else as they are."""
+    try:
+        import pandas as pd
+    except ImportError:
+        return rows
+    return pd.DataFrame({name: _pandas_column(rows.get_column(name)) for name in rows.columns})
+
+
+def _pandas_column(values: pl.Series) -> Any:
+    import polars as pl
+
+    if values.dtype in (pl.Categorical, pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.Boolean and values.null_count():
+        return values.cast(pl.Float64).to_numpy()
+    if values.dtype.is_decimal():
+        return values.cast(pl.Float64).to_numpy()
+    return values.to_numpy()
+
+
+def bounded(size: int, own: int, what: str) -> None:
+    """Raise where one more warm start would make a model larger than it may grow.
+
+    Raises
+    ------
+    TrainingError
+        It would.
+    """
+    if size + own <= GROWTH * own:
+        return
+    raise TrainingError(
+        f"expected at most {GROWTH * own:,} {what} ({GROWTH} times {own:,}), "
+        f"got {size + own:,} with this warm start",
+        hint="a training from scratch is due",
+    )

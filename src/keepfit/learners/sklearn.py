@@ -1,0 +1,352 @@
+"""Estimators of scikit-learn, and every other one with its `fit` and `predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+from keepfit.batch import LABEL
+from keepfit.errors import TrainingError
+from keepfit.learners import estimators, labels
+from keepfit.learners.dense import Dense
+from keepfit.learners.encoding import Encoding
+from keepfit.learners.models import FittedModel, Head, bounded
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from keepfit.protocols import Model
+
+_OWN_COLUMNS = ("Pipeline", "ColumnTransformer")
+_TAKE_GAPS = ("catboost", "lightgbm", "xgboost")
+_HISTOGRAMS = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
+_FORESTS = ("BaseForest",)
+
+
+class Sklearn:
+    """Trains an estimator of scikit-learn, or one that has its `fit` and `predict`.
+
+    Trees that take missing values get codes of categories; other estimators get a matrix
+    without gaps on one scale, each category in a column of its own; a scikit-learn
+    ``Pipeline`` gets a frame with the columns as they are. A classifier without
+    probabilities answers with its decision function through a logistic curve, which ranks
+    rows as it does and is not calibrated.
+
+    From the champion an estimator goes on with ``partial_fit`` where it has that, else by
+    ``warm_start``; an ensemble grows by its own size each time, to five times at most.
+    Histogram gradient boosting always starts from scratch: it would bin the new rows anew
+    and read its old trees against the wrong bins.
+
+    Parameters
+    ----------
+    estimator
+        The estimator, which is copied and never trained itself.
+
+    Raises
+    ------
+    ConfigError
+        The object is no classifier or regressor, or it cannot be copied.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> Sklearn(LogisticRegression(C=0.5)).name
+    'LogisticRegression(C=0.5)'
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        self.estimator = estimators.clone(estimator)
+        self._classify = estimators.purpose(self.estimator) == "classifier"
+
+    def __repr__(self) -> str:
+        return f"learners.Sklearn({self.name})"
+
+    @property
+    def name(self) -> str:
+        """What trains, with the parameters that differ from their defaults."""
+        return estimators.described(self.estimator)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, as JSON can hold them."""
+        found = estimators.parameters(self.estimator)
+        return {key: estimators.as_json(value) for key, value in sorted(found.items())}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of class and parameters, the same in every process."""
+        from keepfit import pickles
+
+        return pickles.fingerprint(("sklearn", self.estimator))
+
+    @property
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of start and update that the estimator knows."""
+        return (("scratch", "all"), ("champion", "all")) if self._continues else (("scratch", "all"),)
+
+    @property
+    def _continues(self) -> bool:
+        if estimators.derives(self.estimator, "sklearn", *_HISTOGRAMS) or self._raw:
+            return False
+        grows = "warm_start" in estimators.parameters(self.estimator)
+        return hasattr(self.estimator, "partial_fit") or grows
+
+    @property
+    def _raw(self) -> bool:
+        """Whether the estimator prepares columns itself, or holds one that does."""
+        inside = estimators.parameters(self.estimator, deep=True).values()
+        return any(
+            estimators.derives(one, "sklearn", *_OWN_COLUMNS) for one in (self.estimator, *inside)
+        )
+
+    def fit(
+        self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int
+    ) -> EstimatorModel:
+        """Return a model trained on rows that carry their label in ``_label``, in the order given.
+
+        Raises
+        ------
+        LabelsMissing
+            No row has a label.
+        ConfigError
+            Labels or class weights do not fit the estimator.
+        TrainingError
+            There is one class only, no column of use, or nothing to go on from.
+        """
+        rows = labels.labelled(rows, classify=self._classify)
+        if start == "champion":
+            return self._continue(rows, previous, seed)
+        classes = labels.classes_of(rows.get_column(LABEL)) if self._classify else ()
+        raw = self._raw
+        encoding = Encoding.learn(rows, raw=raw)
+        matrix = None if raw else encoding.matrix(rows)
+        dense = None if matrix is None else self._dense(matrix, encoding)
+        task = {0: "regression", 2: "binary"}.get(len(classes), "multiclass")
+        head = Head("sklearn", self.name, task, classes, encoding, dense, raw)
+        settings = self._settings(classes, seed, rows.height * len(encoding.columns))
+        if estimators.derives(self.estimator, "sklearn", *_HISTOGRAMS):
+            settings["categorical_features"] = _categorical(self.estimator, encoding)
+        estimator = _set(estimators.clone(self.estimator), settings)
+        model = EstimatorModel(head, estimator)
+        table = model.table(rows) if matrix is None else dense.apply(matrix) if dense else matrix
+        with _few_threads(estimator, rows.height * len(encoding.columns)):
+            estimator.fit(table, model.codes(rows.get_column(LABEL)))
+        _settle(estimator)
+        return model
+
+    def _dense(self, matrix: np.ndarray, encoding: Encoding) -> Dense | None:
+        found = estimators.tags(self.estimator)
+        wants = getattr(found, "input_tags", None)
+        kin = estimators.packages(self.estimator)
+        if getattr(wants, "allow_nan", False) or any(one in kin for one in _TAKE_GAPS):
+            return None
+        module = type(self.estimator).__module__
+        if module.startswith(("sklearn.tree", "sklearn.ensemble")):
+            scale = "none"
+        else:
+            scale = "range" if getattr(wants, "positive_only", False) else "standard"
+        return Dense.learn(matrix, encoding.categorical, scale)
+
+    def _settings(self, classes: tuple[Any, ...], seed: int, values: int) -> dict[str, Any]:
+        """Return the parameters that are keepfit's to set: seeds, threads, weights by code."""
+        settings: dict[str, Any] = estimators.seeded(self.estimator, seed)
+        settings |= estimators.weights_by_code(self.estimator, classes)
+        if estimators.derives(self.estimator, "sklearn", *_FORESTS) and self.estimator.n_jobs is None:
+            settings["n_jobs"] = estimators.threads(values)
+        return settings
+
+    def _continue(self, rows: pl.DataFrame, previous: Model | None, seed: int) -> EstimatorModel:
+        before = _champion(previous, type(self.estimator), self.name)
+        estimator = copy.deepcopy(before.estimator)
+        model = EstimatorModel(before.head, estimator)
+        known = model.codes(rows.get_column(LABEL))
+        if self._classify:
+            labels.refuse_new(rows.get_column(LABEL), known)
+        settings = estimators.parameters(self.estimator)
+        settings |= self._settings(model.classes, seed, rows.height * len(model.features))
+        table = model.table(rows)
+        if hasattr(estimator, "partial_fit"):
+            _partial_fit(_set(estimator, settings), table, known, len(model.classes))
+        else:
+            settings |= self._grown(estimator, known, model)
+            _set(estimator, settings).fit(table, known)
+        _settle(estimator)
+        return model
+
+    def _grown(self, estimator: Any, known: np.ndarray, model: FittedModel) -> dict[str, Any]:
+        """Return the parameters with which `fit` goes on where the champion stopped."""
+        import numpy as np
+
+        if self._classify and np.unique(known).size < len(model.classes):
+            gone = [name for code, name in enumerate(model.classes) if not (known == code).any()]
+            raise TrainingError(
+                f"expected rows of every class to go on from the champion, got none of {gone[0]!r}",
+                hint="select more rows, or start from scratch",
+            )
+        own = estimators.parameters(self.estimator).get("n_estimators")
+        if not isinstance(own, int):
+            return {"warm_start": True}
+        bounded(estimator.n_estimators, own, "estimators")
+        return {"warm_start": True, "n_estimators": estimator.n_estimators + own}
+
+
+class EstimatorModel(FittedModel):
+    """A trained estimator with its encoding."""
+
+    def __init__(self, head: Head, estimator: Any) -> None:
+        super().__init__(head)
+        self.estimator = estimator
+        self._content: bytes | None = None
+
+    def answer(self, table: Any) -> np.ndarray:
+        """Return scores of rows in the model's own form, of which there is at least one."""
+        # What predicting leaves behind in an estimator is not part of the artifact.
+        self.content()
+        with _few_threads(self.estimator, len(table) * len(self.features) * 10):
+            return self._scores(table)
+
+    def _scores(self, table: Any) -> np.ndarray:
+        import numpy as np
+
+        estimator = self.estimator
+        if self.task == "regression":
+            return np.asarray(estimator.predict(table), dtype=np.float64).reshape(len(table))
+        if hasattr(estimator, "predict_proba"):
+            return np.asarray(estimator.predict_proba(table), dtype=np.float64)
+        if hasattr(estimator, "decision_function"):
+            decided = np.asarray(estimator.decision_function(table), dtype=np.float64)
+            if decided.shape in ((len(table),), (len(table), len(self.classes))):
+                return _squashed(decided)
+        chosen = np.asarray(estimator.predict(table)).astype(np.int64)
+        ones: np.ndarray = np.eye(len(self.classes))[chosen]
+        return ones
+
+    def content(self) -> bytes:
+        """Return what was learnt, as bytes."""
+        if self._content is None:
+            from keepfit import pickles
+
+            self._content = pickles.dumps(_bare(self.estimator))
+        return self._content
+
+    def importances(self) -> dict[str, float]:
+        """Return how much each column counts; empty where the model does not say."""
+        import numpy as np
+
+        estimator = _bare(self.estimator)
+        found = getattr(estimator, "feature_importances_", None)
+        if found is None:
+            found = getattr(estimator, "coef_", None)
+        if found is None or self.head.raw:
+            return {}
+        return self.by_column(np.abs(np.atleast_2d(np.asarray(found))).sum(axis=0))
+
+
+def restore(head: Head, content: bytes) -> EstimatorModel:
+    """Return the model that a head and bytes of `content` are."""
+    from keepfit import pickles
+
+    return EstimatorModel(head, pickles.loads(content))
+
+
+def _champion(previous: Model | None, kind: type, name: str) -> EstimatorModel:
+    """Return the champion, where it is a model that an estimator of a kind can go on with."""
+    if previous is None:
+        raise TrainingError(
+            f"expected a champion for {name} to start from, got none",
+            hint="the first training starts from scratch",
+        )
+    inside = getattr(previous, "estimator", None)
+    # By name: a class that travelled by value is not the same object any more.
+    if not isinstance(previous, EstimatorModel) or _path(type(inside)) != _path(kind):
+        raise TrainingError(
+            f"expected a champion that {name} can go on with, got {previous!r}",
+            hint="start from scratch",
+        )
+    return previous
+
+
+def _set(estimator: Any, settings: dict[str, Any]) -> Any:
+    return estimator.set_params(**settings) if settings else estimator
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@contextlib.contextmanager
+def _few_threads(estimator: Any, values: int) -> Iterator[None]:
+    """Keep histogram gradient boosting, which has no `n_jobs`, from waking every core for little."""
+    if not estimators.derives(estimator, "sklearn", *_HISTOGRAMS):
+        yield
+        return
+    with _openmp().limit(limits=estimators.threads(values), user_api="openmp"):
+        yield
+
+
+@cache
+def _openmp() -> Any:
+    """Return what holds the libraries of threads; finding them takes as long as many predictions."""
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+    return ThreadpoolController()
+
+
+def _partial_fit(estimator: Any, table: Any, known: np.ndarray, classes: int) -> None:
+    import numpy as np
+
+    if classes:
+        estimator.partial_fit(table, known, classes=np.arange(classes))
+    else:
+        estimator.partial_fit(table, known)
+
+
+def _categorical(estimator: Any, encoding: Encoding) -> list[int] | None:
+    """Return the places of categories for histogram gradient boosting, which has a limit."""
+    asked = estimator.categorical_features
+    named = {one for one in asked if isinstance(one, str)} if isinstance(asked, list) else set()
+    places = [
+        place
+        for place in encoding.categorical
+        if len(encoding.columns[place].categories) <= estimator.max_bins
+    ]
+    places += [
+        place
+        for place, column in enumerate(encoding.columns)
+        if column.name in named and column.kind != "category"
+    ]
+    return sorted(places) or None
+
+
+def _settle(estimator: Any) -> None:
+    """Take out how many threads trained: predictions then add up in one order everywhere."""
+    threaded = [
+        name
+        for name, value in estimators.parameters(estimator, deep=True).items()
+        if value is not None and (name == "n_jobs" or name.endswith("__n_jobs"))
+    ]
+    if threaded:
+        estimator.set_params(**dict.fromkeys(threaded))
+
+
+def _bare(estimator: Any) -> Any:
+    """Return the estimator that answers: the best one of a search, whose record holds times."""
+    kin = [cls.__module__ for cls in type(estimator).__mro__]
+    searched = any(module.startswith("sklearn.model_selection._search") for module in kin)
+    return estimator.best_estimator_ if searched else estimator
+
+
+def _squashed(decided: np.ndarray) -> np.ndarray:
+    """Return decisions as scores between 0 and 1 that rank rows and classes as they do."""
+    import numpy as np
+
+    if decided.ndim == 1:
+        squashed: np.ndarray = 1.0 / (1.0 + np.exp(-np.clip(decided, -500.0, 500.0)))
+        return squashed
+    powers = np.exp(decided - decided.max(axis=1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    return shares

@@ -1,0 +1,561 @@
+"""The loop: one step runs the line once, on live data and on the past alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from keepfit import facts, registry
+from keepfit.batch import LABEL, Batch
+from keepfit.clock import Clock, SimulatedClock
+from keepfit.errors import LeaseLost, LedgerConflict, RollbackFailed, VersionUnknown
+from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
+from keepfit.lake import Landed
+from keepfit.ledger import Lease
+from keepfit.metrics import mature
+from keepfit.protocols import CheckContext, Evidence, Source
+from keepfit.registry import State, Version
+from keepfit.scoring import Scorer
+from keepfit.turn import Turn
+
+if TYPE_CHECKING:
+    from keepfit.home import Memory
+    from keepfit.pipeline import Pipeline
+    from keepfit.profile import Profile
+
+DAY = timedelta(days=1)
+SAVED_EVERY = 256
+"""Facts after which the folded state is cached in the ledger."""
+
+FOLD = "state-1"
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step did: its facts, in order, and whether more is waiting."""
+
+    at: datetime
+    entries: tuple[Entry, ...] = ()
+    backlog: bool = False
+    findings: tuple[Finding, ...] = field(default=())
+    held_by: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there was nothing to do."""
+        return not self.entries
+
+    def __repr__(self) -> str:
+        if self.held_by:
+            return f"Step at {self.at:%Y-%m-%d %H:%M}: {self.held_by}"
+        if self.idle:
+            return f"Step at {self.at:%Y-%m-%d %H:%M}: nothing new"
+        kinds = ", ".join(entry.fact.kind for entry in self.entries)
+        return f"Step at {self.at:%Y-%m-%d %H:%M}: {len(self.entries)} facts ({kinds})"
+
+
+class Loop:
+    """A pipeline bound to its memory and a clock.
+
+    ``training_time`` is how long a training takes on a simulated clock; ``start_at`` keeps
+    the first training back until then; ``listen`` hears every fact after it is written.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        memory: Memory,
+        clock: Clock,
+        *,
+        source: Source | None = None,
+        every: timedelta | None = None,
+        training_time: timedelta = timedelta(0),
+        start_at: datetime | None = None,
+        scorer: Scorer | None = None,
+        listen: Callable[[Entry], None] | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.memory = memory
+        self.clock = clock
+        self.source = source or pipeline.source
+        self.every = every or pipeline.every or DAY
+        self.training_time = training_time
+        self.start_at = start_at
+        self.listen = listen
+        self.scorer = scorer or Scorer(memory.artifacts, pipeline.metric)
+        self.turns = Turn(self)
+        self.state = self._folded()
+        self._saved = self.state.seq
+        self._lease: Lease | None = None
+        self._written: list[Entry] = []
+        self._first: tuple[int, Profile] | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether this loop runs on the past."""
+        return isinstance(self.clock, SimulatedClock)
+
+    # One step ---------------------------------------------------------------------------
+
+    def step(self, now: datetime | None = None) -> Step:
+        """Run the line once: collect, check, watch, decide, train, judge, promote."""
+        now = now or self.clock.now()
+        self._written = []
+        self.refold()
+        cursor = self.state.cursor
+        batch = self.source.read(cursor, now=now, every=self.every)
+        if batch.empty and not self._due(now):
+            return Step(now, findings=batch.findings)
+        try:
+            with self._holding():
+                self.recover()
+                if self.state.cursor != cursor:
+                    batch = self.source.read(self.state.cursor, now=now, every=self.every)
+                self.turns.finish(now)
+                findings = self.collect(batch, now)
+                self.check(findings, now)
+                self.watch(now)
+                self.decide(now)
+                self.turns.finish(now)
+        except LeaseLost as error:
+            return Step(now, tuple(self._written), held_by=error.message)
+        return Step(now, tuple(self._written), batch.backlog, batch.findings)
+
+    def _due(self, now: datetime) -> bool:
+        state = self.state
+        return (
+            state.fresh
+            or state.decided < state.batch
+            or self.turns.due(now)
+            or any(self._overdue(arrived, now) for arrived in state.unscored)
+            or self._landed_unseen()
+        )
+
+    def _overdue(self, arrived: facts.Arrived, now: datetime) -> bool:
+        delay = self.source.roles.label_delay
+        return delay is not None and arrived.to is not None and now >= arrived.to + delay
+
+    def _landed_unseen(self) -> bool:
+        return not self.simulated and self.memory.lake.last() > self.state.batch
+
+    def recover(self) -> None:
+        """Write the fact of a batch that landed when its writer was killed before it could."""
+        number = self.state.batch + 1
+        landed = None if self.simulated else self.memory.lake.landed(number)
+        if landed is not None:
+            self.append([_arrived(landed)], self.clock.now())
+
+    def collect(self, batch: Batch, now: datetime) -> tuple[Finding, ...]:
+        """Land what the source brought, once, and return what the source found."""
+        if batch.empty or self.state.decided < self.state.batch:
+            # A step that was cut short is ended first; the source hands the batch out again.
+            return ()
+        number = self.state.batch + 1
+        landed = self.memory.lake.land(batch, number)
+        self.append([_arrived(landed)], now)
+        return batch.findings
+
+    def check(self, found: Sequence[Finding], now: datetime) -> None:
+        """Put the checks' questions to the newest batch; a block sets it apart whole."""
+        state = self.state
+        if state.checked >= state.batch or state.pending is None:
+            return
+        number = state.batch
+        findings = list(found)
+        if state.pending.rows:
+            rows = self.memory.lake.batch(number)
+            asked = Batch(
+                rows=self.columns(rows),
+                labels=self._labels(number, now),
+                cursor="",
+                watermark=state.watermark,
+            )
+            context = self._context(number, now)
+            for check in self.pipeline.checks:
+                findings.extend(check.check(asked, context))
+        answers: list[Fact] = [facts.Found(batch=number, findings=tuple(findings))]
+        blocked = [finding for finding in findings if finding.outcome == Outcome.BLOCK]
+        if blocked:
+            reason = "; ".join(finding.message for finding in blocked)
+            answers.append(facts.Quarantined(batch=number, rows=state.pending.rows, reason=reason))
+        self.append(answers, now)
+
+    def watch(self, now: datetime) -> None:
+        """Predict what came, score what has matured, and measure drift."""
+        self._predict()
+        seen: list[Fact] = [*self._score(now), *self._drift()]
+        if seen:
+            self.append(seen, now)
+
+    def decide(self, now: datetime) -> None:
+        """Ask the trigger, and write down what it said and why."""
+        for _ in range(ATTEMPTS):
+            state = self.state
+            if state.decided >= state.batch and not state.fresh:
+                return
+            decision = self._decision(now)
+            decided: list[Fact] = [
+                facts.Decided(
+                    batch=state.batch,
+                    decision=decision,
+                    watermark=state.watermark,
+                    turn=state.turn + 1 if decision.train else None,
+                )
+            ]
+            if decision.train:
+                decided.extend(self.turns.start(now))
+            if self._append_decision(decided, now):
+                return
+        raise LedgerConflict(
+            f"another process kept writing to the ledger of {self.pipeline.name!r} while this one decided",
+            hint="let one process run the loop: `keepfit status` names who holds it",
+        )
+
+    def run(self, *, once: bool, poll: timedelta) -> None:
+        """Step until interrupted, or (``once``) until nothing is waiting."""
+        while True:
+            step = self.step()
+            if step.backlog or (step.entries and step.held_by is None):
+                continue
+            if once:
+                return
+            self.clock.sleep(min(poll, self.every))
+
+    # What the stages look at ------------------------------------------------------------
+
+    def columns(self, rows: Any) -> Any:
+        """Return rows with keepfit's own columns and the pipeline's features only."""
+        features, exclude = self.pipeline.features, self.pipeline.exclude
+        if features is None and not exclude:
+            return rows
+        kept = [
+            name
+            for name in rows.columns
+            if name.startswith("_")
+            or (name not in exclude if features is None else name in features)
+        ]
+        return rows.select(kept)
+
+    def labelled(self, as_of: datetime, **bounds: Any) -> Any:
+        """Return the labelled rows known at a moment, without those in quarantine."""
+        rows = self.memory.lake.labelled(
+            as_of=as_of, until_batch=self.state.batch, excluded=self.state.excluded, **bounds
+        )
+        return self.columns(rows)
+
+    def _labels(self, number: int, now: datetime) -> Any:
+        scored = self.memory.lake.scored(number, now)
+        return scored.select("_id", LABEL).drop_nulls(LABEL)
+
+    def _context(self, number: int, now: datetime) -> CheckContext:
+        state = self.state
+        return CheckContext(
+            now=now,
+            roles=self.source.roles,
+            number=number,
+            reference=self._reference(),
+            arrived=tuple(state.let_in),
+            every=self.every,
+            schema_accepted=state.schema_accepted == number,
+        )
+
+    def _reference(self) -> Profile | None:
+        from keepfit.profile import Profile
+
+        state = self.state
+        if state.champion is not None and state.versions[state.champion].reference:
+            return self.scorer.profile(state.versions[state.champion].reference)
+        if not state.let_in:
+            return None
+        first = state.let_in[0].batch
+        if self._first is None or self._first[0] != first:
+            self._first = first, Profile.of(self.columns(self.memory.lake.batch(first)))
+        return self._first[1]
+
+    def _predict(self) -> None:
+        lake = self.memory.lake
+        for number in self.state.unserved:
+            rows = lake.batch(number)
+            lake.predict_land(number, self.scorer.predict(self.state, number, rows))
+
+    def _score(self, now: datetime) -> list[Fact]:
+        scored: list[Fact] = []
+        for arrived in self.state.unscored:
+            delay = self.source.roles.label_delay
+            if (
+                delay is not None
+                and arrived.to is not None
+                and now < arrived.to
+                and not self.simulated
+            ):
+                continue
+            rows = self.memory.lake.scored(arrived.batch, now)
+            known = rows.height - rows.get_column(LABEL).null_count()
+            if self._mature(arrived, known, rows.height, now):
+                scored.append(self.scorer.score(self.state, arrived, rows))
+        return scored
+
+    def _mature(self, arrived: facts.Arrived, known: int, total: int, now: datetime) -> bool:
+        delay = self.source.roles.label_delay
+        if arrived.to is None or mature(known, total, to=arrived.to, now=now, label_delay=delay):
+            return True
+        # Nobody said how late labels are: what two more batches did not bring is not waited for.
+        age = self.state.batch - arrived.batch
+        return delay is None and ((age >= 2 and known >= 0.9 * total) or (age >= 10 and known > 0))
+
+    def _drift(self) -> list[Fact]:
+        state = self.state
+        newest = state.let_in[-1].batch if state.let_in else 0
+        champion = state.versions.get(state.champion or "")
+        if (
+            champion is None
+            or not champion.reference
+            or newest != state.batch
+            or state.watched >= newest
+        ):
+            return []
+        reference = self.scorer.profile(champion.reference)
+        rows = self.columns(self.memory.lake.batch(newest))
+        found: list[Fact] = []
+        for detector in self.pipeline.detectors:
+            moved = tuple(detector.check(reference, rows))
+            drifted = [column for column in moved if column.drifted]
+            found.append(
+                facts.DetectorAdvanced(
+                    batch=newest, detector=detector.name, columns=moved[:20], drifted=len(drifted)
+                )
+            )
+            fresh = tuple(column for column in drifted if column.column not in state.drifted)
+            if fresh:
+                found.append(
+                    facts.Drifted(
+                        batch=newest,
+                        detector=detector.name,
+                        columns=fresh[:20],
+                        of=len(moved),
+                        rows_to=state.let_in[-1].to,
+                    )
+                )
+        return found
+
+    def _decision(self, now: datetime) -> facts.Decision:
+        state = self.state
+        if state.paused is not None:
+            return facts.Decision(train=False, trigger="pause", reason=f"paused: {state.paused}")
+        if state.training:
+            ready = max(state.versions[name].ready_at for name in state.training)
+            reason = f"{', '.join(state.training)} is being trained until {ready:%Y-%m-%d %H:%M}"
+            return facts.Decision(train=False, trigger="training", reason=reason)
+        if state.champion is None and self.start_at is not None and now < self.start_at:
+            reason = f"the backtest starts on {self.start_at:%Y-%m-%d}"
+            return facts.Decision(train=False, trigger="start", reason=reason)
+        if state.first_at is None or state.watermark is None:
+            return facts.Decision(train=False, trigger="data", reason="no rows have arrived yet")
+        return self.pipeline.trigger.decide(self.evidence(now))
+
+    def evidence(self, now: datetime) -> Evidence:
+        """Return what the trigger may look at."""
+        state = self.state
+        champion = state.versions.get(state.champion or "")
+        first = state.first_at or now
+        return Evidence(
+            now=now,
+            watermark=state.watermark or first,
+            first_at=first,
+            trained_at=state.trained_at,
+            champion=state.champion,
+            trained_to=None if champion is None else champion.snapshot.to,
+            labelled=self.memory.lake.count_labelled(
+                as_of=now, until_batch=state.batch, excluded=state.excluded, after=state.trained_at
+            ),
+            labelled_to=state.labelled_to,
+            promised=None if champion is None or champion.judged is None else champion.judged.value,
+            greater_is_better=self.scorer.greater_is_better(state),
+            facts=tuple(state.since),
+            trainings=tuple(state.trainings),
+        )
+
+    # The ledger -------------------------------------------------------------------------
+
+    def refold(self) -> State:
+        """Take in what others wrote, and return what all facts add up to."""
+        self.state.fold(self.memory.ledger.facts(self.pipeline.name, after=self.state.seq))
+        return self.state
+
+    def _folded(self) -> State:
+        cached = self.memory.ledger.fold(self.pipeline.name, FOLD)
+        state = State()
+        if cached is not None:
+            try:
+                state = State.loads(cached[1])
+            except ValueError:  # written by another version: fold again from the first fact
+                state = State()
+        return state.fold(self.memory.ledger.facts(self.pipeline.name, after=state.seq))
+
+    def append(self, new: Sequence[Fact], at: datetime, *, expected: int | None = None) -> None:
+        """Write facts in one transaction, fold them, and let listeners hear them."""
+        name = self.pipeline.name
+        last = self.memory.ledger.append(name, new, at=at, expected_seq=expected, lease=self._lease)
+        if last == self.state.seq + len(new):
+            first = self.state.seq + 1
+            entries = [
+                Entry(pipeline=name, seq=first + i, at=at, fact=cast("AnyFact", fact)) for i, fact in enumerate(new)
+            ]
+        else:
+            entries = list(self.memory.ledger.facts(name, after=self.state.seq))
+        self.state.fold(entries)
+        self._written.extend(entries)
+        if self.state.seq - self._saved >= SAVED_EVERY and not self.simulated:
+            self.memory.ledger.save_fold(name, FOLD, self.state.seq, self.state.dumps())
+            self._saved = self.state.seq
+        if self.listen is not None:
+            for entry in entries:
+                self.listen(entry)
+
+    def _append_decision(self, new: Sequence[Fact], at: datetime) -> bool:
+        try:
+            self.append(new, at, expected=self.state.seq)
+        except LedgerConflict:
+            self.refold()
+            return False
+        return True
+
+    def _holding(self) -> AbstractContextManager[object]:
+        if self.simulated or self._lease is not None:
+            return nullcontext()
+        return _Held(self)
+
+    # The human hand ---------------------------------------------------------------------
+
+    def promote(self, version: str, *, reason: str, force: bool, by: str) -> None:
+        """Make a version the champion because a person says so."""
+        with self._holding():
+            found = registry.promotable(self.refold(), version, force=force)
+            self.scorer.model(found)
+            self.append(
+                [
+                    facts.Promoted(
+                        version=found.name,
+                        reason=reason,
+                        previous=self.state.champion,
+                        by=by,
+                        forced=force,
+                    )
+                ],
+                self.clock.now(),
+                expected=self.state.seq,
+            )
+
+    def rollback(self, *, reason: str, by: str) -> str:
+        """Make the previous champion champion again, once it has answered stored rows as it did."""
+        with self._holding():
+            state = self.refold()
+            if state.champion is None or state.previous is None:
+                raise RollbackFailed(
+                    f"{self.pipeline.name!r} has no previous version to go back to",
+                    hint="`keepfit promote VERSION --reason …` makes any earlier version champion",
+                )
+            target = state.versions[state.previous]
+            rows = self._verified(target)
+            self.append(
+                [
+                    facts.RolledBack(
+                        version=state.champion, to=target.name, reason=reason, by=by, rows=rows
+                    )
+                ],
+                self.clock.now(),
+                expected=state.seq,
+            )
+            return target.name
+
+    def _verified(self, version: Version) -> int:
+        for arrived in reversed(self.state.let_in):
+            rows = self.memory.lake.batch(arrived.batch)
+            stored = self.memory.lake.scored(arrived.batch, self.clock.now())
+            count = self.scorer.verify(version, rows, stored)
+            if count:
+                return count
+        self.scorer.model(version)
+        return 0
+
+    def pause(self, *, reason: str, by: str) -> None:
+        """Record a pause."""
+        self.append([facts.Paused(reason=reason, by=by)], self.clock.now())
+
+    def resume(self, *, reason: str, by: str) -> None:
+        """Record the end of a pause."""
+        self.append([facts.Resumed(reason=reason, by=by)], self.clock.now())
+
+    def signal(self, event: str, data: dict[str, Any]) -> None:
+        """Record an event from outside."""
+        self.append([facts.Signalled(event=event, data=data)], self.clock.now())
+
+    def accept(self, batch: int | None, *, reason: str, schema: bool, by: str) -> None:
+        """Let a quarantined batch in, or a changed schema."""
+        state = self.refold()
+        held = state.excluded
+        if schema:
+            what = facts.Overridden(what="schema", reason=reason, by=by, batch=batch)
+        else:
+            chosen = batch if batch is not None else (held[-1] if held else None)
+            if chosen not in held:
+                listed = ", ".join(map(str, held)) or "none"
+                raise VersionUnknown(f"expected a batch in quarantine ({listed}), got {batch}")
+            what = facts.Overridden(what="quarantine", reason=reason, by=by, batch=chosen)
+        self.append([what], self.clock.now())
+
+    def train(self, *, reason: str, by: str) -> Step:
+        """Train now because a person says so."""
+        now = self.clock.now()
+        self._written = []
+        with self._holding():
+            state = self.refold()
+            if state.batch == 0:
+                raise VersionUnknown(
+                    "nothing has arrived yet to train on", hint="`keepfit run FILE --once` collects"
+                )
+            decision = facts.Decision(train=True, trigger="hand", reason=f"{by}: {reason}")
+            decided = facts.Decided(
+                batch=state.batch, decision=decision, watermark=state.watermark, turn=state.turn + 1
+            )
+            self.append([decided, *self.turns.start(now)], now, expected=state.seq)
+            self.turns.finish(now)
+        return Step(now, tuple(self._written))
+
+
+def _arrived(landed: Landed) -> facts.Arrived:
+    return facts.Arrived(
+        batch=landed.number,
+        rows=landed.rows,
+        labels=landed.labels,
+        cursor=landed.cursor,
+        digest=landed.digest,
+        from_=landed.from_,
+        to=landed.to,
+        watermark=landed.watermark,
+        duplicates=landed.duplicates,
+        corrections=landed.corrections,
+        late=landed.late,
+    )
+
+
+class _Held:
+    """The loop's lease, taken for the length of a step."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+    def __enter__(self) -> None:
+        lease = self.loop.memory.ledger.lease(self.loop.pipeline.name)
+        lease.__enter__()
+        self.loop._lease = lease
+        self.loop.refold()
+
+    def __exit__(self, *exc: object) -> None:
+        lease, self.loop._lease = self.loop._lease, None
+        if lease is not None:
+            lease.__exit__(None, None, None)

@@ -1,0 +1,315 @@
+"""Metrics of classification, for two classes or several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.metrics.base import (
+    NO_BOUNDS,
+    NOTHING,
+    Array,
+    Base,
+    Bounds,
+    Labels,
+    MeanLoss,
+    around_sections,
+    around_share,
+    wilson,
+)
+
+BINS = 128
+RESAMPLES = 200
+LEAST = float(np.finfo(np.float64).eps)
+
+
+class Classification(Base):
+    """A metric of classification."""
+
+    tasks = ("binary", "multiclass")
+
+
+class RocAuc(Classification):
+    """The share of pairs, one row of each class, that the scores put in order; a tie is half.
+
+    With several classes it is the mean over the classes that occur, each against the rest.
+    Its interval is that of DeLong, DeLong and Clarke-Pearson (1988), computed as Sun and Xu
+    (2014) do, on the scale of log odds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RocAuc().value(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
+    0.75
+    """
+
+    name = "roc_auc"
+
+    def _value(self, labels: Labels, scores: Array) -> float:
+        if scores.ndim == 1:
+            return _auc(labels == 1, scores)
+        each = [_auc(labels == code, scores[:, code]) for code in range(scores.shape[1])]
+        return _mean_of_defined(each)
+
+    def by_block(self, labels: Labels, scores: Array, cuts: NDArray[np.intp]) -> Array:
+        """Return the metric of each block of rows, all sorted at once; NaN where undefined."""
+        if scores.ndim == 1:
+            return _auc_by_block(labels == 1, scores, cuts)
+        each = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+        return np.array([self.value(labels[a:b], scores[a:b]) for a, b in each])
+
+    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
+        if scores.ndim == 2:
+            return self._interval_of_several(labels, scores, level)
+        positive = labels == 1
+        rarer = min(int(positive.sum()), int((~positive).sum()))
+        if rarer < 2:
+            return NO_BOUNDS
+        above, below = _placements(np.sort(scores[positive]), np.sort(scores[~positive]))
+        error = (above.var(ddof=1) / above.size + below.var(ddof=1) / below.size) ** 0.5
+        return around_share(float(above.mean()), float(error), rarer, level)
+
+    def _interval_of_several(self, labels: Labels, scores: Array, level: float) -> Bounds:
+        counts = np.bincount(labels.astype(np.intp), minlength=scores.shape[1])
+        some = np.flatnonzero((counts > 1) & (counts < labels.size - 1))
+        if not some.size:
+            return NO_BOUNDS
+        pulls = np.mean([_auc_pulls(labels == code, scores[:, code]) for code in some], axis=0)
+        value = self._value(labels, scores)
+        return around_share(value, _error(pulls), int(counts[some].min()), level)
+
+
+class AveragePrecision(Classification):
+    """The area under precision over recall, summed in steps.
+
+    With several classes it is the mean over the classes that occur, each against the rest.
+    Its interval is from 200 Poisson resamples of the rows, drawn per bin of scores.
+    """
+
+    name = "average_precision"
+
+    def _value(self, labels: Labels, scores: Array) -> float:
+        if scores.ndim == 1:
+            return _average_precision(labels == 1, scores)
+        codes = range(scores.shape[1])
+        return _mean_of_defined(
+            [_average_precision(labels == code, scores[:, code]) for code in codes]
+        )
+
+    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
+        if scores.ndim == 2:
+            return around_sections(self.value, labels, scores, level)
+        positive = labels == 1
+        found = int(positive.sum())
+        if found < 2:
+            return NO_BOUNDS
+        error = _resampled_error(positive, scores)
+        return around_share(self._value(labels, scores), error, found, level)
+
+
+class LogLoss(MeanLoss):
+    """The mean of minus the logarithm of the probability given to the true class."""
+
+    name = "log_loss"
+    tasks = ("binary", "multiclass")
+
+    def losses(self, labels: Labels, scores: Array) -> Array:
+        """Return the loss of each row, less is better."""
+        if scores.ndim == 1:
+            given = np.where(labels == 1, scores, 1 - scores)
+        else:
+            given = np.take_along_axis(scores, labels.astype(np.intp)[:, None], axis=1)[:, 0]
+        return np.asarray(-np.log(np.clip(given, LEAST, 1 - LEAST)))
+
+
+class Accuracy(MeanLoss):
+    """The share of rows whose most probable class is the true one; Wilson's interval."""
+
+    name = "accuracy"
+    tasks = ("binary", "multiclass")
+    greater_is_better = True
+    reach = (0.0, 1.0)
+
+    def losses(self, labels: Labels, scores: Array) -> Array:
+        """Return 1 for each row that is wrong, 0 for each that is right."""
+        return np.asarray(_predicted(scores) != labels, dtype=np.float64)
+
+    def contributions(self, labels: Labels, scores: Array) -> Array:
+        """Return 1 for each row that is right, 0 for each that is wrong."""
+        return np.asarray(_predicted(scores) == labels, dtype=np.float64)
+
+    def _value(self, labels: Labels, scores: Array) -> float:
+        return float((_predicted(scores) == labels).mean())
+
+    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
+        return wilson(self._value(labels, scores), len(labels), level)
+
+
+class Brier(MeanLoss):
+    """The mean squared distance of probabilities from what happened.
+
+    With several classes the squares of all of them are added, so it lies between 0 and 2.
+    """
+
+    name = "brier"
+    tasks = ("binary", "multiclass")
+
+    def losses(self, labels: Labels, scores: Array) -> Array:
+        """Return the loss of each row, less is better."""
+        if scores.ndim == 1:
+            return np.asarray((scores - (labels == 1)) ** 2)
+        happened = labels[:, None] == np.arange(scores.shape[1])
+        return np.asarray(((scores - happened) ** 2).sum(axis=1))
+
+
+class BalancedAccuracy(Classification):
+    """The mean over the classes that occur of the share of their rows that is right."""
+
+    name = "balanced_accuracy"
+
+    def _value(self, labels: Labels, scores: Array) -> float:
+        right, rows = self._counts(labels, scores)
+        return float((right[rows > 0] / rows[rows > 0]).mean())
+
+    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
+        right, rows = self._counts(labels, scores)
+        right, rows = right[rows > 0], rows[rows > 0]
+        # One right and one wrong more, so that a rare class that is all right is not certain.
+        share = (right + 1) / (rows + 2)
+        error = float(np.sqrt((share * (1 - share) / rows).sum())) / rows.size
+        return around_share(self._value(labels, scores), error, float(rows.min()), level)
+
+    def _counts(self, labels: Labels, scores: Array) -> tuple[Array, Array]:
+        codes = labels.astype(np.intp)
+        width = 2 if scores.ndim == 1 else scores.shape[1]
+        right = np.bincount(codes[_predicted(scores) == codes], minlength=width)
+        rows = np.bincount(codes, minlength=width)
+        return right.astype(np.float64), rows.astype(np.float64)
+
+
+class F1(Classification):
+    """The harmonic mean of precision and recall of the second class; the mean over several.
+
+    NaN when no row is of the class and none is taken for it.
+    """
+
+    name = "f1"
+
+    def _value(self, labels: Labels, scores: Array) -> float:
+        return _mean_of_defined([both / either for both, either, _, _ in _hits(labels, scores)])
+
+    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
+        parts = _hits(labels, scores)
+        if not parts:
+            return NO_BOUNDS
+        pulls = [
+            (hit - both / either * met) * (len(hit) / either) for both, either, hit, met in parts
+        ]
+        error = _error(np.mean(pulls, axis=0))
+        least = min(either for _, either, _, _ in parts) / 2
+        return around_share(self._value(labels, scores), error, least, level)
+
+
+def _predicted(scores: Array) -> NDArray[Any]:
+    # An even chance goes to the first class, as scikit-learn's argmax does.
+    return np.asarray(scores > 0.5 if scores.ndim == 1 else scores.argmax(axis=1)).astype(np.intp)
+
+
+def _mean_of_defined(each: list[float]) -> float:
+    some = [one for one in each if one == one]
+    return float(np.mean(some)) if some else NOTHING
+
+
+def _error(pulls: Array) -> float:
+    """Return the standard error of an estimate from the pull of each row on it."""
+    return float(pulls.std(ddof=1)) / pulls.size**0.5 if pulls.size > 1 else NOTHING
+
+
+def _auc(positive: NDArray[np.bool_], scores: Array) -> float:
+    above, below = np.sort(scores[positive]), np.sort(scores[~positive])
+    if not above.size or not below.size:
+        return NOTHING
+    pairs = above.size * below.size
+    twice = below.searchsorted(above, "left").sum() + below.searchsorted(above, "right").sum()
+    return float(twice) / (2 * pairs)
+
+
+def _auc_by_block(positive: NDArray[np.bool_], scores: Array, cuts: NDArray[np.intp]) -> Array:
+    sizes = np.diff(cuts)
+    block = np.repeat(np.arange(sizes.size), sizes)
+    order = np.lexsort((scores, block))
+    block, scores = block[order], scores[order]
+    new = np.append(True, (scores[1:] != scores[:-1]) | (block[1:] != block[:-1]))
+    starts = np.flatnonzero(new)
+    # Scores that tie within a block are one step; of each step, count what lies below it.
+    ones = np.add.reduceat(positive[order].astype(np.int64), starts)
+    zeros = np.diff(np.append(starts, scores.size)) - ones
+    block = block[starts]
+    of_block = np.bincount(block, weights=zeros, minlength=sizes.size)
+    below = np.cumsum(zeros) - zeros - (np.cumsum(of_block) - of_block)[block]
+    twice = np.bincount(block, weights=ones * (2 * below + zeros), minlength=sizes.size)
+    pairs = of_block * (sizes - of_block)
+    areas = np.full(sizes.size, NOTHING)
+    return np.asarray(np.divide(twice, 2 * pairs, out=areas, where=pairs > 0))
+
+
+def _placements(above: Array, below: Array) -> tuple[Array, Array]:
+    """Return, for each sorted score, the share of the other class that it is in order with."""
+    lower = below.searchsorted(above, "left") + below.searchsorted(above, "right")
+    higher = above.searchsorted(below, "left") + above.searchsorted(below, "right")
+    return lower / (2 * below.size), 1 - higher / (2 * above.size)
+
+
+def _auc_pulls(positive: NDArray[np.bool_], scores: Array) -> Array:
+    """Return the pull of each row on the area under the curve: how far its placement is off."""
+    rows, others = np.flatnonzero(positive), np.flatnonzero(~positive)
+    rows, others = rows[np.argsort(scores[rows])], others[np.argsort(scores[others])]
+    of_rows, of_others = _placements(scores[rows], scores[others])
+    area = of_rows.mean()
+    pulls = np.empty(scores.size)
+    pulls[rows] = (of_rows - area) * (scores.size / rows.size)
+    pulls[others] = (of_others - area) * (scores.size / others.size)
+    return pulls
+
+
+def _average_precision(positive: NDArray[np.bool_], scores: Array) -> float:
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)
+    found = np.cumsum(positive[order])[ends]
+    if not found[-1]:
+        return NOTHING
+    return float((np.diff(found, prepend=0) * (found / (ends + 1))).sum() / found[-1])
+
+
+def _resampled_error(positive: NDArray[np.bool_], scores: Array) -> float:
+    """Return the standard error of average precision over Poisson resamples of the rows.
+
+    A bin's count in a resample is Poisson too, so bins are drawn instead of rows.
+    """
+    order = np.argsort(-scores, kind="stable")
+    cuts = np.linspace(0, scores.size, min(BINS, scores.size) + 1).astype(np.intp)[:-1]
+    found = np.add.reduceat(positive[order].astype(np.int64), cuts)
+    rows = np.diff(np.append(cuts, scores.size))
+    generator = np.random.default_rng(0)
+    hits = generator.poisson(found, size=(RESAMPLES, found.size))
+    misses = generator.poisson(rows - found, size=hits.shape)
+    reached = hits.cumsum(axis=1)
+    precision = reached / np.maximum((hits + misses).cumsum(axis=1), 1)
+    total = reached[:, -1]
+    areas = (hits * precision).sum(axis=1)[total > 0] / total[total > 0]
+    return float(areas.std(ddof=1)) if areas.size > 1 else NOTHING
+
+
+def _hits(labels: Labels, scores: Array) -> list[tuple[float, float, Array, Array]]:
+    """Return, per class that occurs, twice its hits and its rows plus its claims; then per row."""
+    predicted = _predicted(scores)
+    codes = (1,) if scores.ndim == 1 else range(scores.shape[1])
+    parts = []
+    for code in codes:
+        true, claimed = labels == code, predicted == code
+        hit, met = 2.0 * (true & claimed), true.astype(np.float64) + claimed
+        if met.any():
+            parts.append((float(hit.sum()), float(met.sum()), hit, met))
+    return parts

@@ -1,0 +1,213 @@
+"""What gates judge on: a metric, or its difference between two models, over blocks of time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.errors import ConfigError, nearest
+from keepfit.metrics.base import Array, Labels
+from keepfit.metrics.series import MOST, Mean, block_means, edges, interval, mean_of
+
+if TYPE_CHECKING:
+    from keepfit.protocols import Comparison, Metric
+
+BLOCK = 4
+"""Rows a block holds at least, for metrics that are means over rows."""
+
+SMALL = 20
+"""Rows a block holds at least, for a metric that is computed block by block."""
+
+RARE = 4
+"""Rows of the rarer class that such a block holds at least."""
+
+OTHER = "other"
+"""The name of small slices that are judged together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A mean over blocks of time, oriented so that more is better.
+
+    ``slack`` is what a single row can move the mean where a loss is 0 or 1.
+    """
+
+    mean: Mean
+    slack: float
+
+    def bounds(self, tail: float) -> tuple[float, float]:
+        """Return the bounds that leave a share of probability beyond each of them.
+
+        Losses of 0 and 1 that seldom differ look more certain than they are, and certain
+        where they never differ; a row on the other side is added for each bound, which for
+        no difference at all gives about the rule of three (Hanley and Lippman-Hand 1983).
+        """
+        error = float(np.hypot(self.mean.error, self.slack))
+        low, high = interval(replace(self.mean, error=error), tail)
+        return low - self.slack, high + self.slack
+
+
+def gain_of(
+    metric: Metric, labels: Labels, challenger: Array, champion: Array | None = None
+) -> Gain | None:
+    """Return the challenger's gain over the champion, or without one its own value, over time.
+
+    Rows are in order of event time. None when they make fewer than two blocks.
+    """
+    if len(labels) < 2 * BLOCK:
+        return None
+    sign = 1.0 if metric.greater_is_better else -1.0
+    ours = _rows(metric, labels, challenger)
+    theirs = None if champion is None else _rows(metric, labels, champion)
+    if ours is None or (champion is not None and theirs is None):
+        return _block_by_block(metric, labels, challenger, champion, sign)
+    gains = sign * (ours if theirs is None else ours - theirs)
+    found = mean_of(block_means(gains, edges(gains.size, min(MOST, gains.size // BLOCK))))
+    slack = 1 / gains.size if _zero_or_one(ours) else 0.0
+    return Gain(replace(found, mean=float(gains.mean())), slack)
+
+
+def _rows(metric: Metric, labels: Labels, scores: Array) -> Array | None:
+    """Return values per row whose mean is the metric, or None when it is no such mean."""
+    contributions = getattr(metric, "contributions", None)
+    if contributions is not None:
+        own: Array | None = contributions(labels, scores)
+        return own
+    losses = metric.losses(labels, scores)
+    if losses is None:
+        return None
+    value, mean = metric.value(labels, scores), float(losses.mean())
+    if np.isclose(value, mean, rtol=1e-9, atol=1e-12):
+        return losses
+    return 1 - losses if np.isclose(value, 1 - mean, rtol=1e-9, atol=1e-12) else None
+
+
+def _zero_or_one(values: Array) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def _block_by_block(
+    metric: Metric, labels: Labels, challenger: Array, champion: Array | None, sign: float
+) -> Gain | None:
+    cuts = _cuts(labels)
+    values = sign * _by_block(metric, labels, challenger, cuts)
+    if champion is not None:
+        values -= sign * _by_block(metric, labels, champion, cuts)
+    defined = values[np.isfinite(values)]
+    return Gain(mean_of(defined), 0.0) if defined.size > 1 else None
+
+
+def _by_block(metric: Metric, labels: Labels, scores: Array, cuts: NDArray[np.intp]) -> Array:
+    by_block = getattr(metric, "by_block", None)
+    if by_block is not None:
+        at_once: Array = by_block(labels, scores, cuts)
+        return at_once
+    each = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
+    return np.array([metric.value(labels[first:last], scores[first:last]) for first, last in each])
+
+
+def _cuts(labels: Labels) -> NDArray[np.intp]:
+    """Return where to cut rows so that every block has its share of the rarer of two classes."""
+    most = max(1, min(MOST, labels.size // SMALL))
+    if labels.dtype.kind not in "iub" or labels.max(initial=0) > 1:
+        return edges(labels.size, most)
+    ones = int((labels == 1).sum())
+    rarer = np.flatnonzero(labels == (2 * ones <= labels.size))
+    most = max(1, min(most, rarer.size // RARE))
+    firsts = rarer[edges(rarer.size, most)[1:-1]]
+    return np.concatenate([[0], firsts, [labels.size]]).astype(np.intp)
+
+
+class Group(NamedTuple):
+    """Rows that are judged together: all of them, or those of a slice."""
+
+    column: str | None = None
+    label: str | None = None
+    rows: NDArray[np.intp] | None = None
+    size: int = 0
+
+    @property
+    def said(self) -> str:
+        """The slice as a verdict names it, in front of its figures."""
+        return "" if self.label is None else f"{self.column} {self.label}: "
+
+    def of(self, comparison: Comparison) -> tuple[Any, Any, Any]:
+        """Return labels and scores of the group: the challenger's, the champion's or None."""
+        whole = (comparison.labels, comparison.challenger, comparison.champion)
+        if self.rows is None:
+            return whole
+        labels, challenger, champion = (None if one is None else one[self.rows] for one in whole)
+        return labels, challenger, champion
+
+
+def groups(comparison: Comparison, column: str | None, *, alone: int) -> tuple[list[Group], str]:
+    """Return the groups to judge, and what to say of slices joined or left out.
+
+    Slices with ``alone`` rows stand alone. The others together are one more, unless they do
+    not come to as many and there is another.
+
+    Raises
+    ------
+    ConfigError
+        The rows have no such column.
+    """
+    if column is None:
+        return [Group(size=len(comparison.labels))], ""
+    names, codes = _slices(comparison, column)
+    large = np.bincount(codes, minlength=len(names)) >= alone
+    found = [
+        Group(column, names[code], rows := np.flatnonzero(codes == code), rows.size)
+        for code in np.flatnonzero(large).tolist()
+    ]
+    rest = np.flatnonzero(~large[codes])
+    if not rest.size:
+        return found, ""
+    together = rest.size >= alone or not found
+    if together:
+        found.append(Group(column, OTHER, rest, rest.size))
+    done = f"judged together as {OTHER}" if together else "left out"
+    return found, f"; {int((~large).sum())} of {len(names)} with fewer than {alone} rows {done}"
+
+
+def _slices(comparison: Comparison, column: str) -> tuple[list[str], NDArray[np.intp]]:
+    """Return the values of a column as texts, and for each row which of them it has."""
+    import polars as pl
+
+    if column not in comparison.rows.columns:
+        near = nearest(column, comparison.rows.columns)
+        raise ConfigError(
+            f"expected a column to slice by, got {column!r}, which the rows do not have",
+            hint=f"the nearest is {near!r}" if near else None,
+        )
+    texts = comparison.rows.get_column(column).cast(pl.String).fill_null("missing")
+    return texts.unique().sort().to_list(), texts.rank("dense").to_numpy().astype(np.intp) - 1
+
+
+def cleaned(comparison: Comparison) -> Comparison:
+    """Return the rows that have a label and a champion's score, in order of event time."""
+    labels, champion = comparison.labels, comparison.champion
+    kept = np.ones(len(labels), dtype=bool)
+    if labels.dtype.kind == "f":
+        kept &= np.isfinite(labels)
+    if champion is not None:
+        kept &= finite_rows(champion)
+    if kept.all() and not bool((comparison.times[1:] < comparison.times[:-1]).any()):
+        return comparison
+    order = np.flatnonzero(kept)[np.argsort(comparison.times[kept], kind="stable")]
+    return replace(
+        comparison,
+        labels=labels[order],
+        challenger=comparison.challenger[order],
+        champion=None if champion is None else champion[order],
+        times=comparison.times[order],
+        rows=comparison.rows[order] if comparison.rows.width else comparison.rows,
+    )
+
+
+def finite_rows(scores: Array | None) -> NDArray[np.bool_]:
+    """Return for each row whether all its scores are finite."""
+    finite: NDArray[np.bool_] = np.isfinite(np.empty(0) if scores is None else scores)
+    return finite if finite.ndim == 1 else np.asarray(finite.all(axis=1))

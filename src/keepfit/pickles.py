@@ -1,0 +1,393 @@
+"""The user's own code and objects as bytes: pickled by value, fingerprinted by content.
+
+Code that lies outside the installed packages (a script, a notebook, a pipeline's file) goes
+into a pickle by value, because the process that opens it must not run the user's file again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+import pickletools
+import sys
+import sysconfig
+import threading
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+_ROUNDS = 4
+_SKIPPED = frozenset(
+    {"__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
+)
+_PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
+_registry = threading.RLock()
+
+
+def is_users(module: str) -> bool:
+    """Return whether a module is the user's own: not keepfit's, Python's or an installed package's.
+
+    Examples
+    --------
+    >>> is_users("__main__"), is_users("json.decoder"), is_users("keepfit.pickles")
+    (True, False, False)
+    """
+    if module == "__main__":
+        return True
+    if module.partition(".")[0] in sys.stdlib_module_names | {"keepfit"}:
+        return False
+    loaded = sys.modules.get(module)
+    if loaded is None:
+        return True
+    return _outside(getattr(loaded, "__file__", None), getattr(loaded, "__spec__", None) is None)
+
+
+def is_users_file(file: str) -> bool:
+    """Return whether a file of code is the user's own."""
+    return _outside(file, False) and Path(__file__).parent not in Path(file).parents
+
+
+@functools.cache
+def _is_users_once(module: str) -> bool:
+    return is_users(module)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _outside(file: str | None, made_by_hand: bool) -> bool:
+    if file is None:
+        return made_by_hand
+    path = Path(file)
+    installed = "site-packages" in path.parts or "dist-packages" in path.parts
+    own = Path(sysconfig.get_path("stdlib")) in path.parents
+    return path.suffix == ".py" and not installed and not own
+
+
+def dumps(value: Any) -> bytes:
+    """Return a value as bytes that depend on its content alone.
+
+    Pickles of equal objects may differ in what is shared inside them, and in the order of
+    texts in a set: the first is settled by opening and closing them again, the second and
+    the sharing of texts by writing them anew.
+
+    Raises
+    ------
+    pickle.PicklingError, TypeError
+        The value holds something that cannot be pickled: an open file, a lock, a connection.
+    """
+    content = _ordered(_dumps(value))
+    for _ in range(_ROUNDS):
+        again = _ordered(_dumps(pickle.loads(content)))
+        if again == content:
+            break
+        content = again
+    return content
+
+
+def dumps_once(value: Any) -> bytes:
+    """Return a value as bytes to send away, without making them repeatable.
+
+    Raises
+    ------
+    pickle.PicklingError, TypeError
+        The value holds something that cannot be pickled: an open file, a lock, a connection.
+    """
+    return _dumps(value)
+
+
+def loads(content: bytes) -> Any:
+    """Return the value that bytes of `dumps` hold; never open bytes of unknown origin."""
+    return pickle.loads(content)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Leaves chance out: random names of classes, and what lay in memory between fields."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj).__module__ == "numpy" and getattr(obj, "dtype", None) is not None:
+            return _without_gaps(obj)
+        reduced = super().reducer_override(obj)
+        if not isinstance(obj, type) or not isinstance(reduced, tuple) or len(reduced) < 2:
+            return reduced
+        return reduced[0], _named(reduced[1], obj), *reduced[2:]
+
+
+def _without_gaps(array: Any) -> Any:
+    """Return how to pickle an array of records with zeros between its fields.
+
+    scikit-learn's trees are such arrays, and hold whatever their memory held before.
+    """
+    fields = array.dtype.fields
+    if not fields or sum(field[0].itemsize for field in fields.values()) == array.dtype.itemsize:
+        return NotImplemented
+    import numpy as np
+
+    clean = np.zeros(array.shape, dtype=array.dtype)
+    for name in fields:
+        clean[name] = array[name]
+    return clean.__reduce_ex__(5)
+
+
+def _named(arguments: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
+    drawn = arguments[-2] if len(arguments) >= 6 else None
+    if not isinstance(drawn, str) or len(drawn) != 32:
+        return arguments
+    return *arguments[:-2], fingerprint(cls)[:32], arguments[-1]
+
+
+def _dumps(value: Any) -> bytes:
+    with _by_value():
+        buffer = io.BytesIO()
+        _Pickler(buffer, protocol=5).dump(value)
+        return buffer.getvalue()
+
+
+@contextmanager
+def _by_value() -> Iterator[None]:
+    with _registry:
+        known = cloudpickle.list_registry_pickle_by_value()
+        mine = [
+            module
+            for name, module in list(sys.modules.items())
+            if name == getattr(module, "__name__", None)
+            and name not in known
+            and name != "__main__"
+            and _is_users_once(name)
+        ]
+        for module in mine:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in mine:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+# Writing pickles anew ---------------------------------------------------------------------
+
+_Token = tuple[str, Any]
+
+
+def _ordered(content: bytes) -> bytes:
+    """Return a pickle with every text stored once, and texts in sets in order.
+
+    Which equal texts are one object depends on where they come from: Python shares those in
+    code, and not those out of another pickle. The order of a set of texts differs from
+    process to process.
+    """
+    return _written(_tokens(content))
+
+
+def _tokens(content: bytes) -> list[_Token]:
+    """Return a pickle's operations: texts by value, other objects by the order they are kept in."""
+    tokens: list[_Token] = []
+    kept: list[_Token] = []
+    marks: list[int] = []
+    operations = list(pickletools.genops(content))
+    ends = [place for _, _, place in operations[1:]] + [len(content)]
+    for (operation, argument, start), end in zip(operations, ends, strict=True):
+        name = operation.name
+        if pickletools.markobject in operation.stack_before:
+            first = marks.pop()
+            inside = tokens[first + 1 :]
+            if name in ("ADDITEMS", "FROZENSET") and all(kind == "text" for kind, _ in inside):
+                tokens[first + 1 :] = sorted(inside)
+        if name == "FRAME":
+            continue
+        if name.endswith("BINUNICODE") or name == "BINUNICODE8":
+            tokens.append(("text", argument))
+        elif name == "MEMOIZE":
+            if tokens[-1][0] == "text":
+                kept.append(tokens[-1])
+                continue
+            kept.append(("get", len(kept)))
+            tokens.append(("keep", len(kept) - 1))
+        elif name in ("BINGET", "LONG_BINGET"):
+            tokens.append(kept[argument])
+        else:
+            if name == "MARK":
+                marks.append(len(tokens))
+            tokens.append(("other", content[start:end]))
+    return tokens
+
+
+def _written(tokens: list[_Token]) -> bytes:
+    parts: list[bytes] = []
+    texts: dict[str, int] = {}
+    objects: dict[int, int] = {}
+    for kind, held in tokens:
+        if kind == "other":
+            parts.append(held)
+        elif kind == "get":
+            parts.append(_get(objects[held]))
+        elif kind == "text" and held in texts:
+            parts.append(_get(texts[held]))
+        else:
+            count = len(texts) + len(objects)
+            if kind == "text":
+                texts[held] = count
+                parts.append(_text(held))
+            else:
+                objects[held] = count
+            parts.append(pickle.MEMOIZE)
+    return b"".join(parts)
+
+
+def _get(place: int) -> bytes:
+    if place < 256:
+        return pickle.BINGET + place.to_bytes(1, "little")
+    return pickle.LONG_BINGET + place.to_bytes(4, "little")
+
+
+def _text(value: str) -> bytes:
+    encoded = value.encode("utf-8", "surrogatepass")
+    if len(encoded) < 256:
+        return pickle.SHORT_BINUNICODE + len(encoded).to_bytes(1, "little") + encoded
+    return pickle.BINUNICODE8 + len(encoded).to_bytes(8, "little") + encoded
+
+
+# Fingerprints -----------------------------------------------------------------------------
+
+
+def fingerprint(value: Any) -> str:
+    """Return a digest of a value, the same in every process.
+
+    The user's own functions and classes count with their code, those of packages with their
+    name; sets and dictionaries count in any order.
+
+    Examples
+    --------
+    >>> fingerprint({"b": 1, "a": {2, 3}}) == fingerprint({"a": {3, 2}, "b": 1})
+    True
+    >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
+    False
+    """
+    return _Walk().digest(value).hex()
+
+
+class _Walk:
+    """One walk through a value: what lies on the path and what has been seen in full."""
+
+    def __init__(self) -> None:
+        self._path: list[int] = []
+        self._seen: dict[int, tuple[Any, bytes]] = {}
+
+    def digest(self, value: Any) -> bytes:
+        """Return the digest of a value and all that it holds."""
+        if type(value) in _PLAIN:
+            return _hash(type(value).__name__, repr(value).encode())
+        if id(value) in self._seen:
+            return self._seen[id(value)][1]
+        if id(value) in self._path:
+            return _hash("cycle", str(len(self._path) - self._path.index(id(value))).encode())
+        self._path.append(id(value))
+        try:
+            found = self._held(value)
+        finally:
+            self._path.pop()
+        if isinstance(value, type | types.FunctionType):
+            self._seen[id(value)] = value, found
+        return found
+
+    def _all(self, kind: str, *values: Any) -> bytes:
+        return _hash(kind, *(self.digest(value) for value in values))
+
+    def _held(self, value: Any) -> bytes:
+        if isinstance(value, tuple | list) and type(value) in (tuple, list):
+            return self._all(type(value).__name__, *value)
+        if type(value) in (set, frozenset):
+            return _hash("set", *sorted(self.digest(one) for one in value))
+        if type(value) in (dict, types.MappingProxyType):
+            pairs = (self._all("pair", key, held) for key, held in value.items())
+            return _hash("dict", *sorted(pairs))
+        if isinstance(value, types.CodeType):
+            return self._code(value)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, type):
+            return self._class(value)
+        if isinstance(value, types.ModuleType):
+            return _hash("module", value.__name__.encode())
+        if isinstance(value, types.BuiltinFunctionType | types.BuiltinMethodType):
+            return self._all("builtin", _name(value), _owner(value))
+        if isinstance(value, types.MethodType):
+            return self._all("method", value.__func__, value.__self__)
+        return self._object(value)
+
+    def _code(self, code: types.CodeType) -> bytes:
+        shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        return self._all("code", code.co_code, code.co_consts, names, shape)
+
+    def _function(self, function: types.FunctionType) -> bytes:
+        if not is_users(function.__module__ or "__main__"):
+            return _hash("function", _name(function).encode())
+        cells = [_content(cell) for cell in function.__closure__ or ()]
+        used = {
+            name: function.__globals__[name]
+            for name in sorted(_names(function.__code__))
+            if name in function.__globals__ and not name.startswith("@")
+        }
+        defaults = (function.__defaults__, function.__kwdefaults__)
+        return self._all("function", function.__qualname__, function.__code__, defaults, cells, used)
+
+    def _class(self, cls: type) -> bytes:
+        if not is_users(cls.__module__):
+            return _hash("class", _name(cls).encode())
+        held = {key: value for key, value in vars(cls).items() if key not in _SKIPPED}
+        return self._all("class", cls.__qualname__, cls.__bases__, held)
+
+    def _object(self, value: Any) -> bytes:
+        if isinstance(value, property):
+            return self._all("property", value.fget, value.fset, value.fdel)
+        if isinstance(value, staticmethod | classmethod):
+            return self._all(type(value).__name__, value.__func__)
+        if isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
+            return _hash("slot", value.__name__.encode())
+        if hasattr(value, "get_params") and not isinstance(value, type):
+            return self._all("estimator", type(value), value.get_params(deep=False))
+        try:
+            reduced = value.__reduce_ex__(4)
+        except TypeError:
+            # A lock, an open file: nothing that training could depend on by content.
+            return self._all("opaque", type(value))
+        if isinstance(reduced, str):
+            return self._all("object", type(value), reduced)
+        maker, arguments, state, *items = (*reduced, None, None, None)[:5]
+        listed = [list(part) if part is not None else None for part in items]
+        return self._all("object", maker, arguments, state, listed)
+
+
+def _hash(kind: str, *parts: bytes) -> bytes:
+    hasher = hashlib.sha256(kind.encode())
+    for part in parts:
+        hasher.update(len(part).to_bytes(8, "little"))
+        hasher.update(part)
+    return hasher.digest()
+
+
+def _name(value: Any) -> str:
+    return f"{getattr(value, '__module__', None)}:{getattr(value, '__qualname__', value)}"
+
+
+def _owner(value: Any) -> Any:
+    owner = getattr(value, "__self__", None)
+    return None if isinstance(owner, types.ModuleType) else owner
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Return the names that code, and the code inside it, may look up outside itself."""
+    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*(_names(one) for one in inner))

@@ -1,0 +1,414 @@
+"""The parts of a pipeline, and the hands that people lay on it."""
+
+from __future__ import annotations
+
+import copy
+import getpass
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keepfit import checks as checks_
+from keepfit import clock as clock_
+from keepfit import drift, gates, learners, triggers
+from keepfit.challenger import Challenger
+from keepfit.errors import ConfigError
+from keepfit.protocols import Check, Detector, Executor, Gate, Learner, Source, Trigger
+
+if TYPE_CHECKING:
+    from keepfit.backtest import Backtest
+    from keepfit.facts import Entry
+    from keepfit.home import Memory
+    from keepfit.loop import Loop, Step
+    from keepfit.results import Status, Why
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+class Pipeline:
+    """A model that is kept current: where its rows come from, how it learns, what it must show.
+
+    Everything after the first three has a default that works: Schema and Nulls checks,
+    training on decay or every 30 days on all rows, promotion when no worse than the
+    champion within a margin.
+
+    Parameters
+    ----------
+    name
+        Letters, digits, ``_`` and ``-``; the ledger knows the pipeline by it.
+    source
+        Where rows come from, and which columns play which part.
+    learner
+        An estimator (scikit-learn, LightGBM) or a Learner.
+    metric
+        A name, a function ``f(labels, scores)`` or a scikit-learn scorer; by task when not given.
+    labels
+        A second source, whose labels are joined by id.
+    features, exclude
+        The columns to learn from, or those to leave out; all that have no other role.
+    every
+        How much event time one step reaches: ``"7d"``.
+    checks, trigger, challengers, gate
+        The stages; a list means all of them for checks and gate, alternatives for challengers.
+    final_fit
+        ``"all"`` fits the winner's recipe again, on its holdout too, before it serves.
+    cooldown, budget, enough, max_age
+        Guards around the trigger: least event time between trainings, ``"3 per 30d"`` or
+        ``"600s per 30d"``, new labelled rows a training needs, and the age of the
+        champion's newest row at which to train whatever the trigger says.
+    embargo
+        Event time left out between the rows that train and those that judge.
+    seed
+        Fixes every random choice.
+    home
+        The folder of ledger, lake and artifacts; ``.keepfit`` beside the file when not given.
+    executor
+        Where trainings run; a warm worker process on this machine when not given.
+
+    Raises
+    ------
+    ConfigError
+        An argument is written wrongly; nothing was read yet.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from keepfit import Pipeline, sources
+    >>> rows = pl.DataFrame({"seen_at": [], "amount": [], "churned": []})
+    >>> Pipeline("churn", sources.Frame(rows, time="seen_at", label="churned"), LogisticRegression())
+    Pipeline('churn', Frame(0 rows, time='seen_at', label='churned'), LogisticRegression())
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        learner: Any,
+        *,
+        metric: Any = None,
+        labels: Source | None = None,
+        features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        every: str | timedelta | None = None,
+        checks: Check | Sequence[Check] | None = None,
+        trigger: Trigger | None = None,
+        challengers: Challenger | Sequence[Challenger] | None = None,
+        gate: Gate | Sequence[Gate] | None = None,
+        final_fit: str | None = None,
+        cooldown: str | timedelta | None = None,
+        budget: str | None = None,
+        enough: int = 200,
+        max_age: str | timedelta | None = None,
+        embargo: str | timedelta = "0s",
+        seed: int = 0,
+        home: str | Path | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.name = _named(name)
+        self.source = _sourced(source, labels)
+        self.learner: Learner = learners.resolve(learner)
+        self.metric = _metric(metric)
+        self.features, self.exclude = _columns(features, exclude)
+        self.every = None if every is None else _positive("every", clock_.duration(every))
+        self.checks: tuple[Check, ...] = tuple(checks_.resolve(checks))
+        self.trigger: Trigger = triggers.Guarded(
+            triggers.resolve(trigger),
+            cooldown=cooldown,
+            budget=budget,
+            enough=enough,
+            max_age=max_age,
+        )
+        self.detectors: tuple[Detector, ...] = tuple(triggers.detectors(self.trigger)) or (
+            drift.Columns(),
+        )
+        self.challengers = _challengers(challengers, self.learner)
+        self.gate: tuple[Gate, ...] = tuple(gates.resolve(gate))
+        if final_fit not in (None, "all"):
+            raise ConfigError(f"expected final_fit to be None or 'all', got {final_fit!r}")
+        self.final_fit = final_fit
+        self.embargo = clock_.duration(embargo)
+        self.seed = seed
+        self.home = Path(home) if home is not None else _beside_the_file() / ".keepfit"
+        self._executor = executor
+        self._live: Loop | None = None
+
+    def __repr__(self) -> str:
+        return f"Pipeline({self.name!r}, {self.source!r}, {self.learner.name})"
+
+    @property
+    def executor(self) -> Executor:
+        """Where trainings run."""
+        if self._executor is None:
+            from keepfit.executors import Local
+
+            self._executor = Local()
+        return self._executor
+
+    def changed(self, **parts: Any) -> Pipeline:
+        """Return a copy with other parts, as a backtest's policies are made; nothing is checked again."""
+        other = copy.copy(self)
+        other._live = None
+        for part, value in parts.items():
+            if not hasattr(other, part):
+                raise ConfigError(f"expected a part of a pipeline, got {part!r}")
+            setattr(other, part, value)
+        return other
+
+    # The loop ---------------------------------------------------------------------------
+
+    def step(self, now: datetime | None = None) -> Step:
+        """Run the line once, at a moment: collect, check, score, decide, train, judge, promote.
+
+        Idempotent: after a crash it goes on where it stopped; with nothing new it does nothing.
+        """
+        return self.loop().step(now)
+
+    def run(
+        self,
+        *,
+        once: bool = False,
+        poll: str | timedelta = "1min",
+        listen: Callable[[Entry], None] | None = None,
+    ) -> None:
+        """Run the live loop until it is interrupted, or until nothing is waiting.
+
+        Parameters
+        ----------
+        once
+            Work off what is waiting, then return.
+        poll
+            How long to wait when nothing was new.
+        listen
+            Called with every fact, in order.
+        """
+        loop = self.loop()
+        loop.listen = listen or loop.listen
+        loop.run(once=once, poll=clock_.duration(poll))
+
+    def backtest(self, since: str | datetime | None = None, **options: Any) -> Backtest:
+        """Run the loop over the past, next to never, every n steps and always.
+
+        See :func:`keepfit.backtest.backtest` for the options.
+        """
+        from keepfit.backtest import backtest
+
+        return backtest(self, since=since, **options)
+
+    def loop(self) -> Loop:
+        """Return the live loop: these parts, bound to their memory and the wall clock."""
+        if self._live is None:
+            from keepfit.loop import Loop
+
+            self._live = Loop(self, self.memory(), clock_.WallClock())
+        return self._live
+
+    def memory(self) -> Memory:
+        """Open the stores of this pipeline."""
+        from keepfit.home import open_memory
+
+        return open_memory(self.home, self.name)
+
+    def close(self) -> None:
+        """Let go of the worker process and of the stores."""
+        if self._executor is not None:
+            self._executor.close()
+        if self._live is not None:
+            self._live.memory.close()
+            self._live = None
+
+    # The human hand ---------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return what serves, how current it is, what was decided last and what comes next."""
+        from keepfit.results import Status
+
+        return Status.of(self.name, self.loop().refold())
+
+    def why(self, version: str = "champion") -> Why:
+        """Return the chain of facts behind a version.
+
+        Raises
+        ------
+        VersionUnknown
+            No version has this name.
+        """
+        from keepfit.results import Why
+
+        loop = self.loop()
+        return Why.of(self.name, loop.refold(), version, loop.memory.ledger.facts(self.name))
+
+    def promote(
+        self, version: str, *, reason: str, force: bool = False, by: str | None = None
+    ) -> None:
+        """Make a version the champion.
+
+        The champion it replaces becomes ``previous``, so that `rollback` is immediate. A
+        version that its gate refused can be promoted only with ``force``; the reason is kept.
+
+        Raises
+        ------
+        GateRefused
+            The gate refused this version and ``force`` is false.
+        VersionUnknown
+            No version has this name, or it has no model.
+        """
+        self.loop().promote(version, reason=_reason(reason), force=force, by=by or _who())
+
+    def rollback(self, *, reason: str, by: str | None = None) -> str:
+        """Make the previous champion champion again, and return its name.
+
+        Before it serves it answers stored rows, and must answer them as it did.
+
+        Raises
+        ------
+        RollbackFailed
+            There is no previous version, or it answers otherwise than it did.
+        """
+        return self.loop().rollback(reason=_reason(reason), by=by or _who())
+
+    def pause(self, *, reason: str, by: str | None = None) -> None:
+        """Go on collecting and scoring, and neither train nor promote, until `resume`."""
+        self.loop().pause(reason=_reason(reason), by=by or _who())
+
+    def resume(self, *, reason: str, by: str | None = None) -> None:
+        """End a pause."""
+        self.loop().resume(reason=_reason(reason), by=by or _who())
+
+    def train(self, *, reason: str, by: str | None = None) -> Step:
+        """Train the challengers now, whatever the trigger says; the gate still judges."""
+        return self.loop().train(reason=_reason(reason), by=by or _who())
+
+    def accept(
+        self, batch: int | None = None, *, reason: str, schema: bool = False, by: str | None = None
+    ) -> None:
+        """Let a quarantined batch in, or (``schema``) the changed columns from the next batch on.
+
+        Raises
+        ------
+        VersionUnknown
+            The batch is not in quarantine.
+        """
+        self.loop().accept(batch, reason=_reason(reason), schema=schema, by=by or _who())
+
+    def signal(self, event: str, **data: Any) -> None:
+        """Record an event from outside, for `triggers.OnEvent`."""
+        self.loop().signal(event, data)
+
+
+def _named(name: str) -> str:
+    if not _NAME.fullmatch(str(name)):
+        raise ConfigError(
+            f"expected a pipeline's name, got {name!r}",
+            hint="a letter, then letters, digits, _ and -; at most 64 in all",
+        )
+    return name
+
+
+def _sourced(source: Source, labels: Source | None) -> Source:
+    for value, what in ((source, "source"), (labels, "labels")):
+        if value is not None and not isinstance(value, Source):
+            raise ConfigError(
+                f"expected a source for {what}, got {type(value).__name__}",
+                hint='wrap it: sources.Frame(frame, time="seen_at", label="churned") or sources.Parquet("events/", …)',
+            )
+    if labels is not None:
+        from keepfit.sources import WithLabels
+
+        return WithLabels(source, labels)
+    if source.roles.label is None:
+        raise ConfigError(
+            f"expected a label, got none in {source!r}",
+            hint='name its column, label="churned", or pass labels=, a second source joined by id',
+        )
+    return source
+
+
+def _metric(metric: Any) -> Any:
+    from keepfit import metrics
+
+    if metric is not None:
+        metrics.known(metric)
+    return metric
+
+
+def _columns(
+    features: Sequence[str] | None, exclude: Sequence[str]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    for value in (features, exclude):
+        if isinstance(value, str):
+            raise ConfigError(
+                f"expected a list of columns, got the text {value!r}", hint=f"write [{value!r}]"
+            )
+    if features is not None and exclude:
+        raise ConfigError("expected features or exclude, got both", hint="leave one of them out")
+    if features is not None and not features:
+        raise ConfigError(
+            "expected at least one feature, got an empty list", hint="leave features out to use all"
+        )
+    return (None if features is None else tuple(features)), tuple(exclude)
+
+
+def _positive(what: str, length: timedelta) -> timedelta:
+    if length <= timedelta(0):
+        raise ConfigError(f"expected {what} to be longer than nothing, got {length}")
+    return length
+
+
+def _challengers(
+    value: Challenger | Sequence[Challenger] | None, learner: Learner
+) -> tuple[Challenger, ...]:
+    listed = (
+        [Challenger()]
+        if value is None
+        else [value]
+        if isinstance(value, Challenger)
+        else list(value)
+    )
+    if not listed:
+        raise ConfigError(
+            "expected at least one challenger, got an empty list", hint="leave challengers out"
+        )
+    for challenger in listed:
+        if not isinstance(challenger, Challenger):
+            raise ConfigError(
+                f"expected a Challenger, got {challenger!r}",
+                hint=f"write challengers=[Challenger(select={challenger!r})]",
+            )
+        learners.validate(challenger.learner or learner, challenger.start, challenger.update)
+    names = [challenger.name for challenger in listed]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"expected challengers that differ, got {name!r} twice", hint="give each a name="
+            )
+    return tuple(listed)
+
+
+def _beside_the_file() -> Path:
+    frame = sys._getframe(1)
+    while (
+        frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "keepfit"
+    ):
+        frame = frame.f_back
+    file = frame.f_globals.get("__file__")
+    return Path(file).resolve().parent if file else Path.cwd()
+
+
+def _reason(reason: str) -> str:
+    if not reason or not reason.strip():
+        raise ConfigError(
+            "expected a reason, got nothing",
+            hint='say why in a few words: reason="bad week in the feed"',
+        )
+    return reason.strip()
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user on this machine, as in a bare container
+        return "unknown"

@@ -1,0 +1,282 @@
+"""The doors: what a source, check, detector, trigger, selection, learner, gate and executor must do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from keepfit.batch import Batch, Roles
+    from keepfit.facts import AnyFact, Arrived, ColumnDrift, Cost, Decision, Finding, Verdict
+    from keepfit.profile import Profile
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where rows and labels come from."""
+
+    @property
+    def roles(self) -> Roles:
+        """Which columns play which part."""
+
+    def read(self, cursor: str | None, *, now: datetime, every: timedelta) -> Batch:
+        """Return what is unread at a moment, at most one cadence of event time further.
+
+        The windows of event time are aligned to the first row of the stream, so that the
+        batches of a backlog do not depend on how it was delivered. Rows older than the
+        watermark (late ones) come with the next batch. Nothing unread gives an empty
+        batch with the same cursor.
+        """
+
+    def history(self) -> Batch:
+        """Return all rows and labels at once, ``_arrived_at`` and ``_known_at`` as a backtest sees them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckContext:
+    """What a check may look at beside the batch itself.
+
+    ``reference`` describes the champion's training rows; before there is a champion, the
+    first batch that was let in; None at the very first. ``arrived`` holds the latest
+    batches that were let in, oldest first.
+    """
+
+    now: datetime
+    roles: Roles
+    number: int
+    reference: Profile | None = None
+    arrived: Sequence[Arrived] = ()
+    every: timedelta = timedelta(days=1)
+    schema_accepted: bool = False
+
+
+@runtime_checkable
+class Check(Protocol):
+    """A question about a batch."""
+
+    @property
+    def name(self) -> str:
+        """The check's name, as findings show it."""
+
+    def check(self, batch: Batch, context: CheckContext) -> Sequence[Finding]:
+        """Return one finding or more; a check that has nothing to say answers pass or not applicable."""
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A drift detector: measures how far rows have moved from a reference."""
+
+    @property
+    def name(self) -> str:
+        """The detector's name, as facts show it."""
+
+    def check(self, reference: Profile, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
+        """Return one value with its limit per column, worst first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a trigger may look at: the facts since the last training, and the clock.
+
+    ``watermark`` is the event time up to which the stream has been read; durations count
+    on it, so that a backlog is treated as it would have been when it happened. ``facts``
+    are those since the last decision to train. ``trained_at`` is the watermark of that
+    decision; ``trained_to`` the event time of the champion's newest training row;
+    ``labelled`` counts the labelled rows newer than the last training's.
+    ``promised`` is the champion's value of the metric at its gate, with its standard
+    error, and None when it passed without one. ``trainings`` holds (watermark, CPU
+    seconds) of past trainings within the longest budget period asked for.
+    """
+
+    now: datetime
+    watermark: datetime
+    first_at: datetime
+    trained_at: datetime | None = None
+    champion: str | None = None
+    trained_to: datetime | None = None
+    labelled: int = 0
+    labelled_to: datetime | None = None
+    promised: float | None = None
+    greater_is_better: bool = True
+    facts: Sequence[AnyFact] = ()
+    trainings: Sequence[tuple[datetime, float]] = ()
+
+
+@runtime_checkable
+class Trigger(Protocol):
+    """A rule that says when to train: a pure function of the facts so far and the clock."""
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a selection is made: ``since`` is the event time of the newest row trained on before."""
+
+    as_of: datetime
+    since: datetime | None = None
+    seed: int = 0
+
+
+@runtime_checkable
+class Selection(Protocol):
+    """A choice of rows to train on."""
+
+    def select(self, rows: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+        """Return the chosen rows, in order of time and id.
+
+        ``rows`` are the labelled rows known at the moment, sorted by time and id.
+        """
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What came out of a training: answers rows."""
+
+    @property
+    def task(self) -> str:
+        """One of ``"binary"``, ``"multiclass"``, ``"regression"``."""
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """The labels in the order of the columns of probabilities; empty for regression."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The columns the model needs."""
+
+    def predict(self, rows: pl.DataFrame) -> np.ndarray:
+        """Return scores, float64: (n,) probabilities of the second class, (n, classes), or (n,) values."""
+
+    def codes(self, labels: pl.Series) -> np.ndarray:
+        """Return labels as places in `classes` (-1 for one it does not know), or as values."""
+
+    def dumps(self) -> bytes:
+        """Return the model as bytes; equal trainings give equal bytes."""
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """A way of training."""
+
+    @property
+    def name(self) -> str:
+        """What trains, with its parameters: ``LGBMClassifier(n_estimators=200)``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of class and parameters, the same in every process."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters, as JSON can hold them."""
+
+    def fit(
+        self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int
+    ) -> Model:
+        """Return a model trained on rows that carry their label in ``_label``, in the order given."""
+
+
+class Metric(Protocol):
+    """A measure of how good scores are."""
+
+    @property
+    def name(self) -> str:
+        """The metric's name."""
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether a greater value is a better one."""
+
+    def value(self, labels: np.ndarray, scores: np.ndarray) -> float:
+        """Return the metric; NaN where it is not defined (one class, no rows)."""
+
+    def interval(
+        self, labels: np.ndarray, scores: np.ndarray, level: float = 0.95
+    ) -> tuple[float, float]:
+        """Return a confidence interval of the metric; NaN where there is none."""
+
+    def losses(self, labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+        """Return the loss of each row, less is better; None when the metric has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Challenger and champion on the same labelled rows, neither of which trained on them.
+
+    ``labels`` are codes of the classes (or values), in order of event time; ``times`` are
+    microseconds. ``rows`` holds the features, for slices. ``look`` counts how often this
+    challenger has been judged, ``challengers`` how many share the turn's level.
+    """
+
+    metric: Metric
+    labels: np.ndarray
+    challenger: np.ndarray
+    champion: np.ndarray | None
+    times: np.ndarray
+    rows: pl.DataFrame
+    look: int = 1
+    challengers: int = 1
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """What a challenger must show."""
+
+    @property
+    def name(self) -> str:
+        """The gate's name with its margin, as verdicts show it."""
+
+    def judge(self, comparison: Comparison) -> Verdict:
+        """Return promote, refuse or not enough evidence, with the figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One training: the recipe, its rows and its limits.
+
+    ``rows`` carry ``_label`` and the features, in the order to train in. ``previous`` is
+    the bytes of the model to start from. ``holdout`` are rows that the new model must
+    answer with finite scores before it counts as trained.
+    """
+
+    learner: Learner
+    rows: pl.DataFrame
+    start: str = "scratch"
+    update: str = "all"
+    previous: bytes | None = None
+    seed: int = 0
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a training ended: a model as bytes, or a reason.
+
+    ``reason`` is None on success, else one of ``"raised"``, ``"crashed"``, ``"timed out"``,
+    ``"out of memory"``, ``"not finite"``; ``message`` is what a person should read.
+    """
+
+    cost: Cost
+    model: bytes | None = None
+    reason: str | None = None
+    message: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where trainings run."""
+
+    def run(self, task: Task) -> Result:
+        """Train, and return how it ended; never raises for what the training did."""
+
+    def close(self) -> None:
+        """Let go of what the executor holds."""

@@ -1,0 +1,408 @@
+"""Versions and their aliases: a fold over the facts of one pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from keepfit.errors import GateRefused, NoChampion, VersionUnknown, nearest
+from keepfit.facts import (
+    Answer,
+    Arrived,
+    Cost,
+    Decided,
+    DetectorAdvanced,
+    Drifted,
+    Entry,
+    Fact,
+    Found,
+    Judged,
+    Outcome,
+    Overridden,
+    Paused,
+    Promoted,
+    Quarantined,
+    Resumed,
+    RolledBack,
+    Scored,
+    Signalled,
+    Snapshot,
+    Trained,
+    TrainingFailed,
+    TrainingStarted,
+)
+
+KEPT = 64
+"""Let-in batches remembered for the checks."""
+
+
+class Version(msgspec.Struct, kw_only=True):
+    """An immutable trained model: its data, code, parent and seed, and what became of it.
+
+    ``state`` is one of training, failed, waiting (for its gate's evidence), refused,
+    passed (but another was better), superseded, champion, previous, retired, rolled back.
+    """
+
+    name: str
+    turn: int
+    challenger: str
+    snapshot: Snapshot
+    start: str
+    update: str
+    seed: int
+    key: str
+    started_at: datetime
+    ready_at: datetime
+    trigger: str = ""
+    parent: str | None = None
+    judged_from: datetime | None = None
+    final_of: str | None = None
+    state: str = "training"
+    artifact: str = ""
+    reference: str = ""
+    code: str = ""
+    cost: Cost = msgspec.field(default_factory=Cost)
+    parameters: dict[str, Any] = {}
+    packages: dict[str, str] = {}
+    features: tuple[str, ...] = ()
+    trained_at: datetime | None = None
+    promoted_at: datetime | None = None
+    judged: Judged | None = None
+    message: str = ""
+
+
+class Counts(msgspec.Struct):
+    """How often things happened, for summaries."""
+
+    rows: int = 0
+    labels: int = 0
+    trainings: int = 0
+    promoted: int = 0
+    refused: int = 0
+    rolled_back: int = 0
+    failed: int = 0
+    quarantined: int = 0
+    fit_cpu_seconds: float = 0.0
+
+
+class State(msgspec.Struct):
+    """What the facts so far add up to; may be thrown away and folded again.
+
+    ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
+    whose labels are not mature; ``since`` the evidence since the last decision to train.
+    """
+
+    seq: int = 0
+    batch: int = 0
+    checked: int = 0
+    decided: int = 0
+    cursor: str | None = None
+    first_at: datetime | None = None
+    watermark: datetime | None = None
+    watched: int = 0
+    quarantined: list[Arrived] = []
+    let_in: list[Arrived] = []
+    pending: Arrived | None = None
+    unserved: list[int] = []
+    unscored: list[Arrived] = []
+    champion: str | None = None
+    previous: str | None = None
+    reigns: list[tuple[datetime, str]] = []
+    versions: dict[str, Version] = {}
+    turn: int = 0
+    training: list[str] = []
+    waiting: list[str] = []
+    trained_at: datetime | None = None
+    since: list[Arrived | Scored | Drifted | Signalled | Decided | Promoted | RolledBack] = []
+    drifted: list[str] = []
+    labelled_to: datetime | None = None
+    trainings: list[tuple[datetime, float]] = []
+    paused: str | None = None
+    schema_accepted: int = 0
+    fresh: bool = False
+    last_decision: Decided | None = None
+    last_scored: Scored | None = None
+    counts: Counts = msgspec.field(default_factory=Counts)
+
+    def fold(self, entries: Iterable[Entry]) -> State:
+        """Take in facts that came after ``seq``, and return the state itself."""
+        for entry in entries:
+            handler = _HANDLERS.get(type(entry.fact))
+            if handler is not None:
+                handler(self, entry.fact, entry.at)
+            self.seq = entry.seq
+        return self
+
+    def version(self, name: str) -> Version:
+        """Return a version by name or alias (champion, challenger, previous).
+
+        Raises
+        ------
+        NoChampion
+            The alias is ``champion`` and nothing serves.
+        VersionUnknown
+            No version has this name, or the alias points nowhere.
+        """
+        if name == "champion" and self.champion is None:
+            raise NoChampion(
+                "the pipeline has no champion to serve",
+                hint="`keepfit run FILE` trains the first one",
+            )
+        challenger = self.waiting[-1] if self.waiting else None
+        aliases = {"champion": self.champion, "previous": self.previous, "challenger": challenger}
+        found = self.versions.get(aliases.get(name) or name)
+        if found is None:
+            known = [*self.versions, *aliases]
+            near = nearest(name, known)
+            raise VersionUnknown(
+                f"expected a version or an alias, got {name!r}; there are {len(self.versions)} versions",
+                hint=f"the nearest is {near!r}"
+                if near
+                else "`keepfit log --kind Trained` lists them",
+            )
+        return found
+
+    def serving_at(self, moment: datetime) -> str | None:
+        """Return the version that served at a moment."""
+        serving = None
+        for at, version in self.reigns:
+            if at > moment:
+                break
+            serving = version
+        return serving
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """The batches in quarantine."""
+        return tuple(arrived.batch for arrived in self.quarantined)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether something serves and nobody paused the loop."""
+        return self.champion is not None and self.paused is None
+
+    def _arrived(self, fact: Arrived, at: datetime) -> None:
+        self.batch, self.cursor, self.pending = fact.batch, fact.cursor, fact
+        if self.first_at is None:
+            self.first_at = fact.from_
+        if fact.watermark is not None:
+            self.watermark = max(fact.watermark, self.watermark or fact.watermark)
+        self.counts.rows += fact.rows
+        self.counts.labels += fact.labels
+
+    def _found(self, fact: Found, at: datetime) -> None:
+        self.checked = fact.batch
+        blocked = any(finding.outcome == Outcome.BLOCK for finding in fact.findings)
+        if self.pending is not None and self.pending.batch == fact.batch and not blocked:
+            self._let_in(self.pending)
+
+    def _let_in(self, arrived: Arrived) -> None:
+        if arrived.rows:
+            self.let_in = [*self.let_in[-KEPT + 1 :], arrived]
+            self.since.append(arrived)
+            if self.champion is not None:
+                self.unserved.append(arrived.batch)
+                self.unscored.append(arrived)
+
+    def _quarantined(self, fact: Quarantined, at: datetime) -> None:
+        if self.pending is not None:
+            self.quarantined.append(self.pending)
+        self.counts.quarantined += 1
+
+    def _overridden(self, fact: Overridden, at: datetime) -> None:
+        self.fresh = True
+        if fact.what == "schema":
+            self.schema_accepted = self.batch + 1
+        for arrived in [held for held in self.quarantined if held.batch == fact.batch]:
+            self.quarantined.remove(arrived)
+            self.counts.quarantined -= 1
+            self._let_in(arrived)
+
+    def _scored(self, fact: Scored, at: datetime) -> None:
+        self.unscored = [arrived for arrived in self.unscored if arrived.batch != fact.batch]
+        self.since.append(fact)
+        self.last_scored = fact
+        if fact.to is not None:
+            self.labelled_to = max(fact.to, self.labelled_to or fact.to)
+
+    def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
+        self.watched = fact.batch
+        self.drifted = [column.column for column in fact.columns if column.drifted]
+
+    def _drifted(self, fact: Drifted, at: datetime) -> None:
+        self.since.append(fact)
+
+    def _decided(self, fact: Decided, at: datetime) -> None:
+        self.decided = fact.batch
+        self.last_decision = fact
+        self.fresh = False
+        self.unserved = []
+        if fact.decision.train and fact.turn is not None:
+            self.turn = fact.turn
+            self.trained_at = fact.watermark
+            self.since = []
+            for name in self.waiting:
+                self.versions[name].state = "superseded"
+            self.waiting = []
+
+    def _started(self, fact: TrainingStarted, at: datetime) -> None:
+        trigger = self.last_decision.decision.trigger if self.last_decision else ""
+        self.versions[fact.version] = Version(
+            name=fact.version,
+            turn=fact.turn,
+            challenger=fact.challenger,
+            snapshot=fact.snapshot,
+            start=fact.start,
+            update=fact.update,
+            seed=fact.seed,
+            key=fact.key,
+            started_at=at,
+            ready_at=fact.ready_at,
+            trigger=trigger,
+            parent=fact.parent,
+            judged_from=fact.judged_from,
+            final_of=fact.final_of,
+        )
+        self.training.append(fact.version)
+        self.counts.trainings += 1
+
+    def _trained(self, fact: Trained, at: datetime) -> None:
+        version = self._ended(fact.version, fact.cost)
+        version.state, version.trained_at = "waiting", at
+        version.artifact, version.reference, version.code = fact.artifact, fact.reference, fact.code
+        version.parameters, version.packages = fact.parameters, fact.packages
+        version.features = fact.features
+        self.waiting.append(fact.version)
+
+    def _failed(self, fact: TrainingFailed, at: datetime) -> None:
+        version = self._ended(fact.version, fact.cost)
+        version.state, version.message = "failed", fact.message
+        self.counts.failed += 1
+
+    def _ended(self, name: str, cost: Cost) -> Version:
+        self.training.remove(name)
+        version = self.versions[name]
+        version.cost = cost
+        self.counts.fit_cpu_seconds += cost.cpu_seconds
+        if self.trained_at is not None:
+            self.trainings.append((self.trained_at, cost.cpu_seconds))
+        return version
+
+    def _judged(self, fact: Judged, at: datetime) -> None:
+        version = self.versions[fact.version]
+        version.judged = fact
+        if fact.answer == Answer.REFUSE:
+            self._leave(fact.version, "refused")
+            self.counts.refused += 1
+        elif fact.answer == Answer.PROMOTE:
+            self._leave(fact.version, "passed")
+
+    def _leave(self, name: str, state: str) -> None:
+        self.versions[name].state = state
+        self.waiting = [other for other in self.waiting if other != name]
+
+    def _promoted(self, fact: Promoted, at: datetime) -> None:
+        turn = self.versions[fact.version].turn
+        for name in [other for other in self.waiting if self.versions[other].turn == turn]:
+            self._leave(name, "superseded")
+        self._crown(fact.version, at)
+        self.counts.promoted += 1
+        self.since.append(fact)
+
+    def _rolled_back(self, fact: RolledBack, at: datetime) -> None:
+        self._crown(fact.to, at)
+        self.versions[fact.version].state = "rolled back"
+        # A version that was rolled back never becomes previous.
+        self.previous = None
+        self.counts.rolled_back += 1
+        self.since.append(fact)
+
+    def _crown(self, name: str, at: datetime) -> None:
+        if self.previous is not None:
+            self.versions[self.previous].state = "retired"
+        if self.champion is not None:
+            self.versions[self.champion].state = "previous"
+        self.previous, self.champion = self.champion, name
+        self.versions[name].state = "champion"
+        self.versions[name].promoted_at = at
+        self.reigns.append((at, name))
+        self.drifted = []
+
+    def _paused(self, fact: Paused, at: datetime) -> None:
+        self.paused = fact.reason
+
+    def _resumed(self, fact: Resumed, at: datetime) -> None:
+        self.paused = None
+        self.fresh = True
+
+    def _signalled(self, fact: Signalled, at: datetime) -> None:
+        self.fresh = True
+        self.since.append(fact)
+
+    def dumps(self) -> bytes:
+        """Return the state as bytes, to cache it."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def loads(cls, body: bytes) -> State:
+        """Return the state that bytes hold.
+
+        Raises
+        ------
+        msgspec.ValidationError
+            The bytes come from another version of keepfit.
+        """
+        return msgspec.msgpack.decode(body, type=cls)
+
+
+_HANDLERS: dict[type[Fact], Any] = {
+    Arrived: State._arrived,
+    Found: State._found,
+    Quarantined: State._quarantined,
+    Overridden: State._overridden,
+    Scored: State._scored,
+    DetectorAdvanced: State._advanced,
+    Drifted: State._drifted,
+    Decided: State._decided,
+    TrainingStarted: State._started,
+    Trained: State._trained,
+    TrainingFailed: State._failed,
+    Judged: State._judged,
+    Promoted: State._promoted,
+    RolledBack: State._rolled_back,
+    Paused: State._paused,
+    Resumed: State._resumed,
+    Signalled: State._signalled,
+}
+
+
+def promotable(state: State, name: str, *, force: bool) -> Version:
+    """Return the version a person may promote.
+
+    Raises
+    ------
+    VersionUnknown
+        No version has this name.
+    GateRefused
+        Its gate refused it, or it never was judged, and ``force`` is false.
+    """
+    version = state.version(name)
+    if not version.artifact:
+        raise VersionUnknown(
+            f"{version.name} has no model: it is {version.state}"
+            + (f" ({version.message})" if version.message else "")
+        )
+    judged = version.judged
+    if not force and judged is not None and judged.answer != Answer.PROMOTE:
+        why = "; ".join(
+            f"{v.gate}, {v.reason}" for v in judged.verdicts if v.answer != Answer.PROMOTE
+        )
+        raise GateRefused(
+            f"{version.name} was not let through by its gate: {why}",
+            hint=f"`keepfit why {version.name}` shows the evidence; "
+            f'`keepfit promote {version.name} --force --reason "…"` promotes it and keeps the reason',
+        )
+    return version

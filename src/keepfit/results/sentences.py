@@ -1,0 +1,416 @@
+"""Facts as lines that a person reads: what happened, why, and what it cost."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from keepfit import facts
+from keepfit.clock import humanise
+from keepfit.facts import Answer, Entry, Outcome
+
+CAUSES = {
+    "Every": "schedule",
+    "AfterRows": "rows",
+    "OnEvent": "event",
+    "OnDrift": "drift",
+    "OnDecay": "decay",
+    "AtLeast": "several",
+    "hand": "by hand",
+    "max_age": "age",
+}
+"""What a trigger is called where there is room for one word."""
+
+OWN = frozenset({"first", "max_age", "hand"})
+"""Reasons to train that are no trigger's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a narration: when, a mark, what happened, why, and what it cost.
+
+    ``tone`` is ``good``, ``bad``, ``warn``, ``plain`` or ``dim``; ``loud`` lines are events,
+    the others are worth showing only to who asks for everything.
+    """
+
+    at: datetime
+    glyph: str
+    what: str
+    text: str
+    cost: str = ""
+    tone: str = "plain"
+    loud: bool = True
+
+    def __str__(self) -> str:
+        cost = f"  {self.cost}" if self.cost else ""
+        return f"{self.at:%Y-%m-%d %H:%M}  {self.glyph} {self.what:<14}  {self.text}{cost}"
+
+
+class Story:
+    """Tells facts in their order, and remembers what a later line needs of an earlier fact.
+
+    Examples
+    --------
+    >>> from keepfit.clock import utc
+    >>> story = Story()
+    >>> paused = facts.Paused(reason="holidays")
+    >>> print(story.line(Entry(pipeline="churn", seq=1, at=utc("2024-07-01"), fact=paused)))
+    2024-07-01 00:00  ‖ paused          holidays
+    """
+
+    def __init__(self) -> None:
+        self._causes: dict[int, str] = {}
+        self._started: dict[str, facts.TrainingStarted] = {}
+        self._judged: dict[str, facts.Judged] = {}
+        self._warned: set[tuple[str, str | None]] = set()
+        self._waiting = ""
+
+    def line(self, entry: Entry) -> Line:
+        """Return the line of the next fact."""
+        return _LINES[type(entry.fact)](self, entry.fact, entry.at)
+
+    def lines(self, entries: Iterable[Entry]) -> list[Line]:
+        """Return a line for each fact, in order."""
+        return [self.line(entry) for entry in entries]
+
+    # What arrived -----------------------------------------------------------------------
+
+    def _arrived(self, fact: facts.Arrived, at: datetime) -> Line:
+        parts = [f"{counted(fact.rows, 'row')}"]
+        if fact.labels != fact.rows:
+            parts.append(counted(fact.labels, "label"))
+        if fact.from_ is not None and fact.to is not None:
+            parts.append(f"{fact.from_:%Y-%m-%d} → {fact.to:%Y-%m-%d}")
+        odd = (("late", fact.late), ("corrected", fact.corrections), ("double", fact.duplicates))
+        parts.extend(f"{count:,} {what}" for what, count in odd if count)
+        return Line(at, "·", f"batch {fact.batch}", ", ".join(parts), tone="dim", loud=False)
+
+    def _found(self, fact: facts.Found, at: datetime) -> Line:
+        warned = [finding for finding in fact.findings if finding.outcome == Outcome.WARN]
+        blocked = [finding for finding in fact.findings if finding.outcome == Outcome.BLOCK]
+        keys = {(finding.check, finding.column) for finding in warned}
+        fresh = [
+            finding for finding in warned if (finding.check, finding.column) not in self._warned
+        ]
+        self._warned = keys
+        if blocked or warned:
+            told = blocked or fresh or warned
+            return Line(
+                at,
+                "!",
+                "blocked" if blocked else "warned",
+                some([finding.message for finding in told]),
+                tone="warn",
+                # A block is told by the quarantine it leads to; a standing warning once.
+                loud=not blocked and bool(fresh),
+            )
+        passed = sum(finding.outcome == Outcome.PASS for finding in fact.findings)
+        return Line(
+            at, "·", "checked", f"{counted(passed, 'finding')} passed", tone="dim", loud=False
+        )
+
+    def _quarantined(self, fact: facts.Quarantined, at: datetime) -> Line:
+        reasons = fact.reason.split("; ")
+        return Line(
+            at, "!", "quarantined", some(reasons), cost=counted(fact.rows, "row"), tone="warn"
+        )
+
+    def _overridden(self, fact: facts.Overridden, at: datetime) -> Line:
+        what = "the changed schema" if fact.what == "schema" else f"batch {fact.batch}"
+        return Line(at, "!", "accepted", f"{what}, by {fact.by}: {fact.reason}", tone="warn")
+
+    def _signalled(self, fact: facts.Signalled, at: datetime) -> Line:
+        data = "".join(f", {key} {value}" for key, value in fact.data.items())
+        return Line(at, "◇", "event", f"{fact.event}{data}")
+
+    # How it goes ------------------------------------------------------------------------
+
+    def _scored(self, fact: facts.Scored, at: datetime) -> Line:
+        if fact.value is None:
+            text = f"{fact.version} on batch {fact.batch}: {fact.reason or 'no value'}"
+        else:
+            value = metric(fact.metric, fact.value, fact.low, fact.high)
+            text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
+        return Line(at, "·", "scored", text, tone="dim", loud=False)
+
+    def _advanced(self, fact: facts.DetectorAdvanced, at: datetime) -> Line:
+        worst = f", most {moved(fact.columns[0])}" if fact.columns else ""
+        text = (
+            f"{fact.drifted} columns beyond their limit{worst}" if fact.drifted else f"quiet{worst}"
+        )
+        return Line(at, "·", "watched", text, tone="dim", loud=False)
+
+    def _drifted(self, fact: facts.Drifted, at: datetime) -> Line:
+        first = moved(fact.columns[0]) if fact.columns else fact.detector
+        return Line(
+            at, "◆", "drift", f"{first} ({len(fact.columns)} of {fact.of} columns)", tone="warn"
+        )
+
+    def _decided(self, fact: facts.Decided, at: datetime) -> Line:
+        decision = fact.decision
+        if decision.train:
+            if fact.turn is not None:
+                self._causes[fact.turn] = cause(decision)
+            return Line(at, "▸", "decided", f"train: {decision.reason}", loud=False)
+        waiting = waits(decision)
+        fresh, self._waiting = waiting is not None and waiting != self._waiting, waiting or ""
+        if waiting is not None:
+            return Line(at, "…", "waiting", waiting, tone="dim", loud=fresh)
+        return Line(at, "·", "decided", f"no: {decision.reason}", tone="dim", loud=False)
+
+    # What was trained -------------------------------------------------------------------
+
+    def _training_started(self, fact: facts.TrainingStarted, at: datetime) -> Line:
+        self._started[fact.version] = fact
+        return Line(at, "▹", f"{fact.version} training", data(fact), tone="dim", loud=False)
+
+    def _trained(self, fact: facts.Trained, at: datetime) -> Line:
+        started = self._started.get(fact.version)
+        why = (
+            "final"
+            if started and started.final_of
+            else self._causes.get(started.turn if started else 0, "trained")
+        )
+        text = data(started) if started else f"{len(fact.features)} features"
+        return Line(at, "▲", f"{fact.version} {why}", text, cost=lasted(fact.cost.wall_seconds))
+
+    def _failed(self, fact: facts.TrainingFailed, at: datetime) -> Line:
+        message = fact.message.strip().splitlines()
+        text = f"{fact.reason}: {message[-1]}" if message else fact.reason
+        return Line(
+            at, "✕", f"{fact.version} failed", text, cost=lasted(fact.cost.wall_seconds), tone="bad"
+        )
+
+    def _judged_line(self, fact: facts.Judged, at: datetime) -> Line:
+        self._judged[fact.version] = fact
+        text = deciding(fact.verdicts, fact.answer)
+        if fact.answer == Answer.PROMOTE:
+            return Line(at, "✓", f"{fact.version} passed", text, tone="good")
+        if fact.answer == Answer.REFUSE:
+            return Line(at, "✕", f"{fact.version} refused", text, tone="bad")
+        return Line(at, "…", f"{fact.version} waiting", text, tone="dim")
+
+    def _promoted(self, fact: facts.Promoted, at: datetime) -> Line:
+        judged = self._judged.get(fact.version)
+        replaces = f"replaces {fact.previous}" if fact.previous else ""
+        if fact.by != "keepfit":
+            against = ", against its gate" if fact.forced else ""
+            text = ", ".join(
+                part for part in (replaces, f"by {fact.by}{against}: {fact.reason}") if part
+            )
+        elif judged is not None and judged.value is not None and judged.champion_value is not None:
+            values = f"{figure(judged.value)} against {figure(judged.champion_value)}"
+            text = f"{replaces}; {judged.metric} {values}"
+        else:
+            text = f"{replaces}; {fact.reason}" if replaces else "the first champion"
+        return Line(at, "●", f"{fact.version} promoted", text, tone="good")
+
+    def _rolled_back(self, fact: facts.RolledBack, at: datetime) -> Line:
+        by = "" if fact.by == "keepfit" else f", by {fact.by}"
+        return Line(
+            at, "↩", f"{fact.version} rolled back", f"to {fact.to}{by}: {fact.reason}", tone="bad"
+        )
+
+    def _paused(self, fact: facts.Paused, at: datetime) -> Line:
+        return Line(at, "‖", "paused", by(fact.by, fact.reason), tone="warn")
+
+    def _resumed(self, fact: facts.Resumed, at: datetime) -> Line:
+        return Line(at, "▶", "resumed", by(fact.by, fact.reason), tone="good")
+
+
+_LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
+    facts.Arrived: Story._arrived,
+    facts.Found: Story._found,
+    facts.Quarantined: Story._quarantined,
+    facts.Overridden: Story._overridden,
+    facts.Signalled: Story._signalled,
+    facts.Scored: Story._scored,
+    facts.DetectorAdvanced: Story._advanced,
+    facts.Drifted: Story._drifted,
+    facts.Decided: Story._decided,
+    facts.TrainingStarted: Story._training_started,
+    facts.Trained: Story._trained,
+    facts.TrainingFailed: Story._failed,
+    facts.Judged: Story._judged_line,
+    facts.Promoted: Story._promoted,
+    facts.RolledBack: Story._rolled_back,
+    facts.Paused: Story._paused,
+    facts.Resumed: Story._resumed,
+}
+
+
+def sentence(entry: Entry) -> Line:
+    """Return the line of a fact on its own; `Story` knows what came before, and says more."""
+    return Story().line(entry)
+
+
+@dataclass(slots=True)
+class Fold:
+    """Quiet facts added up, to be told in one line now and then."""
+
+    batches: int = 0
+    rows: int = 0
+    from_: datetime | None = None
+    to: datetime | None = None
+    scored: list[facts.Scored] = field(default_factory=list)
+
+    def add(self, fact: facts.Fact) -> None:
+        """Take in a fact; kinds that do not add up are left out."""
+        if isinstance(fact, facts.Arrived) and fact.rows:
+            self.batches += 1
+            self.rows += fact.rows
+            self.from_ = self.from_ or fact.from_
+            self.to = fact.to or self.to
+        elif isinstance(fact, facts.Scored) and fact.value is not None:
+            self.scored.append(fact)
+
+    def line(self, at: datetime) -> Line:
+        """Return what was added up: rows, and the mean of the metric over its windows."""
+        span = (
+            humanise(rounded(self.to - self.from_))
+            if self.to and self.from_ and self.to > self.from_
+            else ""
+        )
+        text = counted(self.rows, "row")
+        if self.batches > 1:
+            text += f" in {self.batches} batches"
+        if self.scored:
+            text += f", {metric(self.scored[-1].metric, *mean(self.scored))}"
+        return Line(at, "·", span or counted(self.batches, "batch"), text, tone="dim")
+
+
+def mean(scored: Sequence[facts.Scored]) -> tuple[float, float | None, float | None]:
+    """Return the mean over windows with an interval, the windows taken as independent."""
+    values = [one.value for one in scored if one.value is not None]
+    centre = sum(values) / len(values)
+    halves = [
+        (one.high - one.low) / 2 for one in scored if one.low is not None and one.high is not None
+    ]
+    if len(halves) < len(values):
+        return centre, None, None
+    half = math.sqrt(sum(one * one for one in halves)) / len(halves)
+    return centre, centre - half, centre + half
+
+
+# Words ----------------------------------------------------------------------------------
+
+
+def cause(decision: facts.Decision) -> str:
+    """Return in one word why a decision is to train."""
+    # What needs no trigger to fire outranks the parts that fired beside it.
+    own = decision.trigger in OWN
+    leaf = decision if own else next(_leaves(decision), decision)
+    name = re.match(r"\w+", leaf.trigger)
+    return CAUSES.get(name[0], name[0].lower()) if name else "trained"
+
+
+def _leaves(decision: facts.Decision) -> Iterator[facts.Decision]:
+    fired = [part for part in decision.parts if part.train]
+    if not fired:
+        yield decision
+    for part in fired:
+        yield from _leaves(part)
+
+
+def waits(decision: facts.Decision) -> str | None:
+    """Return what a no waits for, when something has fired that cannot train yet."""
+    if decision.evidence.get("waiting"):
+        # How far the labels have come changes with every batch; what is waited for does not.
+        return decision.reason.rpartition("waiting ")[2].split(", ")[0]
+    held = decision.evidence.get("held_by")
+    if held and any(part.train for part in decision.parts):
+        return f"held by {', '.join(held)}"
+    return next((found for part in decision.parts if (found := waits(part)) is not None), None)
+
+
+def data(started: facts.TrainingStarted) -> str:
+    """Return which rows a training takes, by which recipe."""
+    snapshot = started.snapshot
+    return f"{counted(snapshot.rows, 'row')} to {snapshot.to:%Y-%m-%d}, {started.challenger}"
+
+
+def deciding(verdicts: Sequence[facts.Verdict], answer: Answer) -> str:
+    """Return the figures of the verdict that decided, and how many more there were."""
+    chosen = [verdict for verdict in verdicts if verdict.answer == answer] or list(verdicts)
+    return figures(chosen[0]) if chosen else "no gate"
+
+
+def figures(verdict: facts.Verdict) -> str:
+    """Return a verdict's value with its interval, and what was needed.
+
+    keepfit's own gates say all of that in their reason; a stranger's may not.
+    """
+    if verdict.value is None or ", needs " in verdict.reason:
+        return verdict.reason
+    where = f"{verdict.slice}: " if verdict.slice else ""
+    signed = not verdict.gate.startswith("AtLeast")
+    text = figure(verdict.value, sign=signed)
+    if verdict.low is not None and verdict.high is not None:
+        text += f" [{figure(verdict.low, sign=signed)}, {figure(verdict.high, sign=signed)}]"
+    elif verdict.low is not None:
+        text += f" (at least {figure(verdict.low, sign=signed)})"
+    if verdict.needs is not None:
+        text += f", needs {figure(verdict.needs, sign=signed)}"
+    if verdict.answer == Answer.NOT_ENOUGH:
+        text += f"; {verdict.reason}"
+    return where + text
+
+
+def figure(value: float, *, sign: bool = False) -> str:
+    """Return a number with as many digits as a reader needs; a difference with its sign.
+
+    Examples
+    --------
+    >>> figure(0.8712), figure(0.00041, sign=True), figure(1234.5)
+    ('0.871', '+0.0004', '1,234')
+    """
+    size = abs(value)
+    digits = 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 10 else 4 if sign else 3
+    if not sign and 0 < size < 0.01:
+        return f"{value:.2g}"
+    return f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+
+
+def metric(name: str, value: float, low: float | None = None, high: float | None = None) -> str:
+    """Return a metric with its interval: ``roc_auc 0.871 [0.866, 0.876]``."""
+    interval = "" if low is None or high is None else f" [{figure(low)}, {figure(high)}]"
+    return f"{name} {figure(value)}{interval}"
+
+
+def moved(column: facts.ColumnDrift) -> str:
+    """Return how far a column moved: ``plan_type: KS 0.31 > 0.12``."""
+    sign = ">" if column.drifted else "≤"
+    return f"{column.column}: {column.method} {column.value:.2f} {sign} {column.limit:.2f}"
+
+
+def some(texts: Sequence[str]) -> str:
+    """Return the first of some texts, and how many more there are."""
+    more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+    return texts[0] + more
+
+
+def by(who: str, reason: str) -> str:
+    """Return a reason with who gave it, where that is a person."""
+    return reason if who == "keepfit" else f"by {who}: {reason}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 row``, ``2,204 rows``, ``2 batches``."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith('ch') else 's'}"
+
+
+def lasted(seconds: float) -> str:
+    """Return a measured time, none when nothing was measured."""
+    return humanise(timedelta(seconds=seconds)) if seconds else ""
+
+
+def rounded(length: timedelta) -> timedelta:
+    """Return a length of time to the day above a day, and to the minute below."""
+    unit = timedelta(days=1) if length >= timedelta(days=1) else timedelta(minutes=1)
+    return max(unit, round(length / unit) * unit)

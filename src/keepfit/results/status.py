@@ -1,0 +1,309 @@
+"""One screen about a pipeline: what serves, how current it is, what comes next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from keepfit.clock import humanise
+from keepfit.facts import Decision, Scored
+from keepfit.registry import Counts, State, Version
+from keepfit.results import page
+from keepfit.results.sentences import counted, deciding, metric, rounded
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A batch in quarantine."""
+
+    batch: int
+    rows: int
+    from_: datetime | None
+    to: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A challenger whose gate has not decided yet."""
+
+    version: str
+    challenger: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Status:
+    """What serves, how current it is, what was decided last and what comes next.
+
+    ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
+    the moment of asking, or the newest one the ledger knows of.
+    """
+
+    pipeline: str
+    condition: str
+    asked_at: datetime | None
+    champion: str | None = None
+    challenger: str | None = None
+    serving_since: datetime | None = None
+    trained_from: datetime | None = None
+    trained_to: datetime | None = None
+    trained_rows: int = 0
+    staleness: timedelta | None = None
+    previous: str | None = None
+    batches: int = 0
+    rows: int = 0
+    labels: int = 0
+    watermark: datetime | None = None
+    labelled_to: datetime | None = None
+    scored: Scored | None = None
+    decision: Decision | None = None
+    decided_at: datetime | None = None
+    training: tuple[str, ...] = ()
+    ready_at: datetime | None = None
+    waiting: tuple[Waiting, ...] = ()
+    quarantined: tuple[Held, ...] = ()
+    drifted: tuple[str, ...] = ()
+    paused: str | None = None
+    counts: Counts
+
+    @classmethod
+    def of(cls, name: str, state: State, now: datetime | None = None) -> Status:
+        """Return the status that a state shows."""
+        champion = state.versions.get(state.champion or "")
+        asked_at = now or _latest(state, champion)
+        decided = state.last_decision
+        return cls(
+            pipeline=name,
+            condition=_condition(state),
+            asked_at=asked_at,
+            champion=state.champion,
+            challenger=None if champion is None else champion.challenger,
+            serving_since=None if champion is None else champion.promoted_at,
+            trained_from=None if champion is None else champion.snapshot.from_,
+            trained_to=None if champion is None else champion.snapshot.to,
+            trained_rows=0 if champion is None else champion.snapshot.rows,
+            staleness=None
+            if champion is None or asked_at is None
+            else asked_at - champion.snapshot.to,
+            previous=state.previous,
+            batches=state.batch,
+            rows=state.counts.rows,
+            labels=state.counts.labels,
+            watermark=state.watermark,
+            labelled_to=state.labelled_to,
+            scored=state.last_scored,
+            decision=None if decided is None else decided.decision,
+            decided_at=None if decided is None else decided.watermark,
+            training=tuple(state.training),
+            ready_at=max((state.versions[one].ready_at for one in state.training), default=None),
+            waiting=tuple(_waiting(state.versions[one]) for one in state.waiting),
+            quarantined=tuple(
+                Held(batch=one.batch, rows=one.rows, from_=one.from_, to=one.to)
+                for one in state.quarantined
+            ),
+            drifted=tuple(state.drifted),
+            paused=state.paused,
+            counts=state.counts,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the status as JSON can hold it."""
+        shown = {one.name: getattr(self, one.name) for one in fields(self)}
+        for several in ("waiting", "quarantined"):
+            shown[several] = [
+                {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
+                for item in shown[several]
+            ]
+        found: dict[str, Any] = page.plain(shown)
+        return found
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return one row, with a column per single value; what holds several is JSON text."""
+        import msgspec
+        import polars as pl
+
+        row = self.to_dict()
+        for name, value in row.items():
+            if isinstance(value, dict | list):
+                row[name] = msgspec.json.encode(value).decode()
+        for name in (one.name for one in fields(self)):
+            value = getattr(self, name)
+            if isinstance(value, datetime | timedelta):
+                row[name] = value
+        return pl.DataFrame([row])
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.pipeline} · {self.condition}\n{self._summary()}\n\n{page.rows(self._titled())}"
+        )
+
+    def _summary(self) -> str:
+        if self.champion is None:
+            start = "Nothing serves yet" if self.rows else "No rows have arrived yet"
+            return f"{start}." if self.paused is None else f"{start}; paused: {self.paused}."
+        told = [f"{self.champion} has served for {self._served()}."]
+        if self.labelled_to is not None and self.asked_at is not None:
+            behind = self.asked_at - self.labelled_to
+            late = f", {_length(behind)} behind" if behind > timedelta(0) else ""
+            told.append(f"Labels are complete to {page.day(self.labelled_to)}{late}.")
+        if self.paused is not None:
+            told.append(f"Paused: {self.paused}.")
+        return " ".join(told)
+
+    def _served(self) -> str:
+        if (
+            self.serving_since is None
+            or self.asked_at is None
+            or self.asked_at <= self.serving_since
+        ):
+            return "less than a minute"
+        return _length(self.asked_at - self.serving_since)
+
+    def _titled(self) -> list[tuple[str, list[str]]]:
+        return [
+            ("champion", self._champion()),
+            ("performance", self._performance()),
+            ("data", self._data()),
+            ("staleness", self._staleness()),
+            ("decision", self._decision()),
+            ("next", self._next()),
+            (
+                "waiting",
+                [f"{one.version} ({one.challenger}): {one.reason}" for one in self.waiting],
+            ),
+            ("quarantine", self._quarantine()),
+            ("so far", self._so_far()),
+        ]
+
+    def _champion(self) -> list[str]:
+        if self.champion is None:
+            return ["none"]
+        back = f"; {self.previous} is previous" if self.previous else ""
+        return [
+            f"{self.champion}, {self.challenger}, since {page.day(self.serving_since)}{back}",
+            f"trained on {counted(self.trained_rows, 'row')}, "
+            f"{page.day(self.trained_from)} → {page.day(self.trained_to)}",
+        ]
+
+    def _performance(self) -> list[str]:
+        one = self.scored
+        if one is None:
+            return (
+                ["not scored yet: no batch that it served has its labels"] if self.champion else []
+            )
+        if one.value is None:
+            return [f"{one.metric}: no value, {one.reason}"]
+        return [
+            f"{metric(one.metric, one.value, one.low, one.high)}, "
+            f"{one.version} on {counted(one.n, 'row')} to {page.day(one.to)}"
+        ]
+
+    def _data(self) -> list[str]:
+        if not self.batches:
+            return ["none yet"]
+        shown = [
+            f"{counted(self.rows, 'row')} and {counted(self.labels, 'label')} "
+            f"in {counted(self.batches, 'batch')}, to {page.day(self.watermark)}"
+        ]
+        if self.drifted:
+            several = ", ".join(self.drifted[:4]) + (
+                f" and {len(self.drifted) - 4} more" if self.drifted[4:] else ""
+            )
+            shown.append(f"beyond their drift limit: {several}")
+        return shown
+
+    def _staleness(self) -> list[str]:
+        if self.staleness is None:
+            return []
+        newest = f"the newest row {self.champion} was trained on is of {page.day(self.trained_to)}"
+        return [f"{_length(self.staleness)}: {newest}"]
+
+    def _decision(self) -> list[str]:
+        if self.decision is None:
+            return ["none yet"]
+        answer = "train" if self.decision.train else "no"
+        return [f"{answer}, on rows to {page.day(self.decided_at)}: {self.decision.reason}"]
+
+    def _next(self) -> list[str]:
+        if self.paused is not None:
+            return ["`keepfit resume --reason …` ends the pause"]
+        if self.training:
+            return [f"{', '.join(self.training)} trained by {page.day(self.ready_at)}, then judged"]
+        if self.waiting:
+            return ["the gate looks again when more labels have come"]
+        due = upcoming(self.decision)
+        if due is not None:
+            return [due]
+        return ["the next batch is read, checked and scored, and the trigger asked again"]
+
+    def _quarantine(self) -> list[str]:
+        shown = [
+            f"batch {one.batch}, {counted(one.rows, 'row')}, {page.span(one.from_, one.to)}"
+            for one in self.quarantined
+        ]
+        if shown:
+            shown.append(
+                f"`keepfit check FILE --accept {self.quarantined[-1].batch} --reason …` lets it in"
+            )
+        return shown
+
+    def _so_far(self) -> list[str]:
+        counts = self.counts
+        several = (
+            (counts.trainings, "training"),
+            (counts.promoted, "promoted"),
+            (counts.refused, "refused"),
+            (counts.failed, "failed"),
+            (counts.rolled_back, "rolled back"),
+            (counts.quarantined, "in quarantine"),
+        )
+        told = [
+            counted(count, what) if what == "training" else f"{count} {what}"
+            for count, what in several
+            if count
+        ]
+        if counts.fit_cpu_seconds:
+            told.append(f"{humanise(timedelta(seconds=counts.fit_cpu_seconds))} of CPU")
+        return [", ".join(told)] if told else []
+
+
+def upcoming(decision: Decision | None) -> str | None:
+    """Return when a trigger comes due, where one of its parts says so."""
+    if decision is None:
+        return None
+    due = decision.evidence.get("due")
+    if isinstance(due, str):
+        return f"training is due on {due[:10]}, or sooner when another trigger fires"
+    for part in decision.parts:
+        if (found := upcoming(part)) is not None:
+            return found
+    return None
+
+
+def _condition(state: State) -> str:
+    if state.paused is not None:
+        return "paused"
+    if state.batch == 0:
+        return "empty"
+    if state.champion is None:
+        return "training" if state.training else "collecting"
+    return "blocked" if state.batch in state.excluded else "healthy"
+
+
+def _latest(state: State, champion: Version | None) -> datetime | None:
+    known = [state.watermark, None if champion is None else champion.promoted_at]
+    return max((moment for moment in known if moment is not None), default=None)
+
+
+def _waiting(version: Version) -> Waiting:
+    judged = version.judged
+    reason = "to be judged" if judged is None else deciding(judged.verdicts, judged.answer)
+    return Waiting(version=version.name, challenger=version.challenger, reason=reason)
+
+
+def _length(length: timedelta) -> str:
+    return humanise(rounded(length))

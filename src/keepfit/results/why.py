@@ -1,0 +1,366 @@
+"""Why a version is what it is, and why the last decision was what it was: the chain of facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from keepfit import facts
+from keepfit.errors import VersionUnknown
+from keepfit.facts import Answer, Decision, Entry
+from keepfit.registry import State, Version
+from keepfit.results import page
+from keepfit.results.sentences import (
+    OWN,
+    Story,
+    counted,
+    figure,
+    figures,
+    lasted,
+    mean,
+    metric,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MARKS = {Answer.PROMOTE: "✓", Answer.REFUSE: "✕", Answer.NOT_ENOUGH: "…"}
+SHOWN = 6
+"""Parameters, packages and parts of evidence shown in text; `to_dict` has all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Why:
+    """The chain of facts behind a version; behind the last decision when none is asked for.
+
+    ``sections`` hold titles with their lines, in the order of the loop: trigger, data,
+    learner, training, gate, release. ``entries`` are the facts themselves.
+    """
+
+    pipeline: str
+    version: str | None
+    state: str
+    head: str
+    sections: tuple[tuple[str, tuple[str, ...]], ...]
+    entries: tuple[Entry, ...]
+    hint: str | None = None
+
+    @classmethod
+    def of(cls, name: str, state: State, version: str | None, entries: Iterable[Entry]) -> Why:
+        """Return why a version is what it is; without one, why the last decision was made.
+
+        Raises
+        ------
+        NoChampion
+            The version is ``"champion"`` and nothing serves.
+        VersionUnknown
+            No version has this name, or nothing was decided yet.
+        """
+        if version is None:
+            return _of_decision(name, entries)
+        return _of_version(name, state, state.version(version), entries)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the chain as JSON can hold it, the facts in full."""
+        return {
+            "pipeline": self.pipeline,
+            "version": self.version,
+            "state": self.state,
+            "why": self.head,
+            "sections": {title: list(lines) for title, lines in self.sections},
+            "facts": [
+                {
+                    "seq": one.seq,
+                    "at": page.plain(one.at),
+                    "kind": one.fact.kind,
+                    **page.plain(one.fact),
+                }
+                for one in self.entries
+            ],
+        }
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return one row per fact of the chain: number, moment, kind and sentence."""
+        from keepfit.results.log import frame
+
+        return frame(self.entries)
+
+    def __repr__(self) -> str:
+        hint = f"\n\n  hint: {self.hint}" if self.hint else ""
+        return f"{self.head}\n\n{page.rows(self.sections)}{hint}"
+
+
+# A version ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The facts about one version, by what they say."""
+
+    decided: Entry | None
+    trained: Entry | None
+    judged: list[tuple[datetime, facts.Judged]]
+    promoted: list[tuple[datetime, facts.Promoted]]
+    rolled_back: list[tuple[datetime, facts.RolledBack]]
+    replaced: tuple[datetime, facts.Promoted] | None
+    scored: list[facts.Scored]
+    entries: list[Entry]
+
+    @classmethod
+    def of(cls, version: Version, entries: Iterable[Entry]) -> _Chain:
+        chain = cls(None, None, [], [], [], None, [], [])
+        for entry in entries:
+            if chain.take(version, entry):
+                chain.entries.append(entry)
+        return chain
+
+    def take(self, version: Version, entry: Entry) -> bool:
+        fact, at, name = entry.fact, entry.at, version.name
+        if isinstance(fact, facts.Decided) and fact.decision.train and fact.turn == version.turn:
+            self.decided = entry
+        elif isinstance(fact, facts.Trained | facts.TrainingFailed) and fact.version == name:
+            self.trained = entry
+        elif isinstance(fact, facts.Judged) and fact.version == name:
+            self.judged.append((at, fact))
+        elif isinstance(fact, facts.Promoted) and fact.version == name:
+            self.promoted.append((at, fact))
+        elif isinstance(fact, facts.Promoted) and fact.previous == name:
+            self.replaced = at, fact
+        elif isinstance(fact, facts.RolledBack) and name in (fact.version, fact.to):
+            self.rolled_back.append((at, fact))
+        elif isinstance(fact, facts.Scored) and fact.version == name:
+            self.scored.append(fact)
+            return False
+        else:
+            return isinstance(fact, facts.TrainingStarted) and fact.version == name
+        return True
+
+
+def _of_version(name: str, state: State, version: Version, entries: Iterable[Entry]) -> Why:
+    chain = _Chain.of(version, entries)
+    when = chain.entries[-1].at if chain.entries else version.started_at
+    if version.state in ("champion", "previous") and version.promoted_at is not None:
+        when = version.promoted_at
+    titled = (
+        ("trigger", _trigger(version, chain)),
+        ("data", _data(version)),
+        ("learner", _learner(version)),
+        ("training", _training(version, chain)),
+        ("gate", _gate(version, chain)),
+        ("release", _release(version, state, chain)),
+    )
+    return Why(
+        pipeline=name,
+        version=version.name,
+        state=version.state,
+        head=f"{name} · {version.name} is {_stands(version, page.day(when))}",
+        sections=tuple((title, tuple(lines)) for title, lines in titled if lines),
+        entries=tuple(chain.entries),
+        hint=_hint(version),
+    )
+
+
+def _stands(version: Version, when: str) -> str:
+    known = {
+        "training": f"being trained since {page.day(version.started_at)}",
+        "failed": f"failed: its training of {page.day(version.started_at)} ended without a model",
+        "waiting": "waiting for its gate's evidence",
+        "refused": f"refused, on {when}",
+        "passed": f"passed, on {when}, but another challenger was better",
+        "superseded": f"superseded on {when}, before its gate had the evidence",
+        "champion": f"champion, since {when}",
+        "previous": f"previous: champion from {when} until another replaced it",
+        "retired": "retired: it served, and two others have since",
+        "rolled back": f"rolled back, on {when}",
+    }
+    return known.get(version.state, version.state)
+
+
+def _trigger(version: Version, chain: _Chain) -> list[str]:
+    if chain.decided is None or not isinstance(chain.decided.fact, facts.Decided):
+        return [version.trigger] if version.trigger else []
+    return [f"decided on {page.day(chain.decided.at)}", *_reasons(chain.decided.fact.decision)]
+
+
+def _reasons(decision: Decision) -> list[str]:
+    """Return what each part of a trigger said, those that fired first."""
+    if not decision.parts:
+        said = "yes" if decision.train else "no "
+        return [f"{said} {decision.trigger}: {decision.reason}", *_evidence(decision)]
+    parts = sorted(decision.parts, key=lambda part: not part.train)
+    told = [line for part in parts for line in _reasons(part)]
+    if decision.trigger in OWN:
+        return [f"yes {decision.trigger}: {decision.reason}", *told]
+    held = decision.evidence.get("held_by")
+    return [f"no  {decision.reason}", *told] if held else told
+
+
+def _evidence(decision: Decision) -> list[str]:
+    if not decision.train:
+        return []
+    shown = [
+        f"{key.replace('_', ' ')} {_value(value)}"
+        for key, value in decision.evidence.items()
+        if isinstance(value, str | int | float) and value != ""
+    ]
+    return [f"    {', '.join(shown[:SHOWN])}"] if shown else []
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return figure(value) if isinstance(value, float) else str(value)
+
+
+def _data(version: Version) -> list[str]:
+    snapshot = version.snapshot
+    lines = [
+        f"{counted(snapshot.rows, 'row')} labelled by {page.day(snapshot.as_of)}, "
+        f"{page.day(snapshot.from_)} → {page.day(snapshot.to)}, digest {snapshot.digest[:8]}",
+        f"chosen by {snapshot.selection} from batches 1 to {snapshot.batch}",
+    ]
+    if snapshot.excluded:
+        apart = counted(len(snapshot.excluded), "batch")
+        lines.append(f"without {apart} in quarantine: {_some(snapshot.excluded)}")
+    if version.judged_from is not None:
+        lines.append(f"rows from {page.day(version.judged_from)} on were kept to judge")
+    return lines
+
+
+def _learner(version: Version) -> list[str]:
+    start = f"from {version.start}" + (f" ({version.parent})" if version.parent else "")
+    if version.update != "all":
+        start += f", {version.update} only"
+    lines = [f"{version.challenger}: {start}, seed {version.seed}"]
+    if version.code:
+        features = counted(len(version.features), "feature")
+        lines.append(f"code {version.code[:8]}, model {version.artifact[:8]}, {features}")
+    if version.parameters:
+        lines.append(
+            _some(
+                f"{key}={value!r}" for key, value in version.parameters.items() if value is not None
+            )
+        )
+    if version.packages:
+        lines.append(_some(f"{key} {value}" for key, value in version.packages.items()))
+    return lines
+
+
+def _training(version: Version, chain: _Chain) -> list[str]:
+    if chain.trained is None:
+        return [f"begun on {page.day(version.started_at)}, over by {page.day(version.ready_at)}"]
+    cost = version.cost
+    spent = [
+        f"{humanise_seconds(cost.cpu_seconds)} of CPU",
+        f"{humanise_seconds(cost.wall_seconds)} of time",
+    ]
+    if cost.peak_bytes:
+        spent.append(f"{cost.peak_bytes / 2**20:,.0f} MiB at most")
+    lines = [f"{', '.join(spent)}, ended on {page.day(chain.trained.at)}"]
+    if isinstance(chain.trained.fact, facts.TrainingFailed):
+        lines.append(f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}")
+    return lines
+
+
+def humanise_seconds(seconds: float) -> str:
+    """Return measured seconds, ``0 s`` when nothing was measured."""
+    return lasted(seconds) or "0 s"
+
+
+def _gate(version: Version, chain: _Chain) -> list[str]:
+    lines = []
+    for at, judged in chain.judged:
+        look = f" (look {judged.look})" if judged.look > 1 else ""
+        lines.append(
+            f"against {judged.champion} on {counted(judged.rows, 'row')}, on {page.day(at)}{look}"
+        )
+        if judged.value is not None and judged.champion_value is not None:
+            both = f"{judged.metric} {figure(judged.value)} against {figure(judged.champion_value)}"
+            lines.append(f"  {both}")
+        lines.extend(f"  {MARKS[one.answer]} {one.gate}: {figures(one)}" for one in judged.verdicts)
+    if not lines and version.state == "waiting":
+        return ["to be judged as soon as labels of rows that nobody trained on are there"]
+    return lines
+
+
+def _release(version: Version, state: State, chain: _Chain) -> list[str]:
+    told: list[tuple[datetime, str]] = []
+    for at, promoted in chain.promoted:
+        by = f"by {promoted.by}" + (", against its gate" if promoted.forced else "") + ": "
+        who = "" if promoted.by == "keepfit" else by
+        replaced = f", replacing {promoted.previous}" if promoted.previous else ""
+        told.append((at, f"● promoted on {page.day(at)}{replaced}: {who}{promoted.reason}"))
+    for at, back in chain.rolled_back:
+        if back.version == version.name:
+            told.append((at, f"↩ rolled back on {page.day(at)} to {back.to}: {back.reason}"))
+        else:
+            why = f"{back.version} was rolled back, {back.reason}"
+            told.append((at, f"● champion again on {page.day(at)}: {why}"))
+    if chain.replaced is not None:
+        at, promoted = chain.replaced
+        told.append((at, f"replaced by {promoted.version} on {page.day(at)}"))
+    lines = [text for _, text in sorted(told)]
+    values = [one for one in chain.scored if one.value is not None]
+    if values:
+        served = metric(values[-1].metric, *mean(values))
+        lines.append(f"served {counted(sum(one.n for one in values), 'labelled row')}: {served}")
+    if not lines and version.state == "superseded":
+        lines.append(f"{state.champion} serves instead")
+    return lines
+
+
+def _hint(version: Version) -> str | None:
+    if version.state == "refused":
+        command = f'keepfit promote {version.name} --force --reason "…"'
+        return f"`{command}` promotes it and keeps the reason"
+    if version.parent is not None:
+        return f"`keepfit diff {version.parent} {version.name}` shows what differs"
+    return None
+
+
+def _some(texts: Iterable[object]) -> str:
+    listed = [str(text) for text in texts]
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more
+
+
+# The last decision ----------------------------------------------------------------------
+
+
+def _of_decision(name: str, entries: Iterable[Entry]) -> Why:
+    story = Story()
+    last: Entry | None = None
+    after: list[Entry] = []
+    for entry in entries:
+        if isinstance(entry.fact, facts.Decided):
+            last, after = entry, []
+        elif last is not None:
+            after.append(entry)
+        story.line(entry)
+    if last is None or not isinstance(last.fact, facts.Decided):
+        raise VersionUnknown(
+            f"{name!r} has not decided anything yet", hint="`keepfit run FILE --once` takes a step"
+        )
+    decided = last.fact
+    answer = "train" if decided.decision.train else "do not train"
+    about = f"on batch {decided.batch}, rows to {page.day(decided.watermark)}"
+    sections: list[tuple[str, tuple[str, ...]]] = [
+        ("decision", (f"{answer}: {decided.decision.reason}", about))
+    ]
+    if decided.decision.parts or decided.decision.evidence:
+        sections.append(("trigger", tuple(_reasons(decided.decision))))
+    if after:
+        sections.append(
+            ("since", tuple(f"{one.glyph} {one.what}: {one.text}" for one in story.lines(after)))
+        )
+    return Why(
+        pipeline=name,
+        version=None,
+        state="train" if decided.decision.train else "no",
+        head=f"{name} · {answer}, decided on {page.day(last.at)}",
+        sections=tuple(sections),
+        entries=(last, *after),
+        hint="`keepfit why VERSION` explains a version; `keepfit log --kind Decided` lists all",
+    )

@@ -1,0 +1,219 @@
+"""Models at work: loading them once, predicting batches, scoring what has matured."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from keepfit import facts, learners, metrics
+from keepfit.artifacts import Artifacts
+from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
+from keepfit.errors import RollbackFailed
+from keepfit.profile import Profile
+from keepfit.protocols import Metric, Model
+from keepfit.registry import State, Version
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+KEPT_MODELS = 8
+TOLERANCE = 1e-9
+"""How far a stored prediction and the same one made again may lie apart."""
+
+
+class Scorer:
+    """Loads models by digest, predicts with them and measures how good they are.
+
+    One scorer may serve several policies of a backtest: what a model said of a batch is
+    kept by the model's digest, so equal models predict once.
+    """
+
+    def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool = False) -> None:
+        self.artifacts = artifacts
+        self._spec = metric
+        self.last_name: str | None = None
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._profiles: dict[str, Profile] = {}
+        self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
+        self._said: dict[tuple[str, int, int], np.ndarray] | None = {} if shared else None
+
+    def model(self, version: Version) -> Model:
+        """Return a version's model, loaded once; its digest is checked."""
+        return self.load(version.artifact)
+
+    def load(self, digest: str) -> Model:
+        """Return the model an artifact holds."""
+        if digest not in self._models:
+            self._models[digest] = learners.loads(self.artifacts.get(digest))
+            if len(self._models) > KEPT_MODELS:
+                self._models.popitem(last=False)
+        self._models.move_to_end(digest)
+        return self._models[digest]
+
+    def profile(self, digest: str) -> Profile:
+        """Return a stored description of training rows."""
+        if digest not in self._profiles:
+            self._profiles = {digest: Profile.loads(self.artifacts.get(digest))}
+        return self._profiles[digest]
+
+    def metric(self, model: Model) -> Metric:
+        """Return the pipeline's metric for a model's task and classes."""
+        key = model.task, model.classes
+        if key not in self._metrics:
+            spec = self._spec if self._spec is not None else metrics.default_for(model.task)
+            self._metrics[key] = metrics.get(spec, task=model.task, classes=model.classes)
+            self.last_name = self._metrics[key].name
+        return self._metrics[key]
+
+    def greater_is_better(self, state: State) -> bool:
+        """Return the direction of the metric, as far as it is known yet."""
+        if state.champion is None:
+            return True
+        return self.metric(self.model(state.versions[state.champion])).greater_is_better
+
+    def predict(self, state: State, number: int, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return what the versions that served when each row arrived say of a batch."""
+        import polars as pl
+
+        parts = []
+        for version, first, count in self._reigns(state, rows):
+            part = rows.slice(first, count)
+            scores = self._answers(version, number, first, part)
+            parts.append(
+                part.select(ID).with_columns(
+                    pl.lit(version.name).alias(VERSION), pl.Series(SCORE, _stored(scores))
+                )
+            )
+        return (
+            pl.concat(parts)
+            if parts
+            else pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
+        )
+
+    def _reigns(self, state: State, rows: pl.DataFrame) -> list[tuple[Version, int, int]]:
+        """Return (version, first row, rows) for each stretch of rows that one version served."""
+        arrived = rows.get_column(ARRIVED_AT)
+        if rows.is_empty() or state.champion is None:
+            return []
+        last_change, champion = state.reigns[-1]
+        if arrived.min() >= last_change:  # type: ignore[operator]
+            return [(state.versions[champion], 0, rows.height)]
+        serving = [state.serving_at(at) for at in arrived.to_list()]
+        stretches: list[tuple[Version, int, int]] = []
+        first = 0
+        for i in range(1, len(serving) + 1):
+            if i == len(serving) or serving[i] != serving[first]:
+                name = serving[first]
+                if name is not None:
+                    stretches.append((state.versions[name], first, i - first))
+                first = i
+        return stretches
+
+    def _answers(self, version: Version, number: int, first: int, rows: pl.DataFrame) -> np.ndarray:
+        if self._said is None:
+            return self.model(version).predict(rows)
+        key = version.artifact, number * 10**9 + first, rows.height
+        if key not in self._said:
+            self._said[key] = self.model(version).predict(rows)
+        return self._said[key]
+
+    def score(self, state: State, arrived: facts.Arrived, rows: pl.DataFrame) -> facts.Scored:
+        """Return how the versions that served a batch did on it, as far as its labels are known."""
+        known = rows.drop_nulls([LABEL, SCORE])
+        shared: dict[str, Any] = {"batch": arrived.batch, "from_": arrived.from_, "to": arrived.to}
+        name = state.champion or ""
+        if known.is_empty():
+            reason = (
+                "none of its rows has a label"
+                if rows.get_column(LABEL).null_count() == rows.height
+                else "none of its rows was served"
+            )
+            return facts.Scored(
+                **shared, version=name, metric=self.name(state), value=None, n=0, reason=reason
+            )
+        served = known.get_column(VERSION).value_counts(sort=True)
+        name = served[VERSION][0]
+        model = self.model(state.versions[name])
+        metric = self.metric(model)
+        labels, scores = _aligned(model, known)
+        value = metric.value(labels, scores)
+        if value != value:
+            reason = "the metric is not defined on these rows: one class only, or scores that are not finite"
+            return facts.Scored(
+                **shared, version=name, metric=metric.name, value=None, n=labels.size, reason=reason
+            )
+        low, high = metric.interval(labels, scores)
+        return facts.Scored(
+            **shared,
+            version=name,
+            metric=metric.name,
+            value=value,
+            n=labels.size,
+            low=_finite(low),
+            high=_finite(high),
+        )
+
+    def name(self, state: State) -> str:
+        """Return the name of the metric, as far as it is known yet."""
+        if state.champion is None:
+            return str(self._spec or "")
+        return self.metric(self.model(state.versions[state.champion])).name
+
+    def verify(self, version: Version, rows: pl.DataFrame, stored: pl.DataFrame) -> int:
+        """Return how many stored predictions of a version it gives again; 0 when it has none here.
+
+        Raises
+        ------
+        RollbackFailed
+            It answers otherwise than it did.
+        """
+        import numpy as np
+
+        kept = (
+            stored.filter(stored.get_column(VERSION) == version.name).select(ID, SCORE).drop_nulls()
+        )
+        if kept.is_empty():
+            return 0
+        again = rows.join(kept, on=ID, how="inner", maintain_order="left")
+        now = self.model(version).predict(again.drop(SCORE))
+        then = _scores(again.get_column(SCORE))
+        if now.shape != then.shape or not np.allclose(now, then, rtol=0, atol=TOLERANCE):
+            raise RollbackFailed(
+                f"{version.name} does not answer {kept.height} stored rows as it did when it served",
+                hint="`keepfit doctor` compares the installed packages with those it was trained with",
+            )
+        return kept.height
+
+
+def _aligned(model: Model, known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes of labels and scores; rows whose label the model does not know are left out."""
+    labels = model.codes(known.get_column(LABEL))
+    scores = _scores(
+        known.get_column(SCORE), width=len(model.classes) if model.task == "multiclass" else None
+    )
+    if model.task == "regression":
+        return labels, scores
+    kept = labels >= 0
+    return (labels, scores) if kept.all() else (labels[kept], scores[kept])
+
+
+def _scores(values: pl.Series, width: int | None = None) -> np.ndarray:
+    import numpy as np
+    import polars as pl
+
+    if not isinstance(values.dtype, pl.List):
+        return values.to_numpy()
+    wide = values.list.len().max() if width is None else width
+    table = np.zeros((values.len(), int(wide or 0)))  # type: ignore[arg-type]
+    for i, row in enumerate(values.to_list()):
+        table[i, : min(len(row), table.shape[1])] = row[: table.shape[1]]
+    return table
+
+
+def _stored(scores: np.ndarray) -> Any:
+    return scores if scores.ndim == 1 else scores.tolist()
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None

@@ -1,0 +1,265 @@
+"""The trigger that watches the champion's realised performance."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from typing import NamedTuple
+
+from keepfit.errors import ConfigError
+from keepfit.facts import Decision, Scored
+from keepfit.protocols import Evidence
+from keepfit.triggers.joins import Rule
+from keepfit.triggers.rates import rate
+
+_LEARNED = 4
+"""Windows that make a promise where the gate made none."""
+
+_SPREAD = 3
+"""Windows after which their own spread is known."""
+
+_BETS = (0.25, 0.5, 0.9)
+"""Shares of the greatest stake; each suits another size of decay."""
+
+_SCALE = 2.0
+"""Spreads that one unit of a window's score holds."""
+
+_WORST = 2.0
+"""Units that a window can count against the champion: one freak window is no decay."""
+
+_Z95 = 1.96
+
+
+@dataclass(frozen=True, repr=False)
+class OnDecay(Rule):
+    """Train when the champion does worse than it promised, by a sequential test.
+
+    Evidence adds up over the windows scored since the last training in an e-detector: for
+    every window a bet against "the mean is no worse than promised less the margin" wins or
+    loses, and the trigger says yes when the Shiryaev-Roberts sum of the bets reaches the
+    number of windows in which one false alarm is acceptable. Windows better than promised
+    by more than two spreads count as that and no more; a window's spread comes from its
+    interval and from the windows before it. Windows that depend on their neighbours beyond
+    what the promise's margin covers alarm more often.
+
+    The promise is the champion's value at its gate. A champion that passed without one
+    promises the mean of its first four windows less their standard error, and the decision
+    calls it provisional.
+
+    Parameters
+    ----------
+    margin
+        How much worse than promised is still as promised; None for 0.01 where the metric
+        is at most 1 and greater is better, and 2 % of the promise elsewhere.
+    alarms
+        How often a false alarm is acceptable, on data that does not change.
+
+    Raises
+    ------
+    ConfigError
+        The margin is negative, or the alarms are not a count per length of time.
+
+    Examples
+    --------
+    >>> OnDecay(), OnDecay(0.02, alarms="1 per 30d")
+    (OnDecay(), OnDecay(0.02, alarms="1 per 30d"))
+
+    References
+    ----------
+    Shin, Ramdas and Rinaldo, E-detectors: a nonparametric framework for sequential change
+    detection (2022); Waudby-Smith and Ramdas, Estimating means of bounded random variables
+    by betting (2020).
+    """
+
+    margin: float | None = None
+    alarms: str = field(default="1 per 90d", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.margin is not None and not 0.0 <= self.margin < math.inf:
+            raise ConfigError(f"OnDecay: expected a margin of zero or more, got {self.margin!r}")
+        if isinstance(rate(self.alarms, "alarms")[0], timedelta):
+            raise ConfigError(
+                f"OnDecay: expected a count of alarms per length of time, got {self.alarms!r}",
+                hint='write alarms="1 per 90d"',
+            )
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        windows = _windows(evidence)
+        promise = _promise(evidence, windows)
+        if evidence.champion is None or promise is None:
+            return self._waiting(evidence, len(windows))
+        margin = self._margin(promise.value, evidence.greater_is_better)
+        judged = windows[promise.windows :]
+        threshold = self._threshold(windows)
+        bar = promise.value - margin if evidence.greater_is_better else promise.value + margin
+        detector = _Detector(bar, margin, evidence.greater_is_better)
+        sum_of_bets = detector.run(windows, skip=promise.windows)
+        train = bool(judged) and sum_of_bets >= threshold
+        return Decision(
+            train=train,
+            trigger=self.name,
+            reason=self._reason(judged, promise, margin, train),
+            evidence={
+                "promised": promise.value,
+                "provisional": promise.windows > 0,
+                "margin": margin,
+                "windows": len(judged),
+                "value": None if not judged else judged[-1].value,
+                "sum": sum_of_bets,
+                "threshold": threshold,
+            },
+        )
+
+    def _waiting(self, evidence: Evidence, windows: int) -> Decision:
+        reason = "no champion yet"
+        if evidence.champion is not None:
+            reason = f"learning what {evidence.champion} promises: {windows} of {_LEARNED} windows"
+        return Decision(
+            train=False, trigger=self.name, reason=reason, evidence={"windows": windows}
+        )
+
+    def _reason(
+        self, judged: Sequence[_Window], promise: _Promise, margin: float, train: bool
+    ) -> str:
+        promised = f"promised {promise.value:.3f} with a margin of {margin:.3f}"
+        if promise.windows:
+            promised += f" (provisional, from the first {promise.windows} windows)"
+        if not judged:
+            return f"no window scored since the last training; {promised}"
+        latest = judged[-_LEARNED:]
+        mean = statistics.fmean(window.value for window in latest)
+        name, few, all_ = latest[-1].metric, len(latest), len(judged)
+        told = f"{name} {mean:.3f} in the latest {few} of {all_} windows"
+        return f"{'decayed' if train else 'no decay'}: {told}, {promised}"
+
+    def _margin(self, promised: float, greater_is_better: bool) -> float:
+        if self.margin is not None:
+            return self.margin
+        return 0.01 if greater_is_better and abs(promised) <= 1 else 0.02 * abs(promised)
+
+    def _threshold(self, windows: Sequence[_Window]) -> float:
+        """Return the windows in which one false alarm is acceptable.
+
+        The sum of bets is at most n on average after n windows, hence the mean time to
+        reach a threshold is no shorter than that threshold.
+        """
+        alarms, period = rate(self.alarms, "alarms")
+        assert isinstance(alarms, int)
+        return max(2.0, period / _spacing(windows) / alarms)
+
+
+class _Window(NamedTuple):
+    metric: str
+    value: float
+    error: float | None
+    start: float | None
+    end: float | None
+
+
+class _Promise(NamedTuple):
+    value: float
+    windows: int
+    """Windows it was learnt from; 0 when the gate made it."""
+
+
+@dataclass(frozen=True)
+class _Detector:
+    """A Shiryaev-Roberts e-detector over a mixture of bets on bounded scores."""
+
+    bar: float
+    margin: float
+    greater_is_better: bool
+
+    def run(self, windows: Sequence[_Window], *, skip: int = 0) -> float:
+        """Return the sum of bets after all windows; those skipped only teach the spread."""
+        sums = [0.0] * len(_BETS)
+        for i, (window, spread) in enumerate(_spreads(windows)):
+            if i < skip:
+                continue
+            score = 0.0 if spread is None else self._score(window.value, spread)
+            # A sum beyond any threshold is cut, so that it stays a number in the ledger.
+            sums = [min((s + 1) * (1 + b * score), 1e12) for s, b in zip(sums, _BETS, strict=True)]
+        return statistics.fmean(sums)
+
+    def _score(self, value: float, spread: float) -> float:
+        """Return how much worse than the bar a window is, from -1 to `_WORST` units.
+
+        Greater stakes need a bound on how good a window can be: a metric that ends at 1,
+        or a loss that ends at 0, or else two spreads above the promise.
+        """
+        worse = self.bar - value if self.greater_is_better else value - self.bar
+        unit = self.margin + _SCALE * spread
+        best = self._best()
+        if best is not None:
+            unit = min(unit, best)
+        return min(max(worse / max(unit, 1e-12), -1.0), _WORST)
+
+    def _best(self) -> float | None:
+        """Return how much better than the bar a window can be, where the metric says so."""
+        if not self.greater_is_better:
+            return self.bar if self.bar >= 0 else None
+        return 1 - self.bar if abs(self.bar) <= 1 else None
+
+
+def _windows(evidence: Evidence) -> list[_Window]:
+    """Return the champion's windows since the last training; of one scored twice, the latest."""
+    scored = {
+        fact.batch: fact
+        for fact in evidence.facts
+        if isinstance(fact, Scored) and fact.version == evidence.champion and not fact.estimated
+    }
+    return [window for fact in scored.values() if (window := _window(fact)) is not None]
+
+
+def _window(fact: Scored) -> _Window | None:
+    if fact.value is None or not math.isfinite(fact.value):
+        return None
+    error = None
+    if fact.low is not None and fact.high is not None and math.isfinite(fact.high - fact.low):
+        error = max(0.0, fact.high - fact.low) / (2 * _Z95)
+    return _Window(
+        metric=fact.metric,
+        value=fact.value,
+        error=error,
+        start=None if fact.from_ is None else fact.from_.timestamp(),
+        end=None if fact.to is None else fact.to.timestamp(),
+    )
+
+
+def _promise(evidence: Evidence, windows: Sequence[_Window]) -> _Promise | None:
+    if evidence.promised is not None and math.isfinite(evidence.promised):
+        return _Promise(evidence.promised, 0)
+    if len(windows) < _LEARNED:
+        return None
+    values = [window.value for window in windows[:_LEARNED]]
+    error = statistics.stdev(values) / math.sqrt(_LEARNED)
+    # A promise learnt from luck would be broken by chance: it is lowered by its own error.
+    worse = -error if evidence.greater_is_better else error
+    return _Promise(statistics.fmean(values) + worse, _LEARNED)
+
+
+def _spreads(windows: Sequence[_Window]) -> Iterator[tuple[_Window, float | None]]:
+    """Yield each window with the spread to expect of it, from its interval and the past."""
+    mean, squares = 0.0, 0.0
+    for past, window in enumerate(windows):
+        seen = math.sqrt(squares / (past - 1)) if past >= _SPREAD else None
+        known = [spread for spread in (seen, window.error) if spread is not None]
+        yield window, max(known, default=None)
+        # Welford's running variance (1962).
+        step = window.value - mean
+        mean += step / (past + 1)
+        squares += step * (window.value - mean)
+
+
+def _spacing(windows: Sequence[_Window]) -> timedelta:
+    """Return the usual time from one window to the next; a day where nothing tells."""
+    ends = sorted(window.end for window in windows if window.end is not None)
+    steps = [later - sooner for sooner, later in pairwise(ends) if later > sooner]
+    lengths = [w.end - w.start for w in windows if w.end is not None and w.start is not None]
+    seconds = statistics.median(steps) if steps else max(lengths, default=0.0)
+    return timedelta(seconds=seconds) if seconds > 0 else timedelta(days=1)

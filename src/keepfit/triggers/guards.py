@@ -1,0 +1,147 @@
+"""What goes around a trigger: cool-down, budget, enough data, a maximum age."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from keepfit.clock import duration, humanise
+from keepfit.errors import ConfigError
+from keepfit.facts import Decision, TrainingFailed
+from keepfit.parts import Part
+from keepfit.protocols import Evidence, Trigger
+from keepfit.triggers.joins import resolved
+from keepfit.triggers.rates import rate
+
+
+@dataclass(frozen=True, repr=False)
+class Guarded(Part):
+    """A trigger within its guards; what the loop asks.
+
+    The first training waits for enough labelled rows and for nothing else. After it, a yes
+    of the trigger, or a champion past its maximum age, trains unless a guard holds it.
+    Times count on the watermark, so that a backlog is treated as it would have been.
+
+    Parameters
+    ----------
+    trigger
+        The rule inside.
+    cooldown
+        The least event time between two decisions to train.
+    budget
+        The most trainings, ``"3 per 30d"``, or CPU seconds of them, ``"600s per 30d"``, in
+        any period of that length. Each challenger's training counts.
+    enough
+        The new labelled rows that a training needs.
+    max_age
+        The age of the champion's newest training row beyond which to train whatever the
+        trigger says.
+
+    Raises
+    ------
+    ConfigError
+        A guard is written wrongly, or the trigger cannot stand alone.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every
+    >>> Guarded(Every("28d"), cooldown="7d", budget="3 per 90d")
+    Guarded(Every("28d"), cooldown="7d", budget="3 per 90d")
+    """
+
+    trigger: Trigger
+    cooldown: str | timedelta | None = field(default=None, kw_only=True)
+    budget: str | None = field(default=None, kw_only=True)
+    enough: int = field(default=200, kw_only=True)
+    max_age: str | timedelta | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        resolved(self.trigger)
+        for length in (self.cooldown, self.max_age):
+            if length is not None:
+                duration(length)
+        if self.budget is not None:
+            rate(self.budget, "budget")
+        if self.enough < 1:
+            raise ConfigError(
+                f"enough: expected 1 labelled row or more, got {self.enough!r}",
+                hint="a training needs labelled rows that the last one had not",
+            )
+
+    @property
+    def period(self) -> timedelta | None:
+        """The length of time over which the budget counts trainings."""
+        return None if self.budget is None else rate(self.budget, "budget")[1]
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        inner = self.trigger.decide(evidence)
+        if evidence.champion is None:
+            wanted, trigger, reason = True, "first", "no champion yet"
+            held = [*self._back_off(evidence), *self._too_few(evidence)]
+        else:
+            aged = None if inner.train else self._aged(evidence)
+            wanted = inner.train or aged is not None
+            trigger = inner.trigger if aged is None else "max_age"
+            reason = inner.reason if aged is None else aged
+            held = list(self._held(evidence)) if wanted else []
+        names = [name for name, _ in held]
+        if held:
+            reason += "; held by " + ", ".join(f"{name} ({why})" for name, why in held)
+        return Decision(
+            train=wanted and not held,
+            trigger=trigger,
+            reason=reason,
+            evidence={"labelled": evidence.labelled, "enough": self.enough, "held_by": names},
+            parts=(inner,),
+        )
+
+    def _held(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
+        yield from self._back_off(evidence)
+        yield from self._cooling(evidence)
+        yield from self._spent(evidence)
+        yield from self._too_few(evidence)
+
+    def _back_off(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
+        failures = [fact for fact in evidence.facts if isinstance(fact, TrainingFailed)]
+        retry_at = failures[-1].retry_at if failures else None
+        if retry_at is not None and evidence.now < retry_at:
+            failed = f"{failures[-1].version} failed, again from {retry_at:%Y-%m-%d %H:%M}"
+            yield "the back-off", failed
+
+    def _cooling(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
+        if self.cooldown is None or evidence.trained_at is None:
+            return
+        since, least = evidence.watermark - evidence.trained_at, duration(self.cooldown)
+        if since < least:
+            yield (
+                "the cool-down",
+                f"{humanise(since)} since the last training, {humanise(least)} asked for",
+            )
+
+    def _spent(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
+        if self.budget is None:
+            return
+        most, period = rate(self.budget, "budget")
+        spent = [cpu for at, cpu in evidence.trainings if evidence.watermark - at < period]
+        if isinstance(most, timedelta):
+            if sum(spent) >= most.total_seconds():
+                yield "the budget", f"{sum(spent):.0f} CPU seconds spent, {self.budget}"
+        elif len(spent) >= most:
+            yield "the budget", f"{len(spent)} trainings, {self.budget}"
+
+    def _too_few(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
+        if evidence.labelled < self.enough:
+            yield (
+                "enough",
+                f"{evidence.labelled:,} new labelled rows, {self.enough:,} asked for",
+            )
+
+    def _aged(self, evidence: Evidence) -> str | None:
+        if self.max_age is None or evidence.trained_to is None:
+            return None
+        age, most = evidence.watermark - evidence.trained_to, duration(self.max_age)
+        if age <= most:
+            return None
+        return f"the champion's newest row is {humanise(age)} old, {humanise(most)} allowed"

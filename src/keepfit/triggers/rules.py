@@ -1,0 +1,246 @@
+"""Triggers that read one thing: the calendar, the rows, an event, a drift detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from keepfit.clock import cron_after, duration, is_cron
+from keepfit.errors import ConfigError
+from keepfit.facts import (
+    Arrived,
+    ColumnDrift,
+    Decision,
+    Drifted,
+    Overridden,
+    Quarantined,
+    Signalled,
+)
+from keepfit.protocols import Detector, Evidence
+from keepfit.triggers.joins import Rule
+
+_SHOWN = 5
+"""Columns or events that a decision names."""
+
+_ANY_DAY = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, repr=False)
+class Every(Rule):
+    """Train at equal distances of event time, or when a cron expression is due.
+
+    Distances are a grid from the first row on; a training for another reason does not move
+    it. A backlog that crosses several points trains once.
+
+    Parameters
+    ----------
+    interval
+        A duration such as ``"28d"``, or a cron expression (UTC) such as ``"0 3 * * 1"``.
+
+    Raises
+    ------
+    ConfigError
+        The interval is neither, or it is zero.
+
+    Examples
+    --------
+    >>> Every("28d"), Every("0 3 * * 1")
+    (Every("28d"), Every("0 3 * * 1"))
+    """
+
+    interval: str | timedelta
+
+    def __post_init__(self) -> None:
+        if isinstance(self.interval, str) and is_cron(self.interval):
+            cron_after(self.interval, _ANY_DAY)
+        elif not duration(self.interval):
+            raise ConfigError(f"Every: expected an interval above zero, got {self.interval!r}")
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        base = evidence.trained_at or evidence.first_at
+        due = self._due(base, evidence.first_at)
+        train = due is not None and evidence.watermark >= due
+        when = "never" if due is None else _date(due)
+        last = "the first row" if evidence.trained_at is None else "the last training"
+        return Decision(
+            train=train,
+            trigger=self.name,
+            reason=f"{'due since' if train else 'next due'} {when}, {last} was {_date(base)}",
+            evidence={"due": when, "watermark": _date(evidence.watermark)},
+        )
+
+    def _due(self, base: datetime, first: datetime) -> datetime | None:
+        if isinstance(self.interval, str) and is_cron(self.interval):
+            return cron_after(self.interval, base)
+        length = duration(self.interval)
+        try:
+            return first + max(1, (base - first) // length + 1) * length
+        except OverflowError:  # beyond the year 9999
+            return None
+
+
+@dataclass(frozen=True, repr=False)
+class AfterRows(Rule):
+    """Train once so many rows have arrived since the last training.
+
+    Rows of quarantined batches do not count. With ``labelled`` those count that are newer
+    than the last training's and have their label.
+
+    Raises
+    ------
+    ConfigError
+        The number of rows is below one.
+
+    Examples
+    --------
+    >>> AfterRows(10_000), AfterRows(500, labelled=True)
+    (AfterRows(10000), AfterRows(500, labelled=True))
+    """
+
+    rows: int
+    labelled: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ConfigError(f"AfterRows: expected 1 row or more, got {self.rows!r}")
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        rows = evidence.labelled if self.labelled else _arrived(evidence)
+        kind = "labelled rows" if self.labelled else "rows"
+        return Decision(
+            train=rows >= self.rows,
+            trigger=self.name,
+            reason=f"{rows:,} new {kind}, {self.rows:,} asked for",
+            evidence={"rows": rows, "needs": self.rows},
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class OnEvent(Rule):
+    """Train when an event has been signalled from outside; any event, or one by name.
+
+    Examples
+    --------
+    >>> OnEvent("new_prices")
+    OnEvent("new_prices")
+    """
+
+    event: str | None = None
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        signals = [fact.event for fact in evidence.facts if isinstance(fact, Signalled)]
+        seen = [event for event in signals if self.event in (None, event)]
+        asked = "event" if self.event is None else f"event `{self.event}`"
+        names = ", ".join(f"`{name}`" for name in list(dict.fromkeys(seen))[:_SHOWN])
+        return Decision(
+            train=bool(seen),
+            trigger=self.name,
+            reason=f"signalled: {names}" if seen else f"no {asked} since the last training",
+            evidence={"events": len(seen)},
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class OnDrift(Rule):
+    """Train when a detector saw drift, and the drifted rows have their labels.
+
+    Drift shows before its labels do: the trigger decides when it sees drift and waits until
+    labels reach the last of the rows that showed it, because a training before that would
+    learn from the old world.
+
+    Parameters
+    ----------
+    detector
+        What measures drift; None for the pipeline's default, and then any detector counts.
+    at_least
+        Columns that must have drifted since the last training.
+
+    Raises
+    ------
+    ConfigError
+        The detector is none, or the number of columns is below one.
+
+    Examples
+    --------
+    >>> OnDrift(), OnDrift(at_least=3)
+    (OnDrift(), OnDrift(at_least=3))
+    """
+
+    detector: Detector | None = None
+    at_least: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        fits = isinstance(self.detector, Detector) and not isinstance(self.detector, type)
+        if self.detector is not None and not fits:
+            raise ConfigError(
+                f"OnDrift: expected a drift detector, got {self.detector!r}",
+                hint="write triggers.OnDrift(drift.KS())",
+            )
+        if self.at_least < 1:
+            raise ConfigError(f"OnDrift: expected at_least=1 or more, got {self.at_least!r}")
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        named = None if self.detector is None else self.detector.name
+        columns: dict[str, ColumnDrift] = {}
+        for fact in evidence.facts:
+            if not isinstance(fact, Drifted) or named not in (None, fact.detector):
+                continue
+            columns |= {one.column: one for one in fact.columns if one.drifted}
+            if len(columns) >= self.at_least:
+                return self._seen(fact, list(columns.values()), evidence)
+        seen = f"{len(columns)} columns drifted, {self.at_least} asked for"
+        return Decision(
+            train=False,
+            trigger=self.name,
+            reason=seen if columns else "no drift since the last training",
+            evidence={"columns": list(columns)[:_SHOWN], "drifted": len(columns)},
+        )
+
+    def _seen(self, fact: Drifted, columns: Sequence[ColumnDrift], evidence: Evidence) -> Decision:
+        labelled_to, rows_to = evidence.labelled_to, fact.rows_to
+        ready = evidence.labelled > 0
+        if rows_to is not None:
+            ready = labelled_to is not None and labelled_to >= rows_to
+        shown = ", ".join(f"{one.column} {one.method} {one.value:.2f}" for one in columns[:_SHOWN])
+        reason = f"{shown} ({len(columns)} of {fact.of} columns drifted)"
+        if not ready:
+            until = "" if rows_to is None else f" to {_date(rows_to)}"
+            reached = "none yet" if labelled_to is None else f"labelled to {_date(labelled_to)}"
+            reason += f"; waiting for labels of the drifted rows{until}, {reached}"
+        return Decision(
+            train=ready,
+            trigger=self.name,
+            reason=reason,
+            evidence={
+                "batch": fact.batch,
+                "columns": [one.column for one in columns[:_SHOWN]],
+                "drifted": len(columns),
+                "waiting": not ready,
+                "rows_to": None if rows_to is None else _date(rows_to),
+                "labelled_to": None if labelled_to is None else _date(labelled_to),
+            },
+        )
+
+
+def _arrived(evidence: Evidence) -> int:
+    rows: dict[int, int] = {}
+    apart: set[int] = set()
+    for fact in evidence.facts:
+        if isinstance(fact, Arrived):
+            rows[fact.batch] = fact.rows
+        elif isinstance(fact, Quarantined):
+            apart.add(fact.batch)
+        elif isinstance(fact, Overridden) and fact.batch is not None:
+            apart.discard(fact.batch)
+    return sum(count for batch, count in rows.items() if batch not in apart)
+
+
+def _date(moment: datetime) -> str:
+    """Return a moment as people write it, without a time of day where it is midnight."""
+    text = moment.strftime("%Y-%m-%d %H:%M")
+    return text.removesuffix(" 00:00")

@@ -1,0 +1,425 @@
+"""One turn of training: start the challengers, finish them, judge them, promote the best."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from keepfit import facts, gates
+from keepfit.batch import LABEL, TIME, digest
+from keepfit.facts import (
+    Answer,
+    Fact,
+    Judged,
+    Promoted,
+    Snapshot,
+    Trained,
+    TrainingFailed,
+    TrainingStarted,
+)
+from keepfit.protocols import Comparison, Learner, Moment, Task
+from keepfit.registry import Version
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.challenger import Challenger
+    from keepfit.loop import Loop
+
+MICROSECOND = timedelta(microseconds=1)
+GROWTH = 1.25
+"""A challenger without enough evidence is judged again when its holdout has grown by this factor."""
+
+REFERENCE_ROWS = 20_000
+WEIGHTS = {"leaves": 0.05, "head": 0.2}
+"""What an update costs beside a training of everything, to order challengers by cost."""
+
+LONGEST_BACK_OFF = 8
+"""Turns a recipe is left out at most after failing again and again."""
+
+
+class Turn:
+    """The part of the loop that trains and judges."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self._rows: dict[str, pl.DataFrame] = {}
+
+    # Start ------------------------------------------------------------------------------
+
+    def start(self, now: datetime) -> list[Fact]:
+        """Return the facts that start a turn: one training per challenger, the cheapest first."""
+        loop, state = self.loop, self.loop.state
+        champion = state.versions.get(state.champion or "")
+        labelled = loop.labelled(now)
+        cut = None if champion is None else self._cut(labelled, champion)
+        pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
+        chosen = []
+        for challenger in self._runnable(champion):
+            since = None if champion is None else champion.snapshot.to
+            rows = challenger.select.select(
+                pool, Moment(as_of=now, since=since, seed=loop.pipeline.seed)
+            )
+            if rows.height:
+                chosen.append((_cost(challenger, rows.height), challenger, rows, since))
+        chosen.sort(key=lambda one: one[0])
+        if champion is None:
+            # Nothing to compare with yet: the recipe that sees the most rows goes first and alone.
+            chosen = chosen[-1:]
+        self._rows = {}
+        return [
+            self._started(now, i, challenger, rows, since, cut)
+            for i, (_, challenger, rows, since) in enumerate(chosen)
+        ]
+
+    def _runnable(self, champion: Version | None) -> Sequence[Challenger]:
+        challengers = self.loop.pipeline.challengers
+        if champion is not None:
+            return [one for one in challengers if not self._resting(one)] or challengers
+        scratch = [challenger for challenger in challengers if challenger.start == "scratch"]
+        return scratch or [challengers[-1]]
+
+    def _resting(self, challenger: Challenger) -> bool:
+        """Whether a recipe that failed twice or more in a row sits this turn out."""
+        state = self.loop.state
+        tried = [one for one in state.versions.values() if one.challenger == challenger.name]
+        failures = 0
+        for one in reversed(tried):
+            if one.state != "failed":
+                break
+            failures += 1
+        rest = min(2 ** (failures - 1) - 1, LONGEST_BACK_OFF) if failures else 0
+        return rest > 0 and state.turn + 1 <= tried[-1].turn + rest
+
+    def _cut(self, labelled: pl.DataFrame, champion: Version) -> datetime | None:
+        """Return the event time from which labelled rows are kept from training, to judge on."""
+        holdout = gates.holdout(self.loop.pipeline.gate)
+        if holdout is None:
+            return None
+        times = labelled.get_column(TIME)
+        new = times.filter(times > champion.snapshot.to)
+        if new.is_empty():
+            return champion.snapshot.to + MICROSECOND
+        if isinstance(holdout, timedelta):
+            newest: datetime = new[-1]
+            return max(newest - holdout, champion.snapshot.to) + MICROSECOND
+        first: datetime = new[min(int(new.len() * (1 - holdout)), new.len() - 1)]
+        return first
+
+    def _started(
+        self,
+        now: datetime,
+        place: int,
+        challenger: Challenger,
+        rows: pl.DataFrame,
+        since: datetime | None,
+        cut: datetime | None,
+        final_of: str | None = None,
+    ) -> TrainingStarted:
+        loop, state = self.loop, self.loop.state
+        version = f"v{len(state.versions) + place + 1}"
+        times = rows.get_column(TIME)
+        parent = state.champion if challenger.start == "champion" else None
+        snapshot = Snapshot(
+            batch=state.batch,
+            as_of=now,
+            selection=repr(challenger.select),
+            rows=rows.height,
+            digest=digest(rows.drop("_batch")),
+            from_=times[0],
+            to=times[-1],
+            until=None if cut is None else cut - loop.pipeline.embargo,
+            since=since,
+            excluded=state.excluded,
+            seed=loop.pipeline.seed,
+        )
+        self._rows[version] = rows
+        start = challenger.start if parent or challenger.start == "pretrained" else "scratch"
+        update = challenger.update if parent else "all"
+        return TrainingStarted(
+            version=version,
+            turn=state.turn if final_of else state.turn + 1,
+            challenger=challenger.name,
+            snapshot=snapshot,
+            start=start,
+            update=update,
+            seed=loop.pipeline.seed,
+            ready_at=now + loop.training_time,
+            key=self._key(challenger, snapshot.digest, start, update, parent),
+            parent=parent,
+            judged_from=cut,
+            final_of=final_of,
+        )
+
+    def _key(
+        self, challenger: Challenger, rows: str, start: str, update: str, parent: str | None
+    ) -> str:
+        """Return what makes two trainings the same: recipe, rows, start and seed."""
+        learner = self._learner(challenger)
+        state = self.loop.state
+        before = state.versions[parent].artifact if parent else ""
+        parts = (learner.fingerprint, rows, start, update, before, str(self.loop.pipeline.seed))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _learner(self, challenger: Challenger) -> Learner:
+        return challenger.learner or self.loop.pipeline.learner
+
+    # Finish -----------------------------------------------------------------------------
+
+    def due(self, now: datetime) -> bool:
+        """Whether a training should be over by now, or challengers are still to be judged."""
+        state = self.loop.state
+        return any(state.versions[name].ready_at <= now for name in state.training)
+
+    def finish(self, now: datetime) -> None:
+        """Run the trainings that are due, then judge what waits."""
+        loop = self.loop
+        while loop.state.paused is None and self.due(now):
+            name = next(n for n in loop.state.training if loop.state.versions[n].ready_at <= now)
+            version = loop.state.versions[name]
+            ended = self._train(version)
+            loop.append([ended], self._moment(version, now))
+            if not loop.state.training:
+                self.judge(self._moment(version, now))
+        if loop.state.waiting and not loop.state.training and loop.state.paused is None:
+            self.judge(now)
+
+    def _moment(self, version: Version, now: datetime) -> datetime:
+        return version.ready_at if self.loop.simulated else self.loop.clock.now()
+
+    def _train(self, version: Version) -> Fact:
+        loop = self.loop
+        challenger = self._challenger(version)
+        if challenger is None:
+            message = f"the pipeline has no challenger {version.challenger!r} any more"
+            return TrainingFailed(
+                version=version.name, reason="gone", message=message, cost=facts.Cost()
+            )
+        learner = self._learner(challenger)
+        known = loop.memory.artifacts.recall(version.key)
+        if known is None or not loop.memory.artifacts.has(known["artifact"]):
+            outcome = self._run(version, learner)
+            if outcome.model is None:
+                return TrainingFailed(
+                    version=version.name,
+                    reason=outcome.reason or "raised",
+                    message=outcome.message,
+                    cost=outcome.cost,
+                )
+            known = {
+                "artifact": loop.memory.artifacts.put(outcome.model),
+                "cost": [
+                    outcome.cost.cpu_seconds,
+                    outcome.cost.wall_seconds,
+                    outcome.cost.peak_bytes,
+                ],
+                "packages": outcome.packages,
+            }
+            loop.memory.artifacts.remember(version.key, known)
+        cpu, wall, peak = known["cost"]
+        model = loop.scorer.load(known["artifact"])
+        return Trained(
+            version=version.name,
+            artifact=known["artifact"],
+            reference=self._described(version),
+            cost=facts.Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak)),
+            code=learner.fingerprint,
+            parameters=learner.parameters,
+            packages=known["packages"],
+            features=tuple(model.features),
+        )
+
+    def _run(self, version: Version, learner: Learner) -> Any:
+        state = self.loop.state
+        parent = state.versions[version.parent].artifact if version.parent else None
+        task = Task(
+            learner=learner,
+            rows=self.rows_of(version),
+            start=version.start,
+            update=version.update,
+            previous=None if parent is None else self.loop.memory.artifacts.get(parent),
+            seed=version.seed,
+        )
+        return self.loop.pipeline.executor.run(task)
+
+    def rows_of(self, version: Version) -> pl.DataFrame:
+        """Return the rows a version is trained on, read again from its snapshot if need be."""
+        kept = self._rows.get(version.name)
+        if kept is not None:
+            return kept
+        snapshot = version.snapshot
+        lake = self.loop.memory.lake
+        labelled = self.loop.columns(
+            lake.labelled(
+                as_of=snapshot.as_of, until_batch=snapshot.batch, excluded=snapshot.excluded
+            )
+        )
+        pool = labelled if snapshot.until is None else _before(labelled, snapshot.until)
+        challenger = self._challenger(version)
+        if challenger is None or version.final_of:
+            return pool
+        moment = Moment(as_of=snapshot.as_of, since=snapshot.since, seed=snapshot.seed)
+        return challenger.select.select(pool, moment)
+
+    def _described(self, version: Version) -> str:
+        loop = self.loop
+        if not loop.pipeline.detectors:
+            return ""
+        from keepfit.profile import Profile
+
+        rows = self.rows_of(version).drop(LABEL)
+        step = -(-rows.height // REFERENCE_ROWS)
+        return loop.memory.artifacts.put(Profile.of(rows.gather_every(step)).dumps())
+
+    def _challenger(self, version: Version) -> Challenger | None:
+        named = (one for one in self.loop.pipeline.challengers if one.name == version.challenger)
+        return next(named, None)
+
+    # Judge ------------------------------------------------------------------------------
+
+    def judge(self, at: datetime) -> None:
+        """Put the waiting challengers before the gate, and promote the best that passes."""
+        loop, state = self.loop, self.loop.state
+        waiting = [state.versions[name] for name in state.waiting]
+        if not waiting:
+            return
+        champion = state.versions.get(state.champion or "")
+        if champion is None or not loop.pipeline.gate:
+            reason = "no champion yet" if champion is None else "no gate"
+            self._promote([], waiting[-1], reason, at)
+            return
+        final = next((version for version in waiting if version.final_of), None)
+        if final is not None:
+            self._promote([], final, f"{final.final_of} fitted on its holdout too", at)
+            return
+        self._compare(waiting, champion, at)
+
+    def _compare(self, waiting: list[Version], champion: Version, at: datetime) -> None:
+        judged = [
+            one for version in waiting if (one := self._judged(version, champion, len(waiting), at))
+        ]
+        passed = [one for one in judged if one.answer == Answer.PROMOTE]
+        if not passed:
+            if judged:
+                self.loop.append(judged, at)
+            return
+        sign = 1.0 if self.loop.scorer.greater_is_better(self.loop.state) else -1.0
+        best = max(
+            passed, key=lambda one: sign * (one.value if one.value is not None else float("-inf"))
+        )
+        version = self.loop.state.versions[best.version]
+        self._promote(judged, version, best.verdicts[0].reason, at)
+
+    def _judged(
+        self, version: Version, champion: Version, challengers: int, at: datetime
+    ) -> Judged | None:
+        loop = self.loop
+        if version.artifact == champion.artifact:
+            verdict = facts.Verdict(
+                gate="Differs", answer=Answer.REFUSE, reason="the same model as the champion"
+            )
+            return Judged(
+                version=version.name,
+                answer=Answer.REFUSE,
+                verdicts=(verdict,),
+                champion=champion.name,
+            )
+        since = max(version.judged_from or champion.snapshot.to, champion.snapshot.to + MICROSECOND)
+        rows = loop.labelled(at, after=since - MICROSECOND)
+        before = version.judged
+        if before is not None and rows.height < before.rows * GROWTH:
+            return None
+        new, old = loop.scorer.model(version), loop.scorer.model(champion)
+        comparison = self._comparison(rows, new, old, champion, before, challengers)
+        verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
+        metric = comparison.metric
+        return Judged(
+            version=version.name,
+            answer=gates.combine(verdicts),
+            verdicts=verdicts,
+            champion=champion.name,
+            rows=rows.height,
+            look=comparison.look,
+            metric=metric.name,
+            value=_number(metric.value(comparison.labels, comparison.challenger)),
+            champion_value=None
+            if comparison.champion is None
+            else _number(metric.value(comparison.labels, comparison.champion)),
+        )
+
+    def _comparison(
+        self,
+        rows: pl.DataFrame,
+        new: Any,
+        old: Any,
+        champion: Version,
+        before: Judged | None,
+        challengers: int,
+    ) -> Comparison:
+        import numpy as np
+
+        labels = new.codes(rows.get_column(LABEL))
+        ours, theirs = _same_classes(new, old, new.predict(rows), old.predict(rows))
+        kept = np.ones(labels.size, dtype=bool) if new.task == "regression" else labels >= 0
+        return Comparison(
+            metric=self.loop.scorer.metric(new),
+            labels=labels[kept],
+            challenger=ours[kept],
+            champion=theirs[kept],
+            times=rows.get_column(TIME).to_physical().to_numpy()[kept],
+            rows=rows if kept.all() else rows.filter(kept),
+            look=1 if before is None or before.champion != champion.name else before.look + 1,
+            challengers=challengers,
+        )
+
+    def _promote(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
+        loop = self.loop
+        final = (
+            loop.pipeline.final_fit == "all"
+            and version.judged_from is not None
+            and not version.final_of
+        )
+        challenger = self._challenger(version)
+        new: list[Fact] = list(judged)
+        if final and challenger is not None:
+            rows = challenger.select.select(
+                loop.labelled(at),
+                Moment(as_of=at, since=version.snapshot.since, seed=version.seed),
+            )
+            new.append(
+                self._started(at, 0, challenger, rows, version.snapshot.since, None, version.name)
+            )
+        else:
+            new.append(Promoted(version=version.name, reason=reason, previous=loop.state.champion))
+        loop.append(new, at)
+        if not final:
+            self._rows = {}
+
+
+def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
+    return rows.slice(0, int(rows.get_column(TIME).search_sorted(moment, side="left")))
+
+
+def _cost(challenger: Challenger, rows: int) -> float:
+    weight = WEIGHTS.get(challenger.update, 0.5 if challenger.start == "champion" else 1.0)
+    return weight * rows
+
+
+def _same_classes(new: Any, old: Any, ours: Any, theirs: Any) -> tuple[Any, Any]:
+    """Return the champion's scores in the challenger's classes."""
+    if new.classes == old.classes or new.task == "regression":
+        return ours, theirs
+    import numpy as np
+
+    table = np.zeros((len(theirs), len(new.classes)))
+    wide = theirs if theirs.ndim == 2 else np.column_stack([1 - theirs, theirs])
+    for place, name in enumerate(old.classes):
+        if name in new.classes:
+            table[:, new.classes.index(name)] = wide[:, place]
+    return ours, (table[:, 1] if ours.ndim == 1 else table)
+
+
+def _number(value: float) -> float | None:
+    return value if value == value else None

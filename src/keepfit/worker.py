@@ -1,0 +1,320 @@
+"""The process in which learners train: ``python -m keepfit.worker``, started by an executor.
+
+Tasks come as lines of JSON on standard input and answers go out on what was standard output;
+rows, recipes and models travel as files beside them. All that is printed, by the user's code
+or by a library, goes to standard error, so that it cannot come between. The process ends when
+its standard input does, and so never outlives the one that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import platform
+import queue
+import random
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import psutil
+
+from keepfit import learners, pickles
+from keepfit.errors import KeepfitError
+from keepfit.facts import Cost
+from keepfit.protocols import Model, Result, Task
+
+SAMPLE = 1_000
+"""Training rows that a new model must answer with finite scores."""
+
+MARK = b"\x1eend of task\n"
+"""What the worker writes to standard error after each task."""
+
+_FRAMES = 3
+_PUBLISHED = {"sklearn": "scikit-learn"}
+
+
+class Request(msgspec.Struct, omit_defaults=True):
+    """What an executor asks for: modules to import ahead of time, or a training."""
+
+    preload: list[str] = []
+    recipe: str = ""
+    rows: str = ""
+    previous: str = ""
+    model: str = ""
+
+
+class Answer(msgspec.Struct, omit_defaults=True, tag="answer"):
+    """What the worker says of a training: that it has begun, or how it ended."""
+
+    ended: bool
+    reason: str | None = None
+    message: str = ""
+    cost: Cost = Cost()
+    packages: dict[str, str] = {}
+
+
+# Training ---------------------------------------------------------------------------------
+
+
+def train(task: Task) -> Result:
+    """Train in this process, and return how it ended; only an interrupt is raised."""
+    meter = _Meter()
+    try:
+        with _seeded(task.seed):
+            previous = None if task.previous is None else learners.loads(task.previous)
+            meter.start()
+            try:
+                model = task.learner.fit(
+                    task.rows,
+                    start=task.start,
+                    update=task.update,
+                    previous=previous,
+                    seed=task.seed,
+                )
+            finally:
+                cost = meter.stop()
+            content = model.dumps()
+            fault = _not_finite(model, task.rows)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Result(cost=meter.cost, reason=_reason(error), message=_message(error))
+    if fault is not None:
+        return Result(cost=cost, reason="not finite", message=fault)
+    return Result(cost=cost, model=content, packages=_packages(task.learner))
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed what code without a seed of its own draws from, and leave it as it was."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+def _not_finite(model: Model, rows: pl.DataFrame) -> str | None:
+    sample = rows.gather_every(max(1, -(-rows.height // SAMPLE)))
+    scores = np.asarray(model.predict(sample))
+    bad = ~np.isfinite(scores.reshape(sample.height, -1)).all(axis=1)
+    if not bad.any():
+        return None
+    return (
+        f"the model answers {int(bad.sum()):,} of {sample.height:,} training rows "
+        f"with a score that is not finite, the first of them row {int(bad.argmax()):,} of the sample"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    short = isinstance(error, MemoryError) or "bad_alloc" in str(error)
+    return "out of memory" if short else "raised"
+
+
+def _message(error: BaseException) -> str:
+    """Return what was raised, and where in the user's code."""
+    said = str(error)
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    users = [frame for frame in frames if pickles.is_users_file(frame.filename)]
+    if not users and isinstance(error, KeepfitError):
+        return text
+    shown = "".join(traceback.format_list((users or frames)[-_FRAMES:])).rstrip()
+    return f"{text}\n\n{shown}" if shown else text
+
+
+def _packages(learner: Any) -> dict[str, str]:
+    """Return the versions of what a training rests on."""
+    used = ["keepfit", "numpy", "polars"]
+    for part in (learner, getattr(learner, "estimator", None)):
+        used += [cls.__module__.partition(".")[0] for cls in type(part).__mro__]
+    found = {"python": platform.python_version()}
+    for name in used:
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if isinstance(version, str):
+            found[_PUBLISHED.get(name, name)] = version
+    return dict(sorted(found.items()))
+
+
+@dataclass
+class _Meter:
+    """CPU seconds of this process and its children, wall seconds, and the peak of memory."""
+
+    cost: Cost = Cost()
+    _cpu: float = 0.0
+    _wall: float = 0.0
+
+    def start(self) -> None:
+        """Begin to measure."""
+        with contextlib.suppress(OSError):
+            # Linux forgets the highest resident size when told so.
+            Path("/proc/self/clear_refs").write_text("5")
+        self._children = _children()
+        self._wall = time.perf_counter()
+        self._cpu = _cpu()
+
+    def stop(self) -> Cost:
+        """Return what it took since the start."""
+        cpu = _cpu() - self._cpu
+        wall = time.perf_counter() - self._wall
+        living = _children()
+        cpu += sum(seconds - self._children.get(pid, 0.0) for pid, seconds in living.items())
+        self.cost = Cost(cpu_seconds=round(cpu, 6), wall_seconds=round(wall, 6), peak_bytes=_peak())
+        return self.cost
+
+
+def _cpu() -> float:
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def _children() -> dict[int, float]:
+    """Return the CPU seconds of children that live; those that ended count with this process."""
+    found: dict[int, float] = {}
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            times = child.cpu_times()
+            found[child.pid] = times.user + times.system
+    return found
+
+
+def _peak() -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    except (OSError, StopIteration):
+        return int(psutil.Process().memory_info().rss)
+
+
+# The process ------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    faulthandler.enable(all_threads=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    folder = sys.argv[1]
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    requests = os.fdopen(os.dup(0), "rb")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, inbox, folder), daemon=True).start()
+    threading.Thread(target=_watch, args=(os.getppid(), folder), daemon=True).start()
+    while True:
+        request = msgspec.json.decode(inbox.get(), type=Request)
+        if request.preload:
+            _preload(request.preload)
+        if request.recipe:
+            _answer(request, answers)
+
+
+def _listen(requests: Any, inbox: queue.SimpleQueue[bytes], folder: str) -> None:
+    for line in requests:
+        inbox.put(line)
+    _leave(folder)
+
+
+def _watch(parent: int, folder: str) -> None:
+    """Leave when the parent has gone, even if a process that it forked holds the pipe open."""
+    never = threading.Event()
+    while os.name == "posix":
+        never.wait(1.0)
+        if os.getppid() != parent:
+            _leave(folder)
+
+
+def _leave(folder: str) -> None:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(0)
+
+
+def _preload(modules: list[str]) -> None:
+    for name in modules:
+        with contextlib.suppress(Exception):
+            import_module(name)
+
+
+def _answer(request: Request, answers: Any) -> None:
+    """Do one training: read its files, train, write the model, say how it ended."""
+
+    def say(answer: Answer) -> None:
+        answers.write(msgspec.json.encode(answer) + b"\n")
+
+    result = _run(request, begun=lambda: say(Answer(ended=False)))
+    if result.model is not None:
+        Path(request.model).write_bytes(result.model)
+    _flush()
+    say(
+        Answer(
+            ended=True,
+            reason=result.reason,
+            message=result.message,
+            cost=result.cost,
+            packages=result.packages,
+        )
+    )
+    _give_back()
+
+
+def _run(request: Request, begun: Callable[[], None]) -> Result:
+    try:
+        task = _read(request)
+    except BaseException as error:
+        return Result(cost=Cost(), reason=_reason(error), message=_message(error))
+    begun()
+    return train(task)
+
+
+def _read(request: Request) -> Task:
+    learner, start, update, seed = pickles.loads(Path(request.recipe).read_bytes())
+    previous = Path(request.previous).read_bytes() if request.previous else None
+    return Task(
+        learner=learner,
+        rows=pl.read_ipc(request.rows),
+        start=start,
+        update=update,
+        previous=previous,
+        seed=seed,
+    )
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    with contextlib.suppress(Exception):
+        ctypes.CDLL(None).fflush(None)
+    os.write(2, MARK)
+
+
+def _give_back() -> None:
+    """Return memory to the system, so that a limit counts this training's memory, not the last one's."""
+    with contextlib.suppress(Exception):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""What all tests share: repeatable examples, and one seed."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# CI must say the same of the same commit twice, on a machine of any speed. To hunt for new
+# examples: HYPOTHESIS_PROFILE=hunt.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("hunt", max_examples=1_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of all that draws at random."""
+    return 20130101
