@@ -158,7 +158,9 @@ def test_an_exception_is_told_with_the_users_line(local: executors.Local) -> Non
 
 def test_an_error_of_keepfit_keeps_its_hint_and_needs_no_traceback(local: executors.Local) -> None:
     given = task()
-    result = local.run(Task(learner=given.learner, rows=given.rows.with_columns(_label=pl.lit("a"))))
+    result = local.run(
+        Task(learner=given.learner, rows=given.rows.with_columns(_label=pl.lit("a")))
+    )
     assert result.reason == "raised"
     assert result.message == (
         "ConfigError: expected labels that are numbers, got String\n\n"
@@ -280,7 +282,9 @@ def test_a_training_gives_the_same_bytes_here_and_in_the_worker(local: executors
             assert local.run(again).model != here.model
 
 
-def test_a_class_of_a_file_that_is_gone_still_trains(local: executors.Local, tmp_path: Path) -> None:
+def test_a_class_of_a_file_that_is_gone_still_trains(
+    local: executors.Local, tmp_path: Path
+) -> None:
     file = tmp_path / "churn.py"
     file.write_text(
         textwrap.dedent("""
@@ -392,7 +396,9 @@ def test_trainings_of_two_threads_come_one_after_the_other(
     assert words == ["begin", "end"] * 4
 
 
-def test_a_worker_that_died_while_it_waited_is_replaced(local: executors.Local, tmp_path: Path) -> None:
+def test_a_worker_that_died_while_it_waited_is_replaced(
+    local: executors.Local, tmp_path: Path
+) -> None:
     local.run(task("note", tmp_path / "notes"))
     pid = int(pids(tmp_path / "notes")[0])
     os.kill(pid, signal.SIGKILL)

@@ -51,7 +51,9 @@ def groups(shares: dict[str, float], height: int, seed: int) -> pl.DataFrame:
     random = np.random.default_rng(seed)
     names = random.choice(list(shares), height)
     chance = np.array([shares[name] for name in names])
-    return labelled((random.random(height) < chance).astype(int), group=names, noise=random.random(height))
+    return labelled(
+        (random.random(height) < chance).astype(int), group=names, noise=random.random(height)
+    )
 
 
 def accuracy(model: Any, rows: pl.DataFrame) -> float:
@@ -164,7 +166,11 @@ class Mine:
 
 
 def run_fingerprints(folder: Any, hash_seed: str) -> list[str]:
-    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
     command = [sys.executable, "-c", PRINTS, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
@@ -294,7 +300,10 @@ def test_a_matrix_has_no_infinity_and_each_row_its_own_cells(
     np.testing.assert_array_equal(encoding.matrix(rows.reverse())[::-1], matrix)
     if "text" in encoding.features:
         place = encoding.features.index("text")
-        back = [None if np.isnan(c) else encoding.columns[place].categories[int(c)] for c in matrix[:, place]]
+        back = [
+            None if np.isnan(c) else encoding.columns[place].categories[int(c)]
+            for c in matrix[:, place]
+        ]
         assert back == rows["text"].to_list()
 
 
@@ -379,7 +388,9 @@ def test_one_row_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", [LGBMClassifier, LogisticRegression, RandomForestClassifier])
 def test_class_weights_name_labels(kind: Any) -> None:
-    rows = groups({"a": 0.4, "b": 0.6}, 400, seed=0).select("group", pl.col("_label").cast(pl.String))
+    rows = groups({"a": 0.4, "b": 0.6}, 400, seed=0).select(
+        "group", pl.col("_label").cast(pl.String)
+    )
     rows = rows.with_columns(pl.col("_label").replace({"0": "no", "1": "yes"}))
     flat = fit(kind(), rows).predict(rows).mean()
     tilted = fit(kind(class_weight={"yes": 9.0, "no": 1.0}), rows).predict(rows).mean()
@@ -449,14 +460,18 @@ def test_a_warm_start_on_one_class_or_a_new_one_asks_for_scratch(update: str) ->
     with pytest.raises(TrainingError, match="got one"):
         fit(LGBMClassifier(), rows.filter(pl.col("_label") == 1), champion, update)
     with pytest.raises(TrainingError, match="the new class 2"):
-        fit(LGBMClassifier(), rows.with_columns(_label=pl.int_range(pl.len()) % 3), champion, update)
+        fit(
+            LGBMClassifier(), rows.with_columns(_label=pl.int_range(pl.len()) % 3), champion, update
+        )
 
 
 @pytest.mark.parametrize("update", ["leaves", "all"])
 def test_a_warm_start_may_miss_one_class_of_several(update: str) -> None:
     rows = rows_to_learn("multiclass")
     champion = fit(LGBMClassifier(n_estimators=8), rows)
-    model = fit(LGBMClassifier(n_estimators=8), rows.filter(pl.col("_label") != "mid"), champion, update)
+    model = fit(
+        LGBMClassifier(n_estimators=8), rows.filter(pl.col("_label") != "mid"), champion, update
+    )
     assert model.classes == ("high", "low", "mid")
     assert model.predict(rows).shape == (400, 3)
     assert accuracy(model, rows.filter(pl.col("_label") != "mid")) > 0.8
@@ -465,7 +480,11 @@ def test_a_warm_start_may_miss_one_class_of_several(update: str) -> None:
 def test_a_champion_of_another_kind_is_not_gone_on_from() -> None:
     rows = rows_to_learn("binary")
     linear, trees = fit(SGDClassifier(), rows), fit(LGBMClassifier(n_estimators=2), rows)
-    for estimator, champion in ((LGBMClassifier(), linear), (SGDClassifier(), trees), (GaussianNB(), linear)):
+    for estimator, champion in (
+        (LGBMClassifier(), linear),
+        (SGDClassifier(), trees),
+        (GaussianNB(), linear),
+    ):
         with pytest.raises(TrainingError, match="can go on with"):
             fit(estimator, rows, champion)
     learner = learners.resolve(SGDClassifier())
@@ -493,7 +512,8 @@ def test_a_seed_is_set_where_the_user_left_it_open() -> None:
     for kind in (LGBMClassifier, RandomForestClassifier):
         sampled = {"subsample": 0.5, "subsample_freq": 1} if kind is LGBMClassifier else {}
         learner, own = (
-            learners.resolve(kind(n_estimators=5, **sampled, **seed)) for seed in ({}, {"random_state": 1})
+            learners.resolve(kind(n_estimators=5, **sampled, **seed))
+            for seed in ({}, {"random_state": 1})
         )
 
         def contents(learner: Any, rows: pl.DataFrame = rows) -> set[bytes]:
@@ -515,7 +535,11 @@ def test_regressions_of_many_objectives_start_from_the_champion(objective: str) 
 
 def test_importances_name_columns() -> None:
     rows = rows_to_learn("binary")
-    for estimator in (LGBMClassifier(n_estimators=5), LogisticRegression(), RandomForestClassifier(5)):
+    for estimator in (
+        LGBMClassifier(n_estimators=5),
+        LogisticRegression(),
+        RandomForestClassifier(5),
+    ):
         found = fit(estimator, rows).importances()
         assert set(found) == {"value", "other", "count", "group", "open", "seen_at"}
         assert max(found, key=found.__getitem__) in ("value", "group")
@@ -559,7 +583,9 @@ def test_a_pipeline_of_scikit_learn_gets_the_columns_as_they_are() -> None:
 
 @pytest.mark.parametrize("estimator", [RidgeClassifier(), SGDClassifier(loss="hinge")])
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_a_classifier_without_probabilities_ranks_by_its_decisions(estimator: Any, task: str) -> None:
+def test_a_classifier_without_probabilities_ranks_by_its_decisions(
+    estimator: Any, task: str
+) -> None:
     rows = rows_to_learn(task)
     model = fit(estimator, rows)
     decided = model.estimator.decision_function(model.table(rows))
@@ -601,7 +627,10 @@ def test_a_search_is_kept_as_the_estimator_it_found() -> None:
 def test_histogram_boosting_reads_wide_categories_in_order() -> None:
     names = [f"g{i:03}" for i in range(300)] * 4
     rows = labelled([int(name > "g150") for name in names], group=names)
-    assert accuracy(fit(HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2), rows), rows) == 1
+    assert (
+        accuracy(fit(HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2), rows), rows)
+        == 1
+    )
 
 
 class Constant(ClassifierMixin, BaseEstimator):

@@ -403,7 +403,8 @@ class Loop:
         if last == self.state.seq + len(new):
             first = self.state.seq + 1
             entries = [
-                Entry(pipeline=name, seq=first + i, at=at, fact=cast("AnyFact", fact)) for i, fact in enumerate(new)
+                Entry(pipeline=name, seq=first + i, at=at, fact=cast("AnyFact", fact))
+                for i, fact in enumerate(new)
             ]
         else:
             entries = list(self.memory.ledger.facts(name, after=self.state.seq))

@@ -24,7 +24,14 @@ import cloudpickle
 
 _ROUNDS = 4
 _SKIPPED = frozenset(
-    {"__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
+    {
+        "__dict__",
+        "__weakref__",
+        "__module__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "_abc_impl",
+    }
 )
 _PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
 _registry = threading.RLock()
@@ -334,7 +341,9 @@ class _Walk:
             if name in function.__globals__ and not name.startswith("@")
         }
         defaults = (function.__defaults__, function.__kwdefaults__)
-        return self._all("function", function.__qualname__, function.__code__, defaults, cells, used)
+        return self._all(
+            "function", function.__qualname__, function.__code__, defaults, cells, used
+        )
 
     def _class(self, cls: type) -> bytes:
         if not is_users(cls.__module__):

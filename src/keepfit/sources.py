@@ -37,7 +37,13 @@ class _Pieces:
         known_at: str | None,
         arrived_at: str | None,
     ) -> None:
-        for name, column in (("time", time), ("label", label), ("id", id), ("known_at", known_at), ("arrived_at", arrived_at)):
+        for name, column in (
+            ("time", time),
+            ("label", label),
+            ("id", id),
+            ("known_at", known_at),
+            ("arrived_at", arrived_at),
+        ):
             if column is not None and not (isinstance(column, str) and column):
                 raise ConfigError(f"expected a column's name for {name}, got {column!r}")
         self.roles = Roles(
@@ -80,23 +86,39 @@ class _Pieces:
         frames = [frame for _, frame in self._refreshed(self._pieces(), None, findings)]
         if not frames:
             first = findings[0].message if findings else self._nothing()
-            raise SourceError(f"expected rows, got none: {first}", hint="name a file, a folder or a glob that holds rows")
+            raise SourceError(
+                f"expected rows, got none: {first}",
+                hint="name a file, a folder or a glob that holds rows",
+            )
         rows = pl.concat(frames, how="diagonal_relaxed")
         delay = self.roles.label_delay or timedelta(0)
         clocks = rows.with_columns(
             rows[ARRIVED_AT].fill_null(rows[TIME]),
             (rows[KNOWN_AT].fill_null(rows[TIME] + delay)).alias(KNOWN_AT),
         )
-        return _batch(clocks.sort(ARRIVED_AT, TIME, ID, maintain_order=True), "", None, tuple(findings), False, self.labels_only)
+        return _batch(
+            clocks.sort(ARRIVED_AT, TIME, ID, maintain_order=True),
+            "",
+            None,
+            tuple(findings),
+            False,
+            self.labels_only,
+        )
 
     def read(self, cursor: str | None, *, now: datetime, every: timedelta) -> Batch:
         """Return what is unread at a moment, at most one cadence of event time further."""
         import polars as pl
 
-        place = json.loads(cursor) if cursor else {"origin": None, "watermark": None, "done": [], "part": {}}
+        place = (
+            json.loads(cursor)
+            if cursor
+            else {"origin": None, "watermark": None, "done": [], "part": {}}
+        )
         findings: list[Finding] = []
         done = set(place["done"])
-        pieces = {piece: mark for piece, mark in self._pieces().items() if _short(piece, mark) not in done}
+        pieces = {
+            piece: mark for piece, mark in self._pieces().items() if _short(piece, mark) not in done
+        }
         unread: dict[str, pl.DataFrame] = {}
         for piece, frame in self._refreshed(pieces, done, findings):
             until = place["part"].get(_short(piece, pieces[piece]))
@@ -123,7 +145,9 @@ class _Pieces:
         delay = self.roles.label_delay or timedelta(0)
         moment = pl.lit(now).cast(pl.Datetime("us", "UTC"))
         rows = rows.with_columns(pl.col(ARRIVED_AT).fill_null(moment)).with_columns(
-            pl.max_horizontal(ARRIVED_AT, pl.col(KNOWN_AT).fill_null(pl.col(TIME) + delay)).alias(KNOWN_AT)
+            pl.max_horizontal(ARRIVED_AT, pl.col(KNOWN_AT).fill_null(pl.col(TIME) + delay)).alias(
+                KNOWN_AT
+            )
         )
         told = {
             "origin": place["origin"] if place["origin"] is not None else _micro(first),
@@ -131,14 +155,29 @@ class _Pieces:
             "done": sorted(done),
             "part": left,
         }
-        return _batch(rows, json.dumps(told, separators=(",", ":")), watermark, tuple(findings), later, self.labels_only)
+        return _batch(
+            rows,
+            json.dumps(told, separators=(",", ":")),
+            watermark,
+            tuple(findings),
+            later,
+            self.labels_only,
+        )
 
-    def _end(self, place: dict[str, Any], unread: dict[str, pl.DataFrame], now: datetime, every: timedelta) -> datetime:
+    def _end(
+        self,
+        place: dict[str, Any],
+        unread: dict[str, pl.DataFrame],
+        now: datetime,
+        every: timedelta,
+    ) -> datetime:
         """Return the end of the window that the first unread row on time lies in."""
         watermark = None if place["watermark"] is None else _moment(place["watermark"])
         times = [frame[TIME] for frame in unread.values() if frame.height]
         if watermark is not None:
-            times = [on_time for column in times if (on_time := column.filter(column >= watermark)).len()]
+            times = [
+                on_time for column in times if (on_time := column.filter(column >= watermark)).len()
+            ]
             if not times:
                 return watermark
         first = min(column.min() for column in times)  # type: ignore[type-var]
@@ -149,18 +188,29 @@ class _Pieces:
         return min(origin + ((first - origin) // every + 1) * every, now + MICROSECOND)
 
     def _empty(
-        self, cursor: str | None, place: dict[str, Any], pieces: dict[str, str], read: list[str], findings: list[Finding]
+        self,
+        cursor: str | None,
+        place: dict[str, Any],
+        pieces: dict[str, str],
+        read: list[str],
+        findings: list[Finding],
     ) -> Batch:
         if read:
-            place["done"] = sorted({*place["done"], *(_short(piece, pieces[piece]) for piece in read)})
-        return _batch(None, cursor or json.dumps(place), None, tuple(findings), False, self.labels_only)
+            place["done"] = sorted(
+                {*place["done"], *(_short(piece, pieces[piece]) for piece in read)}
+            )
+        return _batch(
+            None, cursor or json.dumps(place), None, tuple(findings), False, self.labels_only
+        )
 
     def _refreshed(
         self, pieces: dict[str, str], done: set[str] | None, findings: list[Finding]
     ) -> Iterator[tuple[str, pl.DataFrame]]:
         """Yield each piece that can be read, with keepfit's own columns, sorted by time and id."""
         if not pieces and not done:
-            findings.append(_warn(self._nothing(), hint="name a file, a folder or a glob that holds rows"))
+            findings.append(
+                _warn(self._nothing(), hint="name a file, a folder or a glob that holds rows")
+            )
         for piece, mark in pieces.items():
             known = self._loaded.get(piece)
             if known is None or known[0] != mark:
@@ -193,21 +243,34 @@ class _Pieces:
                 near = nearest(column, raw.columns)
                 raise SchemaMismatch(
                     f"column `{column}` is missing from {os.path.basename(piece)}, which has {', '.join(raw.columns[:8])}",
-                    hint=f"the nearest is `{near}`" if near else "name the columns as the source does",
+                    hint=f"the nearest is `{near}`"
+                    if near
+                    else "name the columns as the source does",
                 )
         clash = sorted(RESERVED & set(raw.columns))
         if clash:
-            raise ConfigError(f"expected other names than keepfit's own, got {', '.join(clash)}", hint="rename them in the source")
+            raise ConfigError(
+                f"expected other names than keepfit's own, got {', '.join(clash)}",
+                hint="rename them in the source",
+            )
         times = {
             name: self._times(raw[column], column, findings)
-            for name, column in ((TIME, roles.time), (KNOWN_AT, roles.known_at), (ARRIVED_AT, roles.arrived_at))
+            for name, column in (
+                (TIME, roles.time),
+                (KNOWN_AT, roles.known_at),
+                (ARRIVED_AT, roles.arrived_at),
+            )
             if column is not None
         }
         if self.labels_only:
             times[KNOWN_AT] = times[TIME]
         empty = pl.Series(values=[None] * raw.height, dtype=pl.Datetime("us", "UTC"))
         features = [_plain(raw[name]) for name in raw.columns if name not in roles.columns()]
-        label = raw[roles.label].alias(LABEL) if roles.label else pl.Series(LABEL, [None] * raw.height, dtype=pl.Null)
+        label = (
+            raw[roles.label].alias(LABEL)
+            if roles.label
+            else pl.Series(LABEL, [None] * raw.height, dtype=pl.Null)
+        )
         frame = pl.DataFrame(
             [
                 *(times.get(name, empty).alias(name) for name in (TIME, ARRIVED_AT, KNOWN_AT)),
@@ -216,10 +279,16 @@ class _Pieces:
             ]
         )
         ids = _ids(raw[roles.id]) if roles.id else None
-        frame = frame.insert_column(0, (ids if ids is not None else frame[TIME].cast(pl.String)).alias(ID))
+        frame = frame.insert_column(
+            0, (ids if ids is not None else frame[TIME].cast(pl.String)).alias(ID)
+        )
         kept = frame.drop_nulls([ID, TIME])
         if kept.height < frame.height:
-            findings.append(_warn(f"{frame.height - kept.height:,} rows of {os.path.basename(piece)} have no id or no time, and are left out"))
+            findings.append(
+                _warn(
+                    f"{frame.height - kept.height:,} rows of {os.path.basename(piece)} have no id or no time, and are left out"
+                )
+            )
         if ids is None:
             kept = _hashed(kept)
         return kept.sort(TIME, ID, maintain_order=True)
@@ -232,7 +301,12 @@ class _Pieces:
             parsed = values.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
             lost = parsed.null_count() - values.null_count()
             if lost:
-                findings.append(_warn(f"{lost:,} values of `{name}` are no times, such as {values.filter(parsed.is_null()).drop_nulls()[0]!r}", name))
+                findings.append(
+                    _warn(
+                        f"{lost:,} values of `{name}` are no times, such as {values.filter(parsed.is_null()).drop_nulls()[0]!r}",
+                        name,
+                    )
+                )
             return parsed
         if dtype == pl.Date:
             return values.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
@@ -245,7 +319,12 @@ class _Pieces:
             if name not in self._told:
                 self._told.add(name)
                 findings.append(
-                    Finding(check="source", outcome=Outcome.PASS, column=name, message=f"`{name}` has no zone and is taken as UTC")
+                    Finding(
+                        check="source",
+                        outcome=Outcome.PASS,
+                        column=name,
+                        message=f"`{name}` has no zone and is taken as UTC",
+                    )
                 )
             return values.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
         return values.dt.convert_time_zone("UTC").cast(pl.Datetime("us", "UTC"))
@@ -294,7 +373,12 @@ class Parquet(_Pieces):
         arrived_at: str | None = None,
     ) -> None:
         super().__init__(
-            time=time, label=label, id=id, label_delay=label_delay, known_at=known_at, arrived_at=arrived_at
+            time=time,
+            label=label,
+            id=id,
+            label_delay=label_delay,
+            known_at=known_at,
+            arrived_at=arrived_at,
         )
         if not str(path):
             raise ConfigError("expected a path, got nothing")
@@ -319,9 +403,15 @@ class Parquet(_Pieces):
             yield self._absolute
         elif os.path.isdir(self._absolute):
             for folder, _, names in os.walk(self._absolute):
-                yield from (os.path.join(folder, n) for n in names if n.endswith(self.suffix) and n[0] not in "._")
+                yield from (
+                    os.path.join(folder, n)
+                    for n in names
+                    if n.endswith(self.suffix) and n[0] not in "._"
+                )
         else:
-            yield from (file for file in glob.glob(self._absolute, recursive=True) if os.path.isfile(file))
+            yield from (
+                file for file in glob.glob(self._absolute, recursive=True) if os.path.isfile(file)
+            )
 
     def _nothing(self) -> str:
         return f"no {self.suffix} files at {self.path!r}"
@@ -355,7 +445,9 @@ class Csv(Parquet):
 
         content = Path(piece).read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        return pl.read_csv(whole, separator=self.separator, try_parse_dates=True, infer_schema_length=None)
+        return pl.read_csv(
+            whole, separator=self.separator, try_parse_dates=True, infer_schema_length=None
+        )
 
 
 class Frame(_Pieces):
@@ -380,7 +472,12 @@ class Frame(_Pieces):
         arrived_at: str | None = None,
     ) -> None:
         super().__init__(
-            time=time, label=label, id=id, label_delay=label_delay, known_at=known_at, arrived_at=arrived_at
+            time=time,
+            label=label,
+            id=id,
+            label_delay=label_delay,
+            known_at=known_at,
+            arrived_at=arrived_at,
         )
         self._frame = _polars(frame)
 
@@ -411,12 +508,22 @@ class WithLabels:
     def __init__(self, rows: Any, labels: Any) -> None:
         for source, what in ((rows, "rows"), (labels, "labels")):
             if source.roles.id is None:
-                raise ConfigError(f"expected an id in the source of {what}, got none", hint='name its column: id="id"')
+                raise ConfigError(
+                    f"expected an id in the source of {what}, got none",
+                    hint='name its column: id="id"',
+                )
         if labels.roles.label is None:
-            raise ConfigError("expected a label in the source of labels, got none", hint='name its column: label="churned"')
+            raise ConfigError(
+                "expected a label in the source of labels, got none",
+                hint='name its column: label="churned"',
+            )
         self.rows, self.labels = rows, labels
         self.labels.labels_only = True
-        self.roles = replace(rows.roles, label=labels.roles.label, label_delay=rows.roles.label_delay or labels.roles.label_delay)
+        self.roles = replace(
+            rows.roles,
+            label=labels.roles.label,
+            label_delay=rows.roles.label_delay or labels.roles.label_delay,
+        )
 
     def __repr__(self) -> str:
         return f"WithLabels({self.rows!r}, {self.labels!r})"
@@ -449,7 +556,15 @@ def _batch(
 
     moment = pl.Datetime("us", "UTC")
     if rows is None:
-        rows = pl.DataFrame(schema={ID: pl.Int64, TIME: moment, ARRIVED_AT: moment, KNOWN_AT: moment, LABEL: pl.Null})
+        rows = pl.DataFrame(
+            schema={
+                ID: pl.Int64,
+                TIME: moment,
+                ARRIVED_AT: moment,
+                KNOWN_AT: moment,
+                LABEL: pl.Null,
+            }
+        )
     labels = rows.select(ID, LABEL, TIME, KNOWN_AT).drop_nulls(LABEL)
     if labels_only:
         labels = labels.with_columns(pl.lit(None, moment).alias(TIME))
@@ -460,9 +575,18 @@ def _batch(
         kept = kept.sort(TIME, ID, maintain_order=True)
         if kept[ID].n_unique() < kept.height:
             # The last in order of arrival is the correction; the same again is nothing.
-            kept = kept.sort(ARRIVED_AT, maintain_order=True).unique(ID, keep="last", maintain_order=True).sort(TIME, ID)
+            kept = (
+                kept.sort(ARRIVED_AT, maintain_order=True)
+                .unique(ID, keep="last", maintain_order=True)
+                .sort(TIME, ID)
+            )
     return Batch(
-        rows=kept, labels=labels.unique(maintain_order=True), cursor=cursor, watermark=watermark, findings=findings, backlog=backlog
+        rows=kept,
+        labels=labels.unique(maintain_order=True),
+        cursor=cursor,
+        watermark=watermark,
+        findings=findings,
+        backlog=backlog,
     )
 
 
@@ -471,8 +595,15 @@ def _hashed(rows: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     columns = [TIME, *sorted(name for name in rows.columns if name not in RESERVED)]
-    text = rows.select(pl.concat_str([pl.col(n).cast(pl.String).fill_null("\0") for n in columns], separator="\x1f"))
-    digests = [hashlib.blake2b(line.encode(), digest_size=8).hexdigest() for line in text.to_series().to_list()]
+    text = rows.select(
+        pl.concat_str(
+            [pl.col(n).cast(pl.String).fill_null("\0") for n in columns], separator="\x1f"
+        )
+    )
+    digests = [
+        hashlib.blake2b(line.encode(), digest_size=8).hexdigest()
+        for line in text.to_series().to_list()
+    ]
     named = rows.with_columns(pl.Series(ID, digests))
     occurrence = pl.int_range(pl.len()).over(ID).cast(pl.String)
     return named.with_columns((pl.col(ID) + pl.lit("-") + occurrence).alias(ID))
@@ -510,7 +641,13 @@ def _polars(frame: Any) -> pl.DataFrame:
 
 
 def _said(roles: Roles) -> str:
-    told = {"time": roles.time, "label": roles.label, "id": roles.id, "known_at": roles.known_at, "arrived_at": roles.arrived_at}
+    told = {
+        "time": roles.time,
+        "label": roles.label,
+        "id": roles.id,
+        "known_at": roles.known_at,
+        "arrived_at": roles.arrived_at,
+    }
     return ", ".join(f"{name}={value!r}" for name, value in told.items() if value is not None)
 
 
@@ -528,5 +665,3 @@ def _micro(moment: datetime) -> int:
 
 def _moment(microseconds: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + microseconds * MICROSECOND
-
-

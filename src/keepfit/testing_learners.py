@@ -145,7 +145,9 @@ def _check_schema(model: Model, rows: pl.DataFrame) -> None:
         except SchemaMismatch as error:
             _require(f"`{name}`" in error.message, "the missing column is named")
         else:
-            raise AssertionError(f"a learner promises: without `{name}` a model raises SchemaMismatch")
+            raise AssertionError(
+                f"a learner promises: without `{name}` a model raises SchemaMismatch"
+            )
 
 
 def _check_strange(model: Model, rows: pl.DataFrame) -> None:

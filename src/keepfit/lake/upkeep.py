@@ -78,7 +78,9 @@ class Upkeep:
             # Another process may have landed between our look at the tables and this lock.
             rows.refresh()
             labels.refresh()
-            if any(seen > now for seen, now in zip(self._seen(index), self._versions(), strict=True)):
+            if any(
+                seen > now for seen, now in zip(self._seen(index), self._versions(), strict=True)
+            ):
                 index.clear()
             for low, high in labels.stretches(index.newest("labels")):
                 index.add_labels(label_entries(labels.collect(labels.scan(low, high))), high)

@@ -56,7 +56,9 @@ def resolve(estimator: Any) -> Learner:
             return Sklearn(estimator)
     if isinstance(estimator, Learner):
         return estimator
-    raise ConfigError(f"expected an estimator or a learner, got {estimator!r}", hint=_hint(estimator))
+    raise ConfigError(
+        f"expected an estimator or a learner, got {estimator!r}", hint=_hint(estimator)
+    )
 
 
 def _hint(value: Any) -> str:

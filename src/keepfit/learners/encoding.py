@@ -81,7 +81,9 @@ class Encoding(msgspec.Struct, frozen=True):
                 columns.append(Column(name, kind))
         if not columns:
             why = "; ".join(f"`{name}`: {reason}" for name, reason in dropped.items())
-            raise TrainingError(f"expected a column to learn from, got none ({why or 'no columns'})")
+            raise TrainingError(
+                f"expected a column to learn from, got none ({why or 'no columns'})"
+            )
         return cls(tuple(columns), dropped)
 
     def matrix(self, rows: pl.DataFrame) -> np.ndarray:
@@ -235,7 +237,9 @@ def _seconds(source: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     import polars as pl
 
     if kind_of(dtype) == "category":
-        moment = source.cast(pl.String).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        moment = source.cast(pl.String).str.to_datetime(
+            time_unit="us", time_zone="UTC", strict=False
+        )
         return moment.dt.epoch("us") / 1e6
     if dtype == pl.Date:
         return source.cast(pl.Int64) * 86_400.0
@@ -258,5 +262,7 @@ def _as_kind(column: Column, dtype: pl.DataType) -> pl.Expr:
         return pl.lit(None, dtype=pl.String).alias(column.name) if texts is None else texts
     if column.kind == "time" and kind_of(dtype) == "category":
         return source.cast(pl.String).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-    wanted = {"number": pl.Float64(), "boolean": pl.Boolean()}.get(column.kind, pl.Datetime("us", "UTC"))
+    wanted = {"number": pl.Float64(), "boolean": pl.Boolean()}.get(
+        column.kind, pl.Datetime("us", "UTC")
+    )
     return _cells(column, dtype).cast(wanted, strict=False)

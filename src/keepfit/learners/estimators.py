@@ -185,7 +185,9 @@ def weights_by_code(estimator: Any, classes: tuple[Any, ...]) -> dict[str, Any]:
             continue
         unknown = [label for label in value if label not in classes]
         if unknown:
-            raise ConfigError(f"expected class weights for the labels {list(classes)}, got {unknown[0]!r}")
+            raise ConfigError(
+                f"expected class weights for the labels {list(classes)}, got {unknown[0]!r}"
+            )
         found[name] = {classes.index(label): weight for label, weight in value.items()}
     return found
 

@@ -166,7 +166,9 @@ def loads(content: bytes) -> Any:
     try:
         stored = msgspec.msgpack.decode(content[len(MAGIC) :], type=_Stored)
     except msgspec.MsgspecError as error:
-        raise ArtifactCorrupt(f"expected a model of keepfit, got bytes that are none: {error}") from error
+        raise ArtifactCorrupt(
+            f"expected a model of keepfit, got bytes that are none: {error}"
+        ) from error
     return import_module(FAMILIES[stored.head.family]).restore(stored.head, stored.content)
 
 

@@ -86,7 +86,9 @@ class Sklearn:
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the estimator knows."""
-        return (("scratch", "all"), ("champion", "all")) if self._continues else (("scratch", "all"),)
+        return (
+            (("scratch", "all"), ("champion", "all")) if self._continues else (("scratch", "all"),)
+        )
 
     @property
     def _continues(self) -> bool:
@@ -155,7 +157,10 @@ class Sklearn:
         """Return the parameters that are keepfit's to set: seeds, threads, weights by code."""
         settings: dict[str, Any] = estimators.seeded(self.estimator, seed)
         settings |= estimators.weights_by_code(self.estimator, classes)
-        if estimators.derives(self.estimator, "sklearn", *_FORESTS) and self.estimator.n_jobs is None:
+        if (
+            estimators.derives(self.estimator, "sklearn", *_FORESTS)
+            and self.estimator.n_jobs is None
+        ):
             settings["n_jobs"] = estimators.threads(values)
         return settings
 
