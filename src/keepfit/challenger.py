@@ -37,7 +37,7 @@ class Challenger:
     --------
     >>> from keepfit import Challenger, selection
     >>> Challenger(select=selection.Sliding("90d"))
-    Challenger(select=Sliding('90d'), start='scratch', update='all')
+    Challenger(select=Sliding("90d"), start='scratch', update='all')
     """
 
     def __init__(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+__all__ = ["KS", "Columns", "JensenShannon"]
+
 FLOOR = 0.1
 """The distance below which a movement is not called drift, however many rows show it."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 ALONE = 500
 """Rows that a slice needs to be judged alone; smaller ones are judged together."""
 
+__all__ = ["AtLeast", "Beats", "NoWorse", "combine", "holdout", "resolve"]
+
 HOLDOUT = 0.2
 _SEVERITY = {Answer.PROMOTE: 0, Answer.NOT_ENOUGH: 1, Answer.REFUSE: 2}
 

@@ -271,7 +271,7 @@ def fingerprint(value: Any) -> str:
     --------
     >>> fingerprint({"b": 1, "a": {2, 3}}) == fingerprint({"a": {3, 2}, "b": 1})
     True
-    >>> fingerprint(lambda x: x + 1) == fingerprint(lambda x: x + 2)
+    >>> fingerprint([1, 2]) == fingerprint([2, 1])
     False
     """
     return _Walk().digest(value).hex()

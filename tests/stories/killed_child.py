@@ -8,7 +8,7 @@ seconds after the named phase of a step began for the first time.
 from __future__ import annotations
 
 import os
-import pickle
+
 import signal
 import sys
 import threading
@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from keepfit import Challenger, Pipeline, executors, gates, selection, sources, triggers
+from keepfit import Challenger, Pipeline, executors, gates, pickles, selection, sources, triggers
 from keepfit.loop import Loop
 from keepfit.turn import Turn
 
-FEATURES = ("distance", "temp", "wind_speed", "minute")
+FEATURES = ("distance", "temp", "wind_speed", "minute_of_day")
 
 
 class Ridge:
@@ -62,7 +62,7 @@ class Answering:
 
     def dumps(self) -> bytes:
         """Return the weights as bytes."""
-        return pickle.dumps(self.weights.tolist())
+        return pickles.dumps(self)
 
 
 def _table(rows: pl.DataFrame) -> np.ndarray:
@@ -90,7 +90,7 @@ def main(folder: str, home: str, phase: str, seconds: float) -> None:
         ),
         Ridge(),
         metric="roc_auc",
-        every="1d",
+        every="12h",
         trigger=triggers.Every("2d"),
         challengers=[
             Challenger(select=selection.Sliding("3d"), name="sliding"),

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 from tests.worlds import DAY, START, pipeline, stream
 
 from keepfit import Challenger, Ledger, checks, errors, gates, selection, triggers
@@ -183,6 +184,9 @@ class Fragile(ClassifierMixin, BaseEstimator):
         self.classes_ = self.inner_.classes_
         return self
 
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.inner_.predict(np.nan_to_num(X))
+
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         return self.inner_.predict_proba(np.nan_to_num(X))
 
@@ -214,7 +218,7 @@ def test_a_worse_challenger_is_refused_and_never_serves(tmp_path: Path) -> None:
         challengers=[
             Challenger(name="good"),
             Challenger(
-                learner=LogisticRegression(C=1e-9, solver="liblinear"),
+                learner=DecisionTreeClassifier(max_depth=1),
                 select=selection.Sliding("2d"),
                 name="bad",
             ),

@@ -31,16 +31,13 @@ PHASES = (
     "_predict",
 )
 KILLS = 100
-DAYS = 60
 
 
 @pytest.fixture(scope="module")
 def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flights")
     frame = datasets.flights(months=3)
-    start = frame["scheduled_at"].min()
-    kept = frame.filter(pl.col("scheduled_at") < start + pl.duration(days=DAYS)).gather_every(4)
-    for number, part in enumerate(kept.iter_slices(3_000)):
+    for number, part in enumerate(frame.gather_every(4).iter_slices(3_000)):
         part.write_parquet(folder / f"part-{number:03}.parquet")
     return folder
 
@@ -62,16 +59,11 @@ def test_a_run_killed_a_hundred_times_ends_like_one_that_was_not(
 ) -> None:
     rng = random.Random(0)
     home = tmp_path / "killed"
-    hit = 0
     for kill in range(KILLS):
         phase = PHASES[kill // 2 % len(PHASES)] if kill % 2 else "any"
-        seconds = (
-            rng.uniform(0.2, 1.2) if phase == "any" else rng.choice([0.0, 0.001, 0.005, 0.02, 0.05])
-        )
-        done = run(flights, home, phase, seconds)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        hit += done.returncode == -signal.SIGKILL
-    assert hit >= KILLS // 2
+        moments = [0.05 * (1 + kill % 5)] if phase == "any" else [0.0, 0.001, 0.005, 0.02, 0.05]
+        done = run(flights, home, phase, rng.choice(moments))
+        assert done.returncode == -signal.SIGKILL, (kill, phase, done.stderr)
     last = run(flights, home, "never", 0)
     assert last.returncode == 0, last.stderr
     calm = tmp_path / "calm"

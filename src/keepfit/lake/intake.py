@@ -18,6 +18,7 @@ from keepfit.lake.index import Row
 from keepfit.lake.types import UTC_MICROSECONDS, storable
 
 _LAST = "_last"
+_FROM = "_from"
 OWN = (ID, TIME, ARRIVED_AT, BATCH)
 """The columns of the lake's rows that are no features."""
 
@@ -100,7 +101,8 @@ def new_labels(
     """Return the labels that say something new, and how many of those are corrections.
 
     A label that repeats the newest one is dropped, unless its row lands with it: the
-    earlier one may be in a batch that is quarantined.
+    earlier one may be in a batch that is quarantined. One that the same batch left, when
+    its writer died before the rows, is dropped always.
     """
     labels = labels.drop_nulls([ID, LABEL, KNOWN_AT]).sort(KNOWN_AT, ID, maintain_order=True)
     if labels.get_column(ID).n_unique() < labels.height:
@@ -108,15 +110,17 @@ def new_labels(
         labels = labels.filter(pl.col(LABEL).ne_missing(pl.col(LABEL).shift().over(ID)))
     elif held.is_empty():
         return labels, 0
-    last = newest(held, KNOWN_AT).select(ID, pl.col(LABEL).alias(_LAST))
+    kept = newest(held, KNOWN_AT)
+    last = kept.select(ID, pl.col(LABEL).alias(_LAST), pl.col(BATCH).alias(_FROM))
     labels = labels.join(last, on=ID, how="left", maintain_order="left")
     first = pl.col(ID).is_first_distinct()
     repeated = first & pl.col(LABEL).eq_missing(pl.col(_LAST))
-    labels = labels.filter(~repeated | pl.col(ID).is_in(with_rows.implode()))
+    elsewhere = pl.col(ID).is_in(with_rows.implode()) & (pl.col(_FROM) != pl.col(BATCH))
+    labels = labels.filter(~repeated | elsewhere)
     exact = [ID, KNOWN_AT, LABEL]
     labels = labels.join(held.select(exact), on=exact, how="anti", maintain_order="left")
     corrected = labels.filter(~first | pl.col(_LAST).ne(pl.col(LABEL)))
-    return labels.drop(_LAST), corrected.height
+    return labels.drop(_LAST, _FROM), corrected.height
 
 
 def label_entries(labels: pl.DataFrame) -> list[Row]:

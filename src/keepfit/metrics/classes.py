@@ -86,6 +86,12 @@ class AveragePrecision(Classification):
 
     With several classes it is the mean over the classes that occur, each against the rest.
     Its interval is from 200 Poisson resamples of the rows, drawn per bin of scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> AveragePrecision().value(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8]))
+    0.83...
     """
 
     name = "average_precision"
@@ -110,7 +116,14 @@ class AveragePrecision(Classification):
 
 
 class LogLoss(MeanLoss):
-    """The mean of minus the logarithm of the probability given to the true class."""
+    """The mean of minus the logarithm of the probability given to the true class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LogLoss().value(np.array([0, 1]), np.array([0.5, 0.5]))
+    0.693...
+    """
 
     name = "log_loss"
     tasks = ("binary", "multiclass")
@@ -125,7 +138,14 @@ class LogLoss(MeanLoss):
 
 
 class Accuracy(MeanLoss):
-    """The share of rows whose most probable class is the true one; Wilson's interval."""
+    """The share of rows whose most probable class is the true one; Wilson's interval.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Accuracy().value(np.array([0, 1, 1, 1]), np.array([0.2, 0.4, 0.7, 0.9]))
+    0.75
+    """
 
     name = "accuracy"
     tasks = ("binary", "multiclass")
@@ -151,6 +171,12 @@ class Brier(MeanLoss):
     """The mean squared distance of probabilities from what happened.
 
     With several classes the squares of all of them are added, so it lies between 0 and 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Brier().value(np.array([0, 1]), np.array([0.5, 0.5]))
+    0.25
     """
 
     name = "brier"
@@ -165,7 +191,14 @@ class Brier(MeanLoss):
 
 
 class BalancedAccuracy(Classification):
-    """The mean over the classes that occur of the share of their rows that is right."""
+    """The mean over the classes that occur of the share of their rows that is right.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> BalancedAccuracy().value(np.array([0, 1, 1, 1, 1]), np.array([0.2, 0.4, 0.1, 0.7, 0.9]))
+    0.75
+    """
 
     name = "balanced_accuracy"
 
@@ -193,6 +226,12 @@ class F1(Classification):
     """The harmonic mean of precision and recall of the second class; the mean over several.
 
     NaN when no row is of the class and none is taken for it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> F1().value(np.array([0, 1, 1, 1]), np.array([0.2, 0.4, 0.7, 0.9]))
+    0.8
     """
 
     name = "f1"

@@ -107,6 +107,12 @@ class Scorer(Function):
         The labels behind the codes; used when the scorer names one, ``pos_label="yes"``.
     name
         How facts call it; the name of the function behind it when not given.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import get_scorer
+    >>> Scorer(get_scorer("neg_mean_absolute_error")).value([1.0, 2.0], [1.5, 2.0])
+    0.25
     """
 
     def __init__(

@@ -26,7 +26,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A stretch of event time, and how the scores in it did."""
+    """A stretch of event time, and how the scores in it did.
+
+    Examples
+    --------
+    >>> start, end = datetime(2024, 1, 1), datetime(2024, 1, 2)
+    >>> print(Window(from_=start, to=end, n=24, value=0.81, low=0.62, high=0.92))
+    2024-01-01 00:00 → 2024-01-02 00:00  0.810 [0.620, 0.920]  24 rows
+    """
 
     from_: datetime
     to: datetime

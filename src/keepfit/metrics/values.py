@@ -11,7 +11,14 @@ LEAST = float(np.finfo(np.float64).eps)
 
 
 class MAE(MeanLoss):
-    """The mean distance of values from labels."""
+    """The mean distance of values from labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MAE().value(np.array([10.0, 20.0]), np.array([12.0, 16.0]))
+    3.0
+    """
 
     name = "mae"
     tasks = ("regression",)
@@ -22,7 +29,14 @@ class MAE(MeanLoss):
 
 
 class MAPE(MeanLoss):
-    """The mean distance of values from labels, as a share of the label."""
+    """The mean distance of values from labels, as a share of the label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> MAPE().value(np.array([10.0, 20.0]), np.array([12.0, 16.0]))
+    0.2
+    """
 
     name = "mape"
     tasks = ("regression",)
@@ -33,7 +47,14 @@ class MAPE(MeanLoss):
 
 
 class RMSE(MeanLoss):
-    """The root of the mean squared distance; its losses per row are the squares."""
+    """The root of the mean squared distance; its losses per row are the squares.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> RMSE().value(np.array([10.0, 20.0]), np.array([13.0, 16.0]))
+    3.53...
+    """
 
     name = "rmse"
     tasks = ("regression",)
@@ -53,7 +74,14 @@ class RMSE(MeanLoss):
 
 
 class R2(Base):
-    """The share of the labels' variance that the values explain; NaN for constant labels."""
+    """The share of the labels' variance that the values explain; NaN for constant labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> R2().value(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 2.0]))
+    0.5
+    """
 
     name = "r2"
     tasks = ("regression",)

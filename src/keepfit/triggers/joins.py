@@ -89,7 +89,14 @@ class _Joined(Rule):
 
 
 class AnyOf(_Joined):
-    """Train when any of the triggers says so; written ``a | b``."""
+    """Train when any of the triggers says so; written ``a | b``.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every, OnDecay
+    >>> Every("28d") | OnDecay()
+    Every("28d") | OnDecay()
+    """
 
     def __init__(self, *triggers: Trigger) -> None:
         super().__init__(*triggers)
@@ -104,7 +111,14 @@ class AnyOf(_Joined):
 
 
 class AllOf(_Joined):
-    """Train when all of the triggers say so; written ``a & b`` or ``a & ~b``."""
+    """Train when all of the triggers say so; written ``a & b`` or ``a & ~b``.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import AfterRows, Every
+    >>> Every("7d") & AfterRows(1_000)
+    Every("7d") & AfterRows(1000)
+    """
 
     def __repr__(self) -> str:
         return " & ".join(_inside(trigger) for trigger in self.triggers)
@@ -151,7 +165,14 @@ class AtLeast(_Joined):
 
 @dataclass(frozen=True, repr=False)
 class Not(Rule):
-    """Hold back while a trigger says yes; written ``~a``, and only beside another in ``&``."""
+    """Hold back while a trigger says yes; written ``~a``, and only beside another in ``&``.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every, OnEvent
+    >>> Every("7d") & ~OnEvent("freeze")
+    Every("7d") & ~OnEvent("freeze")
+    """
 
     trigger: Trigger
 
