@@ -144,7 +144,8 @@ def main() -> list[str]:
         "|---|---|",
         f"| keepfit | {ours:.1f} |",
         f"| by hand | {theirs:.1f} |",
-        f"| **ratio, median of {len(ratios)}** | **{ratios[len(ratios) // 2]:.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
+        f"| **ratio, median of {len(ratios)}** | "
+        f"**{ratios[len(ratios) // 2]:.2f}** ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
         "",
         "| mean weekly AUC | by hand | keepfit |",
         "|---|---|---|",

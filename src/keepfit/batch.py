@@ -91,7 +91,5 @@ def digest(frame: pl.DataFrame) -> str:
             values = column.to_physical()
             if values.dtype == pl.Boolean:
                 values = values.cast(pl.UInt8)
-            hashed.update(
-                memoryview(np.ascontiguousarray(values.fill_null(0).to_numpy())).cast("B")
-            )
+            hashed.update(np.ascontiguousarray(values.fill_null(0).to_numpy()).data.cast("B"))
     return hashed.hexdigest()

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from keepfit import facts, registry
+from keepfit import facts
 from keepfit.batch import LABEL, Batch
 from keepfit.clock import Clock, SimulatedClock
-from keepfit.errors import LeaseLost, LedgerConflict, RollbackFailed, VersionUnknown
+from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
 from keepfit.lake import Landed
 from keepfit.ledger import Lease
 from keepfit.metrics import mature
 from keepfit.protocols import CheckContext, Evidence, Source
-from keepfit.registry import State, Version
+from keepfit.registry import State
 from keepfit.scoring import Scorer
 from keepfit.turn import Turn
 
@@ -111,7 +111,7 @@ class Loop:
         if batch.empty and not self._due(now):
             return Step(now, findings=batch.findings)
         try:
-            with self._holding():
+            with self.holding():
                 self.recover()
                 if self.state.cursor != cursor:
                     batch = self.source.read(self.state.cursor, now=now, every=self.every)
@@ -214,6 +214,30 @@ class Loop:
             f"another process kept writing to the ledger of {self.pipeline.name!r} while this one decided",
             hint="let one process run the loop: `keepfit status` names who holds it",
         )
+
+    def train(self, reason: str) -> Step:
+        """Train now, whatever the trigger says.
+
+        Raises
+        ------
+        VersionUnknown
+            There are no rows yet.
+        """
+        now = self.clock.now()
+        self._written = []
+        with self.holding():
+            state = self.refold()
+            if state.batch == 0:
+                raise VersionUnknown(
+                    "nothing has arrived yet to train on", hint="`keepfit run FILE --once` collects"
+                )
+            decision = facts.Decision(train=True, trigger="hand", reason=reason)
+            decided = facts.Decided(
+                batch=state.batch, decision=decision, watermark=state.watermark, turn=state.turn + 1
+            )
+            self.append([decided, *self.turns.start(now)], now, expected=state.seq)
+            self.turns.finish(now)
+        return Step(now, tuple(self._written))
 
     def run(self, *, once: bool, poll: timedelta) -> None:
         """Step until interrupted, or (``once``) until nothing is waiting."""
@@ -355,6 +379,9 @@ class Loop:
             return facts.Decision(train=False, trigger="start", reason=reason)
         if state.first_at is None or state.watermark is None:
             return facts.Decision(train=False, trigger="data", reason="no rows have arrived yet")
+        rest = self.turns.rest()
+        if rest:
+            return facts.Decision(train=False, trigger="back-off", reason=rest)
         return self.pipeline.trigger.decide(self.evidence(now))
 
     def evidence(self, now: datetime) -> Evidence:
@@ -425,107 +452,11 @@ class Loop:
             return False
         return True
 
-    def _holding(self) -> AbstractContextManager[object]:
+    def holding(self) -> AbstractContextManager[object]:
+        """Return a context in which no other process decides for this pipeline."""
         if self.simulated or self._lease is not None:
             return nullcontext()
         return _Held(self)
-
-    # The human hand ---------------------------------------------------------------------
-
-    def promote(self, version: str, *, reason: str, force: bool, by: str) -> None:
-        """Make a version the champion because a person says so."""
-        with self._holding():
-            found = registry.promotable(self.refold(), version, force=force)
-            self.scorer.model(found)
-            self.append(
-                [
-                    facts.Promoted(
-                        version=found.name,
-                        reason=reason,
-                        previous=self.state.champion,
-                        by=by,
-                        forced=force,
-                    )
-                ],
-                self.clock.now(),
-                expected=self.state.seq,
-            )
-
-    def rollback(self, *, reason: str, by: str) -> str:
-        """Make the previous champion champion again, once it has answered stored rows as it did."""
-        with self._holding():
-            state = self.refold()
-            if state.champion is None or state.previous is None:
-                raise RollbackFailed(
-                    f"{self.pipeline.name!r} has no previous version to go back to",
-                    hint="`keepfit promote VERSION --reason …` makes any earlier version champion",
-                )
-            target = state.versions[state.previous]
-            rows = self._verified(target)
-            self.append(
-                [
-                    facts.RolledBack(
-                        version=state.champion, to=target.name, reason=reason, by=by, rows=rows
-                    )
-                ],
-                self.clock.now(),
-                expected=state.seq,
-            )
-            return target.name
-
-    def _verified(self, version: Version) -> int:
-        for arrived in reversed(self.state.let_in):
-            rows = self.memory.lake.batch(arrived.batch)
-            stored = self.memory.lake.scored(arrived.batch, self.clock.now())
-            count = self.scorer.verify(version, rows, stored)
-            if count:
-                return count
-        self.scorer.model(version)
-        return 0
-
-    def pause(self, *, reason: str, by: str) -> None:
-        """Record a pause."""
-        self.append([facts.Paused(reason=reason, by=by)], self.clock.now())
-
-    def resume(self, *, reason: str, by: str) -> None:
-        """Record the end of a pause."""
-        self.append([facts.Resumed(reason=reason, by=by)], self.clock.now())
-
-    def signal(self, event: str, data: dict[str, Any]) -> None:
-        """Record an event from outside."""
-        self.append([facts.Signalled(event=event, data=data)], self.clock.now())
-
-    def accept(self, batch: int | None, *, reason: str, schema: bool, by: str) -> None:
-        """Let a quarantined batch in, or a changed schema."""
-        state = self.refold()
-        held = state.excluded
-        if schema:
-            what = facts.Overridden(what="schema", reason=reason, by=by, batch=batch)
-        else:
-            chosen = batch if batch is not None else (held[-1] if held else None)
-            if chosen not in held:
-                listed = ", ".join(map(str, held)) or "none"
-                raise VersionUnknown(f"expected a batch in quarantine ({listed}), got {batch}")
-            what = facts.Overridden(what="quarantine", reason=reason, by=by, batch=chosen)
-        self.append([what], self.clock.now())
-
-    def train(self, *, reason: str, by: str) -> Step:
-        """Train now because a person says so."""
-        now = self.clock.now()
-        self._written = []
-        with self._holding():
-            state = self.refold()
-            if state.batch == 0:
-                raise VersionUnknown(
-                    "nothing has arrived yet to train on", hint="`keepfit run FILE --once` collects"
-                )
-            decision = facts.Decision(train=True, trigger="hand", reason=f"{by}: {reason}")
-            decided = facts.Decided(
-                batch=state.batch, decision=decision, watermark=state.watermark, turn=state.turn + 1
-            )
-            self.append([decided, *self.turns.start(now)], now, expected=state.seq)
-            self.turns.finish(now)
-        return Step(now, tuple(self._written))
 
 
 def _arrived(landed: Landed) -> facts.Arrived:

@@ -215,7 +215,7 @@ def _tokens(content: bytes) -> list[_Token]:
             kept.append(("get", len(kept)))
             tokens.append(("keep", len(kept) - 1))
         elif name in ("BINGET", "LONG_BINGET"):
-            tokens.append(kept[argument])
+            tokens.append(kept[int(argument or 0)])
         else:
             if name == "MARK":
                 marks.append(len(tokens))

@@ -21,6 +21,7 @@ from keepfit.protocols import Check, Detector, Executor, Gate, Learner, Source, 
 if TYPE_CHECKING:
     from keepfit.backtest import Backtest
     from keepfit.facts import Entry
+    from keepfit.hand import Hand
     from keepfit.home import Memory
     from keepfit.loop import Loop, Step
     from keepfit.results import Status, Why
@@ -206,6 +207,11 @@ class Pipeline:
             self._live = Loop(self, self.memory(), clock_.WallClock())
         return self._live
 
+    def _hand(self) -> Hand:
+        from keepfit.hand import Hand
+
+        return Hand(self.loop())
+
     def memory(self) -> Memory:
         """Open the stores of this pipeline."""
         from keepfit.home import open_memory
@@ -256,7 +262,7 @@ class Pipeline:
         VersionUnknown
             No version has this name, or it has no model.
         """
-        self.loop().promote(version, reason=_reason(reason), force=force, by=by or _who())
+        self._hand().promote(version, reason=_reason(reason), force=force, by=by or _who())
 
     def rollback(self, *, reason: str, by: str | None = None) -> str:
         """Make the previous champion champion again, and return its name.
@@ -268,19 +274,19 @@ class Pipeline:
         RollbackFailed
             There is no previous version, or it answers otherwise than it did.
         """
-        return self.loop().rollback(reason=_reason(reason), by=by or _who())
+        return self._hand().rollback(reason=_reason(reason), by=by or _who())
 
     def pause(self, *, reason: str, by: str | None = None) -> None:
         """Go on collecting and scoring, and neither train nor promote, until `resume`."""
-        self.loop().pause(reason=_reason(reason), by=by or _who())
+        self._hand().pause(reason=_reason(reason), by=by or _who())
 
     def resume(self, *, reason: str, by: str | None = None) -> None:
         """End a pause."""
-        self.loop().resume(reason=_reason(reason), by=by or _who())
+        self._hand().resume(reason=_reason(reason), by=by or _who())
 
     def train(self, *, reason: str, by: str | None = None) -> Step:
         """Train the challengers now, whatever the trigger says; the gate still judges."""
-        return self.loop().train(reason=_reason(reason), by=by or _who())
+        return self._hand().train(reason=_reason(reason), by=by or _who())
 
     def accept(
         self, batch: int | None = None, *, reason: str, schema: bool = False, by: str | None = None
@@ -292,11 +298,11 @@ class Pipeline:
         VersionUnknown
             The batch is not in quarantine.
         """
-        self.loop().accept(batch, reason=_reason(reason), schema=schema, by=by or _who())
+        self._hand().accept(batch, reason=_reason(reason), schema=schema, by=by or _who())
 
     def signal(self, event: str, **data: Any) -> None:
         """Record an event from outside, for `triggers.OnEvent`."""
-        self.loop().signal(event, data)
+        self._hand().signal(event, data)
 
 
 def _named(name: str) -> str:

@@ -36,8 +36,8 @@ REFERENCE_ROWS = 20_000
 WEIGHTS = {"leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
 
-LONGEST_BACK_OFF = 8
-"""Turns a recipe is left out at most after failing again and again."""
+LONGEST_BACK_OFF = 16
+"""Batches for which a recipe is left out at most, after failing again and again."""
 
 
 class Turn:
@@ -57,7 +57,8 @@ class Turn:
         cut = None if champion is None else self._cut(labelled, champion)
         pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
         chosen = []
-        for challenger in self._runnable(champion):
+        ready = [one for one in self._runnable() if self._rests_until(one) <= state.batch]
+        for challenger in ready or self._runnable():
             since = None if champion is None else champion.snapshot.to
             rows = challenger.select.select(
                 pool, Moment(as_of=now, since=since, seed=loop.pipeline.seed)
@@ -74,15 +75,23 @@ class Turn:
             for i, (_, challenger, rows, since) in enumerate(chosen)
         ]
 
-    def _runnable(self, champion: Version | None) -> Sequence[Challenger]:
-        challengers = self.loop.pipeline.challengers
-        if champion is not None:
-            return [one for one in challengers if not self._resting(one)] or challengers
-        scratch = [challenger for challenger in challengers if challenger.start == "scratch"]
-        return scratch or [challengers[-1]]
+    def _runnable(self) -> list[Challenger]:
+        """Return the recipes that may run now: without a champion, those that start without one."""
+        challengers = list(self.loop.pipeline.challengers)
+        if self.loop.state.champion is None:
+            scratch = [challenger for challenger in challengers if challenger.start == "scratch"]
+            challengers = scratch or challengers[-1:]
+        return challengers
 
-    def _resting(self, challenger: Challenger) -> bool:
-        """Whether a recipe that failed twice or more in a row sits this turn out."""
+    def rest(self) -> str:
+        """Return why nothing can be trained just now: every recipe failed, and rests; else ``""``."""
+        moments = [self._rests_until(challenger) for challenger in self._runnable()]
+        if min(moments, default=0) <= self.loop.state.batch:
+            return ""
+        return f"every recipe failed again and again; the next try is with batch {min(moments)}"
+
+    def _rests_until(self, challenger: Challenger) -> int:
+        """Return the batch from which a recipe may run: each failure in a row doubles its rest."""
         state = self.loop.state
         tried = [one for one in state.versions.values() if one.challenger == challenger.name]
         failures = 0
@@ -90,8 +99,10 @@ class Turn:
             if one.state != "failed":
                 break
             failures += 1
-        rest = min(2 ** (failures - 1) - 1, LONGEST_BACK_OFF) if failures else 0
-        return rest > 0 and state.turn + 1 <= tried[-1].turn + rest
+        if not failures:
+            return 0
+        rest: int = min(2 ** (failures - 1), LONGEST_BACK_OFF)
+        return tried[-1].snapshot.batch + rest
 
     def _cut(self, labelled: pl.DataFrame, champion: Version) -> datetime | None:
         """Return the event time from which labelled rows are kept from training, to judge on."""
@@ -219,7 +230,16 @@ class Turn:
             }
             loop.memory.artifacts.remember(version.key, known)
         cpu, wall, peak = known["cost"]
-        model = loop.scorer.load(known["artifact"])
+        try:
+            features = tuple(loop.scorer.load(known["artifact"]).features)
+        except Exception as error:  # a model of the user's own may fail in any way it likes
+            message = f"the model cannot be opened again: {type(error).__name__}: {error}"
+            return TrainingFailed(
+                version=version.name,
+                reason="does not load",
+                message=message,
+                cost=facts.Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak)),
+            )
         return Trained(
             version=version.name,
             artifact=known["artifact"],
@@ -228,7 +248,7 @@ class Turn:
             code=learner.fingerprint,
             parameters=learner.parameters,
             packages=known["packages"],
-            features=tuple(model.features),
+            features=features,
         )
 
     def _run(self, version: Version, learner: Learner) -> Any:
@@ -297,9 +317,7 @@ class Turn:
         self._compare(waiting, champion, at)
 
     def _compare(self, waiting: list[Version], champion: Version, at: datetime) -> None:
-        judged = [
-            one for version in waiting if (one := self._judged(version, champion, len(waiting), at))
-        ]
+        judged = [one for version in waiting if (one := self._judged(version, champion, at))]
         passed = [one for one in judged if one.answer == Answer.PROMOTE]
         if not passed:
             if judged:
@@ -312,9 +330,7 @@ class Turn:
         version = self.loop.state.versions[best.version]
         self._promote(judged, version, best.verdicts[0].reason, at)
 
-    def _judged(
-        self, version: Version, champion: Version, challengers: int, at: datetime
-    ) -> Judged | None:
+    def _judged(self, version: Version, champion: Version, at: datetime) -> Judged | None:
         loop = self.loop
         if version.artifact == champion.artifact:
             verdict = facts.Verdict(
@@ -332,7 +348,8 @@ class Turn:
         if before is not None and rows.height < before.rows * GROWTH:
             return None
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
-        comparison = self._comparison(rows, new, old, champion, before, challengers)
+        look = _look(before, champion)
+        comparison = self._comparison(rows, new, old, look, self._rivals(version))
         verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
         metric = comparison.metric
         return Judged(
@@ -349,13 +366,17 @@ class Turn:
             else _number(metric.value(comparison.labels, comparison.champion)),
         )
 
+    def _rivals(self, version: Version) -> int:
+        """Return how many challengers share the level of a version's turn; the same at every look."""
+        versions = self.loop.state.versions.values()
+        return max(1, sum(one.turn == version.turn and not one.final_of for one in versions))
+
     def _comparison(
         self,
         rows: pl.DataFrame,
         new: Any,
         old: Any,
-        champion: Version,
-        before: Judged | None,
+        look: int,
         challengers: int,
     ) -> Comparison:
         import numpy as np
@@ -370,7 +391,7 @@ class Turn:
             champion=theirs[kept],
             times=rows.get_column(TIME).to_physical().to_numpy()[kept],
             rows=rows if kept.all() else rows.filter(kept),
-            look=1 if before is None or before.champion != champion.name else before.look + 1,
+            look=look,
             challengers=challengers,
         )
 
@@ -405,6 +426,14 @@ def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
 def _cost(challenger: Challenger, rows: int) -> float:
     weight = WEIGHTS.get(challenger.update, 0.5 if challenger.start == "champion" else 1.0)
     return weight * rows
+
+
+def _look(before: Judged | None, champion: Version) -> int:
+    """Return the number of this look; one that measured nothing spent nothing, and is not counted."""
+    if before is None or before.champion != champion.name:
+        return 1
+    measured = any(verdict.low is not None for verdict in before.verdicts)
+    return before.look + 1 if measured else before.look
 
 
 def _same_classes(new: Any, old: Any, ours: Any, theirs: Any) -> tuple[Any, Any]:

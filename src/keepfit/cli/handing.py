@@ -15,6 +15,7 @@ from keepfit.cli.finding import live_only
 from keepfit.cli.words import Home, Json, Name, Reason, verb
 
 if TYPE_CHECKING:
+    from keepfit.hand import Hand
     from keepfit.loop import Loop
     from keepfit.pipeline import Pipeline
 
@@ -85,7 +86,7 @@ def promote(
 ) -> None:
     """Make a version the champion."""
     with _loop(home, pipeline, as_json=as_json) as loop:
-        loop.promote(version, reason=_words(reason), force=force, by=_who())
+        _hand(loop).promote(version, reason=_words(reason), force=force, by=_who())
 
 
 @verb
@@ -94,18 +95,24 @@ def rollback(
 ) -> None:
     """Make the previous champion champion again, once it answers stored rows as it did."""
     with _loop(home, pipeline, as_json=as_json) as loop:
-        loop.rollback(reason=_words(reason), by=_who())
+        _hand(loop).rollback(reason=_words(reason), by=_who())
 
 
 @verb
 def pause(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
     """Go on collecting and scoring, and neither train nor promote."""
     with _loop(home, pipeline, as_json=as_json) as loop:
-        loop.pause(reason=_words(reason), by=_who())
+        _hand(loop).pause(reason=_words(reason), by=_who())
 
 
 @verb
 def resume(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
     """End a pause."""
     with _loop(home, pipeline, as_json=as_json) as loop:
-        loop.resume(reason=_words(reason), by=_who())
+        _hand(loop).resume(reason=_words(reason), by=_who())
+
+
+def _hand(loop: Loop) -> Hand:
+    from keepfit.hand import Hand
+
+    return Hand(loop)

@@ -296,7 +296,7 @@ def _few_threads(estimator: Any, values: int) -> Iterator[None]:
 @cache
 def _openmp() -> Any:
     """Return what holds the libraries of threads; finding them takes as long as many predictions."""
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 

@@ -1,0 +1,100 @@
+"""The human hand: what a person may do to a pipeline, each with a reason that is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keepfit import facts, registry
+from keepfit.errors import RollbackFailed, VersionUnknown
+from keepfit.registry import Version
+
+if TYPE_CHECKING:
+    from keepfit.loop import Loop, Step
+
+
+class Hand:
+    """A person's hand on a loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+    def promote(self, version: str, *, reason: str, force: bool, by: str) -> None:
+        """Make a version the champion because a person says so."""
+        with self.loop.holding():
+            found = registry.promotable(self.loop.refold(), version, force=force)
+            self.loop.scorer.model(found)
+            self.loop.append(
+                [
+                    facts.Promoted(
+                        version=found.name,
+                        reason=reason,
+                        previous=self.loop.state.champion,
+                        by=by,
+                        forced=force,
+                    )
+                ],
+                self.loop.clock.now(),
+                expected=self.loop.state.seq,
+            )
+
+    def rollback(self, *, reason: str, by: str) -> str:
+        """Make the previous champion champion again, once it has answered stored rows as it did."""
+        with self.loop.holding():
+            state = self.loop.refold()
+            if state.champion is None or state.previous is None:
+                raise RollbackFailed(
+                    f"{self.loop.pipeline.name!r} has no previous version to go back to",
+                    hint="`keepfit promote VERSION --reason …` makes any earlier version champion",
+                )
+            target = state.versions[state.previous]
+            rows = self._verified(target)
+            self.loop.append(
+                [
+                    facts.RolledBack(
+                        version=state.champion, to=target.name, reason=reason, by=by, rows=rows
+                    )
+                ],
+                self.loop.clock.now(),
+                expected=state.seq,
+            )
+            return target.name
+
+    def _verified(self, version: Version) -> int:
+        for arrived in reversed(self.loop.state.let_in):
+            rows = self.loop.memory.lake.batch(arrived.batch)
+            stored = self.loop.memory.lake.scored(arrived.batch, self.loop.clock.now())
+            count = self.loop.scorer.verify(version, rows, stored)
+            if count:
+                return count
+        self.loop.scorer.model(version)
+        return 0
+
+    def pause(self, *, reason: str, by: str) -> None:
+        """Record a pause."""
+        self.loop.append([facts.Paused(reason=reason, by=by)], self.loop.clock.now())
+
+    def resume(self, *, reason: str, by: str) -> None:
+        """Record the end of a pause."""
+        self.loop.append([facts.Resumed(reason=reason, by=by)], self.loop.clock.now())
+
+    def signal(self, event: str, data: dict[str, Any]) -> None:
+        """Record an event from outside."""
+        self.loop.append([facts.Signalled(event=event, data=data)], self.loop.clock.now())
+
+    def accept(self, batch: int | None, *, reason: str, schema: bool, by: str) -> None:
+        """Let a quarantined batch in, or a changed schema."""
+        state = self.loop.refold()
+        held = state.excluded
+        if schema:
+            what = facts.Overridden(what="schema", reason=reason, by=by, batch=batch)
+        else:
+            chosen = batch if batch is not None else (held[-1] if held else None)
+            if chosen not in held:
+                listed = ", ".join(map(str, held)) or "none"
+                raise VersionUnknown(f"expected a batch in quarantine ({listed}), got {batch}")
+            what = facts.Overridden(what="quarantine", reason=reason, by=by, batch=chosen)
+        self.loop.append([what], self.loop.clock.now())
+
+    def train(self, *, reason: str, by: str) -> Step:
+        """Train now because a person says so."""
+        return self.loop.train(f"{by}: {reason}")
