@@ -57,16 +57,13 @@ def pipeline(folder: Path, home: Path) -> Pipeline:
             label_delay="12h",
             known_at="landed_at",
         ),
-        lgb.LGBMClassifier(n_estimators=200, verbose=-1),
+        lgb.LGBMClassifier(n_estimators=100, verbose=-1),
         metric="roc_auc",
         every="7d",
         checks=[checks.Schema(), checks.Nulls(), checks.Range()],
-        trigger=triggers.Every("7d") | triggers.OnDecay(),
-        challengers=[
-            Challenger(select=selection.SinceLast(), start="champion", update="leaves"),
-            Challenger(select=selection.Replay(new=0.15, buffer=50_000)),
-        ],
-        gate=[gates.NoWorse(within=0.01)],
+        trigger=triggers.Every("14d") | triggers.OnDecay(),
+        challengers=[Challenger(select=selection.Replay(new=0.15, buffer=50_000))],
+        gate=[gates.NoWorse(within=0.02, holdout=0.1)],
         home=home,
     )
 
