@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from keepfit.batch import ARRIVED_AT, ID, KNOWN_AT, LABEL, RESERVED, TIME, Batch, Roles
 from keepfit.clock import duration
@@ -123,7 +123,7 @@ class _Pieces:
         for piece, frame in self._refreshed(pieces, done, findings):
             until = place["part"].get(_short(piece, pieces[piece]))
             unread[piece] = frame if until is None else frame.filter(frame[TIME] >= _moment(until))
-        first = min((frame[TIME].min() for frame in unread.values() if frame.height), default=None)
+        first = min((_first(frame) for frame in unread.values() if frame.height), default=None)
         exhausted = [piece for piece, frame in unread.items() if frame.is_empty()]
         if first is None or first > now:
             return self._empty(cursor, place, pieces, exhausted if first is None else [], findings)
@@ -132,9 +132,10 @@ class _Pieces:
         for piece, frame in unread.items():
             mark = _short(piece, pieces[piece])
             parts.append(frame.filter(frame[TIME] < end))
-            if frame[TIME].max() is not None and frame[TIME].max() >= end:  # type: ignore[operator]
+            rest = frame.filter(frame[TIME] >= end)
+            if rest.height:
                 left[mark] = _micro(end)
-                later = later or bool(frame.filter(frame[TIME] >= end)[TIME].min() <= now)  # type: ignore[operator]
+                later = later or _first(rest) <= now
             else:
                 done.add(mark)
                 self._loaded.pop(piece, None)
@@ -180,8 +181,7 @@ class _Pieces:
             ]
             if not times:
                 return watermark
-        first = min(column.min() for column in times)  # type: ignore[type-var]
-        assert isinstance(first, datetime)
+        first = min(_earliest(column) for column in times)
         if watermark is not None and first > now:
             return watermark
         origin = first if place["origin"] is None else _moment(place["origin"])
@@ -242,7 +242,8 @@ class _Pieces:
             if column not in raw.columns:
                 near = nearest(column, raw.columns)
                 raise SchemaMismatch(
-                    f"column `{column}` is missing from {os.path.basename(piece)}, which has {', '.join(raw.columns[:8])}",
+                    f"column `{column}` is missing from {os.path.basename(piece)}, "
+                    f"which has {', '.join(raw.columns[:8])}",
                     hint=f"the nearest is `{near}`"
                     if near
                     else "name the columns as the source does",
@@ -286,7 +287,8 @@ class _Pieces:
         if kept.height < frame.height:
             findings.append(
                 _warn(
-                    f"{frame.height - kept.height:,} rows of {os.path.basename(piece)} have no id or no time, and are left out"
+                    f"{frame.height - kept.height:,} rows of {os.path.basename(piece)} "
+                    "have no id or no time, and are left out"
                 )
             )
         if ids is None:
@@ -301,11 +303,9 @@ class _Pieces:
             parsed = values.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
             lost = parsed.null_count() - values.null_count()
             if lost:
+                example = values.filter(parsed.is_null()).drop_nulls()[0]
                 findings.append(
-                    _warn(
-                        f"{lost:,} values of `{name}` are no times, such as {values.filter(parsed.is_null()).drop_nulls()[0]!r}",
-                        name,
-                    )
+                    _warn(f"{lost:,} values of `{name}` are no times, such as {example!r}", name)
                 )
             return parsed
         if dtype == pl.Date:
@@ -503,9 +503,16 @@ class WithLabels:
     ------
     ConfigError
         Either has no id, or the second has no label.
+
+    Examples
+    --------
+    >>> rows = Parquet("rides/", id="ride", time="started_at")
+    >>> answers = Parquet("complaints/", id="ride", time="filed_at", label="complained")
+    >>> WithLabels(rows, answers).roles.label
+    'complained'
     """
 
-    def __init__(self, rows: Any, labels: Any) -> None:
+    def __init__(self, rows: _Pieces, labels: _Pieces) -> None:
         for source, what in ((rows, "rows"), (labels, "labels")):
             if source.roles.id is None:
                 raise ConfigError(
@@ -542,6 +549,15 @@ class WithLabels:
         """Return all rows and all labels."""
         rows, labels = self.rows.history(), self.labels.history()
         return replace(rows, labels=labels.labels, findings=rows.findings + labels.findings)
+
+
+def _first(rows: pl.DataFrame) -> datetime:
+    """Return the first event time of rows, of which there are some."""
+    return _earliest(rows[TIME])
+
+
+def _earliest(times: pl.Series) -> datetime:
+    return cast("datetime", times.min())
 
 
 def _batch(

@@ -114,7 +114,9 @@ class Unstorable:
         return [Finding(check="c", outcome=Outcome.PASS, message="m", value=float("nan"))]
 
 
-@pytest.mark.parametrize("check", [Silent(), Unstorable(), object()], ids=["silent", "unstorable", "no check"])
+@pytest.mark.parametrize(
+    "check", [Silent(), Unstorable(), object()], ids=["silent", "unstorable", "no check"]
+)
 def test_a_check_that_breaks_its_contract_is_caught(check: Any) -> None:
     with pytest.raises((AssertionError, ValueError)):
         check_check(check)

@@ -8,7 +8,6 @@ seconds after the named phase of a step began for the first time.
 from __future__ import annotations
 
 import os
-
 import signal
 import sys
 import threading
