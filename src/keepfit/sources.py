@@ -20,6 +20,8 @@ from keepfit.facts import Finding, Outcome
 if TYPE_CHECKING:
     import polars as pl
 
+    from keepfit.protocols import Source
+
 MICROSECOND = timedelta(microseconds=1)
 EVER = timedelta(days=365_000)
 
@@ -512,7 +514,7 @@ class WithLabels:
     'complained'
     """
 
-    def __init__(self, rows: _Pieces, labels: _Pieces) -> None:
+    def __init__(self, rows: Any, labels: Any) -> None:
         for source, what in ((rows, "rows"), (labels, "labels")):
             if source.roles.id is None:
                 raise ConfigError(
@@ -524,8 +526,9 @@ class WithLabels:
                 "expected a label in the source of labels, got none",
                 hint='name its column: label="churned"',
             )
-        self.rows, self.labels = rows, labels
-        self.labels.labels_only = True
+        self.rows: Source = rows
+        self.labels: Source = labels
+        labels.labels_only = True
         self.roles = replace(
             rows.roles,
             label=labels.roles.label,

@@ -111,7 +111,9 @@ class Scorer(Function):
     Examples
     --------
     >>> from sklearn.metrics import get_scorer
-    >>> Scorer(get_scorer("neg_mean_absolute_error")).value([1.0, 2.0], [1.5, 2.0])
+    >>> import numpy as np
+    >>> metric = Scorer(get_scorer("neg_mean_absolute_error"))
+    >>> metric.value(np.array([1.0, 2.0]), np.array([1.5, 2.0]))
     0.25
     """
 
