@@ -84,7 +84,7 @@ def digest(frame: pl.DataFrame) -> str:
         if column.dtype in (pl.String, pl.Categorical, pl.Enum):
             text = column.cast(pl.String).fill_null("")
             hashed.update(text.str.len_bytes().to_numpy().tobytes())
-            hashed.update("".join(text.to_list()).encode())
+            hashed.update(text.str.join("").item().encode())
         elif column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Null, pl.Object):
             hashed.update(repr(column.to_list()).encode())
         else:
