@@ -133,7 +133,10 @@ class _Pieces:
         parts, left, later = [], {}, False
         for piece, frame in unread.items():
             mark = _short(piece, pieces[piece])
-            parts.append(frame.filter(frame[TIME] < end))
+            part = frame.filter(frame[TIME] < end)
+            if part.height:
+                # An empty part would still lend its columns' types to the batch.
+                parts.append(part)
             rest = frame.filter(frame[TIME] >= end)
             if rest.height:
                 left[mark] = _micro(end)

@@ -74,7 +74,9 @@ class Fresh:
             found.append(landed.filter(known))
         again = self._versions(wanted) if self._corrected(upto) else wanted
         self._rows = _distinct([self._rows, again], [ID, BATCH])
-        self._labels = _distinct([self._labels, *found], [ID, KNOWN_AT, BATCH])
+        labelled = [frame for frame in (self._labels, *found) if frame is not None]
+        # Until the first label comes, nobody knows which type labels have.
+        self._labels = _distinct(labelled, [ID, KNOWN_AT, BATCH]) if labelled else None
         self.upto, self._view = upto, None
 
     def _corrected(self, upto: int) -> bool:
@@ -105,9 +107,8 @@ def _ids(rows: pl.DataFrame) -> list[object]:
     return rows.get_column(ID).unique().to_list()
 
 
-def _distinct(frames: list[pl.DataFrame | None], keys: list[str]) -> pl.DataFrame:
-    known = [frame for frame in frames if frame is not None]
-    return pl.concat(known, how="vertical_relaxed").unique(keys, maintain_order=True)
+def _distinct(frames: list[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
+    return pl.concat(frames, how="vertical_relaxed").unique(keys, maintain_order=True)
 
 
 def _no_labels(dtype: pl.DataType) -> pl.DataFrame:
