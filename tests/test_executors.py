@@ -21,7 +21,7 @@ import pytest
 from keepfit import executors, learners
 from keepfit.errors import ConfigError
 from keepfit.protocols import Executor, Result, Task
-from keepfit.testing_learners import rows_to_learn
+from keepfit.testing.learners import rows_to_learn
 
 MEGABYTE = 1_000_000
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends processes by POSIX signals")

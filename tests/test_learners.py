@@ -33,7 +33,7 @@ from keepfit.errors import (
     TrainingError,
 )
 from keepfit.learners.encoding import Encoding
-from keepfit.testing_learners import rows_to_learn
+from keepfit.testing.learners import rows_to_learn
 
 
 def fit(estimator: Any, rows: pl.DataFrame, previous: Any = None, update: str = "all") -> Any:

@@ -8,7 +8,7 @@ from sklearn.metrics import make_scorer, median_absolute_error
 
 from keepfit import gates, metrics
 from keepfit.facts import Answer, Verdict
-from keepfit.testing_gates import check_gate, check_metric
+from keepfit.testing import check_gate, check_metric
 
 GATES = [
     gates.NoWorse(),

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
 from keepfit import learners
-from keepfit.testing_learners import check_learner
+from keepfit.testing import check_learner
 
 CLASSIFIERS = [
     LGBMClassifier(n_estimators=15),

@@ -11,7 +11,7 @@ from keepfit import checks, drift, selection, triggers
 from keepfit.facts import ColumnDrift, Decision, Finding
 from keepfit.profile import Profile
 from keepfit.protocols import Check, Detector, Evidence, Moment, Selection, Trigger
-from keepfit.testing_stages import check_check, check_detector, check_selection, check_trigger
+from keepfit.testing import check_check, check_detector, check_selection, check_trigger
 
 CHECKS: list[Check] = [
     checks.Schema(),

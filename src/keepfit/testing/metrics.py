@@ -1,12 +1,10 @@
-"""Contracts of gates and metrics: what one of your own must do to work in a pipeline."""
+"""What every metric promises, as a check that one of your own can be put to."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from keepfit.facts import Answer, Verdict
-from keepfit.protocols import Comparison, Gate, Metric
+from keepfit.protocols import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,42 +40,6 @@ def check_metric(metric: Metric, task: str) -> None:
     assert np.isnan(found), f"{metric.name}: a score of NaN should give NaN, got {found!r}"
 
 
-def check_gate(gate: Gate) -> None:
-    """Check that a gate does what the loop asks of it.
-
-    Raises
-    ------
-    AssertionError
-        It does not; the message says what.
-
-    Examples
-    --------
-    >>> from keepfit import gates
-    >>> check_gate(gates.NoWorse(within=0.01))
-    """
-    import numpy as np
-
-    assert isinstance(gate, Gate), f"{gate!r} has no name or no judge()"
-    assert isinstance(gate.name, str), f"{gate!r}: its name is no text"
-    assert gate.name, f"{gate!r} has no name"
-    comparison = compared(rows=2_000)
-    verdict = _verdict(gate, comparison)
-    assert _verdict(gate, comparison) == verdict, f"{gate.name}: judged twice, said two things"
-    for rows in (0, 1, 2, 30):
-        few = _first(comparison, rows)
-        _verdict(gate, few)
-        alone = _verdict(gate, replace(few, champion=None))
-        assert alone.answer != Answer.REFUSE, f"{gate.name}: refused {rows} rows, no champion"
-    one_class = replace(comparison, labels=np.zeros_like(comparison.labels))
-    constant = np.full_like(comparison.challenger, 0.5)
-    for odd in (one_class, replace(comparison, challenger=constant, champion=constant)):
-        _verdict(gate, odd)
-    broken = comparison.challenger.copy()
-    broken[7] = np.nan
-    answer = _verdict(gate, replace(comparison, challenger=broken)).answer
-    assert answer != Answer.PROMOTE, f"{gate.name}: promoted a challenger that answers NaN"
-
-
 def scored(task: str, *, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, scores that know something of them, and scores that know less."""
     import numpy as np
@@ -95,26 +57,6 @@ def scored(task: str, *, rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     wide = generator.dirichlet([1.0, 1.0, 1.0], size=rows)
     near = wide + 0.6 * (labels[:, None] == np.arange(3))
     return labels, near / near.sum(axis=1, keepdims=True), wide
-
-
-def compared(*, rows: int, seed: int = 0) -> Comparison:
-    """Return a comparison of two models that are equally good, on the accuracy of rows."""
-    import numpy as np
-    import polars as pl
-
-    from keepfit import metrics
-
-    labels, challenger, _ = scored("binary", rows=rows, seed=seed)
-    generator = np.random.default_rng(seed + 1)
-    champion = np.clip(challenger + 0.1 * generator.normal(size=rows), 0.01, 0.99)
-    return Comparison(
-        metric=metrics.get("accuracy", task="binary"),
-        labels=labels,
-        challenger=np.clip(challenger + 0.1 * generator.normal(size=rows), 0.01, 0.99),
-        champion=champion,
-        times=np.arange(rows) * 60_000_000,
-        rows=pl.DataFrame({"group": generator.choice(["a", "b", "c"], size=rows)}),
-    )
 
 
 def _check_values(metric: Metric, labels: Any, good: Any, bad: Any) -> None:
@@ -154,22 +96,3 @@ def _check_losses(metric: Metric, labels: Any, good: Any) -> None:
         return
     assert losses.shape == (len(labels),), f"{metric.name}: expected one loss per row"
     assert np.isfinite(losses).all(), f"{metric.name}: losses of finite scores are not finite"
-
-
-def _verdict(gate: Gate, comparison: Comparison) -> Verdict:
-    verdict = gate.judge(comparison)
-    assert isinstance(verdict, Verdict), f"{gate.name}: expected a Verdict, got {verdict!r}"
-    assert verdict.reason, f"{gate.name}: a verdict without a reason"
-    return verdict
-
-
-def _first(comparison: Comparison, rows: int) -> Comparison:
-    champion = comparison.champion
-    return replace(
-        comparison,
-        labels=comparison.labels[:rows],
-        challenger=comparison.challenger[:rows],
-        champion=None if champion is None else champion[:rows],
-        times=comparison.times[:rows],
-        rows=comparison.rows[:rows],
-    )

@@ -1,4 +1,4 @@
-"""What every learner promises, as checks that a stranger's learner can be put to."""
+"""What every learner promises, as a check that a learner of your own can be put to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contracts: what a part written elsewhere must do, as checks to call from a test."""
+"""What every source promises, as a check that a source of your own can be put to."""
 
 from __future__ import annotations
 
