@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from keepfit import drift
+from keepfit.drift import univariate
 from keepfit.errors import ConfigError
 from keepfit.facts import ColumnDrift
 from keepfit.profile import Profile
@@ -16,7 +17,7 @@ DETECTORS = [drift.Columns(), drift.KS(), drift.JensenShannon()]
 BOTH = pytest.mark.parametrize("detector", DETECTORS, ids=repr)
 
 
-def one(detector: drift.Univariate, reference: object, current: object) -> ColumnDrift:
+def one(detector: univariate.Univariate, reference: object, current: object) -> ColumnDrift:
     [result] = detector.check(
         Profile.of(pl.DataFrame({"x": reference})), pl.DataFrame({"x": current})
     )
@@ -35,7 +36,7 @@ def at_most(alarms: int, batches: int, share: float) -> bool:
 
 @BOTH
 def test_a_moved_column_of_numbers_drifts_and_an_unmoved_one_does_not(
-    detector: drift.Univariate, seed: int
+    detector: univariate.Univariate, seed: int
 ) -> None:
     reference = normal(5_000, seed)
     assert one(detector, reference, normal(2_000, seed + 1, at=0.8)).drifted
@@ -65,7 +66,7 @@ def test_the_jensen_shannon_distance_is_that_of_scipy() -> None:
 
 
 @BOTH
-def test_one_wild_value_does_not_hide_a_shift(detector: drift.Univariate, seed: int) -> None:
+def test_one_wild_value_does_not_hide_a_shift(detector: univariate.Univariate, seed: int) -> None:
     reference, current = normal(5_000, seed), normal(2_000, seed + 1, at=1.0)
     plain = one(detector, reference, current)
     for wild in (1e12, -1e300, np.inf, np.nan):
@@ -79,7 +80,7 @@ def test_one_wild_value_does_not_hide_a_shift(detector: drift.Univariate, seed: 
 @BOTH
 @pytest.mark.parametrize("gone", [None, float("nan"), float("inf"), float("-inf")])
 def test_a_column_that_lost_all_its_values_has_the_value_one(
-    detector: drift.Univariate, gone: float | None, seed: int
+    detector: univariate.Univariate, gone: float | None, seed: int
 ) -> None:
     current = pl.Series([gone] * 500, dtype=pl.Float64)
     found = one(detector, normal(2_000, seed), current)
@@ -88,7 +89,7 @@ def test_a_column_that_lost_all_its_values_has_the_value_one(
 
 
 @BOTH
-def test_a_third_of_new_nulls_is_drift(detector: drift.Univariate, seed: int) -> None:
+def test_a_third_of_new_nulls_is_drift(detector: univariate.Univariate, seed: int) -> None:
     values = normal(3_000, seed)
     holes = np.where(np.arange(3_000) % 3 == 0, np.nan, normal(3_000, seed + 1))
     assert one(detector, values, holes).drifted
@@ -100,7 +101,7 @@ def test_a_third_of_new_nulls_is_drift(detector: drift.Univariate, seed: int) ->
 
 @BOTH
 def test_a_column_that_was_always_missing_is_no_drift_until_it_fills(
-    detector: drift.Univariate,
+    detector: univariate.Univariate,
 ) -> None:
     nothing = pl.Series([None] * 500, dtype=pl.Float64)
     assert one(detector, nothing, nothing).value == 0.0
@@ -117,7 +118,7 @@ def test_a_rare_column_may_be_all_missing_in_a_small_batch_and_not_in_a_large_on
 
 @BOTH
 def test_a_column_that_is_gone_or_of_another_kind_has_the_value_one(
-    detector: drift.Univariate,
+    detector: univariate.Univariate,
 ) -> None:
     reference = Profile.of(pl.DataFrame({"gone": [1.0] * 100, "typed": [1.0] * 100}))
     found = detector.check(reference, pl.DataFrame({"typed": ["1"] * 100, "new": [1] * 100}))
@@ -128,12 +129,12 @@ def test_a_column_that_is_gone_or_of_another_kind_has_the_value_one(
 
 
 @BOTH
-def test_an_integer_column_that_became_float_is_compared(detector: drift.Univariate) -> None:
+def test_an_integer_column_that_became_float_is_compared(detector: univariate.Univariate) -> None:
     assert not one(detector, list(range(100)), [float(i) for i in range(100)]).drifted
 
 
 @BOTH
-def test_times_are_compared_across_units_and_zones(detector: drift.Univariate) -> None:
+def test_times_are_compared_across_units_and_zones(detector: univariate.Univariate) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     times = pl.Series([start + timedelta(hours=i) for i in range(1_000)])
     same = times.dt.cast_time_unit("ns").dt.convert_time_zone("Asia/Tokyo")
@@ -142,7 +143,7 @@ def test_times_are_compared_across_units_and_zones(detector: drift.Univariate) -
 
 
 @BOTH
-def test_categories_of_any_type_are_compared_by_their_text(detector: drift.Univariate) -> None:
+def test_categories_of_any_type_are_compared_by_their_text(detector: univariate.Univariate) -> None:
     texts = pl.Series(["a", "b", "b"] * 300)
     assert not one(detector, texts, texts.cast(pl.Categorical)).drifted
     assert not one(detector, texts, texts.cast(pl.Enum(["b", "a"]))).drifted
@@ -150,7 +151,7 @@ def test_categories_of_any_type_are_compared_by_their_text(detector: drift.Univa
 
 @pytest.mark.parametrize("detector", [drift.Columns(), drift.JensenShannon()], ids=repr)
 def test_categories_never_seen_are_drift_and_so_are_booleans_that_turned(
-    detector: drift.Univariate,
+    detector: univariate.Univariate,
 ) -> None:
     texts = ["a", "b"] * 1_000
     assert one(detector, texts, ["a", "b", "new"] * 300).drifted
@@ -158,7 +159,7 @@ def test_categories_never_seen_are_drift_and_so_are_booleans_that_turned(
 
 
 @pytest.mark.parametrize("detector", [drift.Columns(), drift.JensenShannon()], ids=repr)
-def test_drift_among_rare_categories_is_seen(detector: drift.Univariate, seed: int) -> None:
+def test_drift_among_rare_categories_is_seen(detector: univariate.Univariate, seed: int) -> None:
     rng = np.random.default_rng(seed)
     many = pl.Series(rng.integers(0, 1_000, 50_000)).cast(pl.String)
     half = pl.Series(rng.integers(0, 1_000, 2_000) // 2).cast(pl.String)
@@ -191,7 +192,7 @@ def test_a_stated_limit_is_taken_as_it_is_and_excluded_columns_are_left_out(seed
 
 
 @BOTH
-def test_empty_sides_have_nothing_to_say(detector: drift.Univariate) -> None:
+def test_empty_sides_have_nothing_to_say(detector: univariate.Univariate) -> None:
     some, none = pl.DataFrame({"x": [1.0, 2.0]}), pl.DataFrame({"x": []}, schema={"x": pl.Float64})
     assert detector.check(Profile.of(some), none) == ()
     assert detector.check(Profile.of(none), some) == ()
@@ -199,13 +200,13 @@ def test_empty_sides_have_nothing_to_say(detector: drift.Univariate) -> None:
 
 
 @BOTH
-def test_the_smallest_batch_is_too_small_to_drift(detector: drift.Univariate) -> None:
+def test_the_smallest_batch_is_too_small_to_drift(detector: univariate.Univariate) -> None:
     assert not one(detector, np.arange(5_000.0), [4_999.0]).drifted
     assert not one(detector, ["a", "b"] * 500, ["b"]).drifted
 
 
 @BOTH
-def test_constant_columns_do_not_drift_until_they_change(detector: drift.Univariate) -> None:
+def test_constant_columns_do_not_drift_until_they_change(detector: univariate.Univariate) -> None:
     assert one(detector, [5.0] * 1_000, [5.0] * 1_000).value == pytest.approx(0.0, abs=1e-9)
     assert one(detector, [5.0] * 1_000, [6.0] * 1_000).value == 1.0
 
@@ -265,7 +266,7 @@ def still(rows: int, seed: int) -> pl.DataFrame:
 @pytest.mark.parametrize("detector", [drift.Columns(), drift.JensenShannon()], ids=repr)
 @pytest.mark.parametrize("reference_rows", [1_000, 20_000])
 def test_fifty_columns_that_stay_alarm_at_no_more_than_the_stated_rate(
-    detector: drift.Univariate, reference_rows: int, seed: int
+    detector: univariate.Univariate, reference_rows: int, seed: int
 ) -> None:
     reference = Profile.of(still(reference_rows, seed))
     batches = alarms = 0
@@ -274,7 +275,7 @@ def test_fifty_columns_that_stay_alarm_at_no_more_than_the_stated_rate(
         for part in range(min(20, 20_000 // size)):
             batches += 1
             alarms += detector.check(reference, pool[part * size : (part + 1) * size])[0].drifted
-    assert at_most(alarms, batches, drift.ALPHA)
+    assert at_most(alarms, batches, univariate.ALPHA)
 
 
 def test_the_noise_that_limits_allow_covers_the_noise_there_is(seed: int) -> None:
@@ -283,5 +284,5 @@ def test_the_noise_that_limits_allow_covers_the_noise_there_is(seed: int) -> Non
     over = 0
     for part in range(40):
         found = drift.KS().check(reference, pool[part * 500 : (part + 1) * 500])
-        over += any(one.value > one.limit - drift.FLOOR for one in found)
-    assert at_most(over, 40, drift.ALPHA)
+        over += any(one.value > one.limit - univariate.FLOOR for one in found)
+    assert at_most(over, 40, univariate.ALPHA)
