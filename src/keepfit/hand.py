@@ -30,7 +30,7 @@ class Hand:
                         reason=reason,
                         previous=self.loop.state.champion,
                         by=by,
-                        forced=force,
+                        forced=registry.held_back(found),
                     )
                 ],
                 self.loop.clock.now(),

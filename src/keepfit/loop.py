@@ -239,14 +239,14 @@ class Loop:
             self.turns.finish(now)
         return Step(now, tuple(self._written))
 
-    def run(self, *, once: bool, poll: timedelta) -> None:
-        """Step until interrupted, or (``once``) until nothing is waiting."""
+    def run(self, *, once: bool, poll: timedelta) -> Step:
+        """Step until interrupted, or (``once``) until nothing is waiting; return the last step."""
         while True:
             step = self.step()
             if step.backlog or (step.entries and step.held_by is None):
                 continue
             if once:
-                return
+                return step
             self.clock.sleep(min(poll, self.every))
 
     # What the stages look at ------------------------------------------------------------

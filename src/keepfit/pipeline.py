@@ -174,7 +174,7 @@ class Pipeline:
         once: bool = False,
         poll: str | timedelta = "1min",
         listen: Callable[[Entry], None] | None = None,
-    ) -> None:
+    ) -> Step:
         """Run the live loop until it is interrupted, or until nothing is waiting.
 
         Parameters
@@ -185,10 +185,14 @@ class Pipeline:
             How long to wait when nothing was new.
         listen
             Called with every fact, in order.
+
+        Returns
+        -------
+        The last step, which says whether another process holds the pipeline.
         """
         loop = self.loop()
         loop.listen = listen or loop.listen
-        loop.run(once=once, poll=clock_.duration(poll))
+        return loop.run(once=once, poll=clock_.duration(poll))
 
     def backtest(self, since: str | datetime | None = None, **options: Any) -> Backtest:
         """Run the loop over the past, next to never, every n steps and always.
@@ -257,6 +261,8 @@ class Pipeline:
 
         Raises
         ------
+        ConfigError
+            It is the champion already.
         GateRefused
             The gate refused this version and ``force`` is false.
         VersionUnknown

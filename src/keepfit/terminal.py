@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 WIDTH = 86
 """Columns where the output is no terminal, and at most where it is one."""
 
+CLOCK = len(" 12:00")
+"""Columns more where moments show the time of day."""
+
 EVERY = 30.0
 """Seconds between two lines of progress where there is no bar."""
 
@@ -89,9 +92,9 @@ def paint(text: str, tone: str, stream: TextIO) -> str:
     return f"\x1b[{code}m{text}\x1b[0m" if code and text and coloured(stream) else text
 
 
-def width(stream: TextIO) -> int:
+def width(stream: TextIO, most: int = WIDTH) -> int:
     """Return how many columns a line may have."""
-    return min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns) if stream.isatty() else WIDTH
+    return min(most, shutil.get_terminal_size((most, 24)).columns) if stream.isatty() else most
 
 
 def _write(stream: TextIO, text: str) -> None:
@@ -212,7 +215,8 @@ class Narrator:
         self._fold, self._flushed = Fold(), self._clock()
 
     def _tell(self, line: Line) -> None:
-        text = laid_out(line, width(self.stream), minutes=self.minutes)
+        columns = width(self.stream, WIDTH + CLOCK if self.minutes else WIDTH)
+        text = laid_out(line, columns, minutes=self.minutes)
         if coloured(self.stream) and line.tone != "plain":
             mark = text.index(line.glyph)
             end = mark + 2 + len(line.what) if line.tone != "dim" else len(text)
@@ -235,10 +239,14 @@ class Narrator:
             self._flush()
         self._gauge.update(progress)
 
-    def close(self) -> None:
-        """Tell what is left, and take the bar away."""
+    def rest(self) -> None:
+        """Tell the quiet facts that are left, since nothing follows soon."""
         if self.verbosity:
             self._flush()
+
+    def close(self) -> None:
+        """Tell what is left, and take the bar away."""
+        self.rest()
         if self._gauge is not None:
             self._gauge.close()
             self._gauge = None

@@ -150,6 +150,15 @@ def home_option(home: Path) -> str:
     return "" if home.resolve() == Path(".keepfit").resolve() else f" --home {home}"
 
 
+def past_option(pipeline: Pipeline) -> str:
+    """Return `` --backtest`` when a look without it would show the pipeline's live run."""
+    from keepfit.home import places
+    from keepfit.ledger import Ledger
+
+    with Ledger(places(pipeline.home)["ledger"]) as ledger:
+        return " --backtest" if pipeline.name in ledger.pipelines() else ""
+
+
 def find_home(home: Path | None) -> Path:
     """Return the home to read: the one named, else that of the current folder.
 
@@ -162,7 +171,7 @@ def find_home(home: Path | None) -> Path:
     if not chosen.is_dir() and not (home is None and os.environ.get("KEEPFIT_LEDGER")):
         raise ConfigError(
             f"expected a home with a ledger, got {str(chosen)!r}, which is not there",
-            hint="name it with --home, or go to the folder of the pipeline's file",
+            hint="`keepfit run FILE --once` makes it; --home names one elsewhere",
         )
     return chosen
 

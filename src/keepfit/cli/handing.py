@@ -93,14 +93,14 @@ def promote(
 def rollback(
     reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False
 ) -> None:
-    """Make the previous champion champion again, once it answers stored rows as it did."""
+    """Make the previous champion champion again, once verified."""
     with _loop(home, pipeline, as_json=as_json) as loop:
         _hand(loop).rollback(reason=_words(reason), by=_who())
 
 
 @verb
 def pause(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
-    """Go on collecting and scoring, and neither train nor promote."""
+    """Go on collecting and scoring; neither train nor promote."""
     with _loop(home, pipeline, as_json=as_json) as loop:
         _hand(loop).pause(reason=_words(reason), by=_who())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -29,7 +30,7 @@ def why(
     version: Annotated[
         str | None,
         typer.Argument(
-            metavar="[VERSION]", help="v3, champion, previous; the last decision without one."
+            metavar="VERSION", help="v3, champion, previous; the last decision without one."
         ),
     ] = None,
     home: Home = None,
@@ -37,13 +38,16 @@ def why(
     past: Past = False,
     as_json: Json = False,
 ) -> None:
-    """Show the chain of facts behind a version, or behind the last decision."""
+    """Show the facts behind a version, or behind the last decision."""
     from keepfit.registry import State
     from keepfit.results import Why
 
     with known(home, pipeline, past=past) as found:
         facts = found.facts()
-        answer(Why.of(found.name, State().fold(facts), version, facts), as_json=as_json)
+        told = Why.of(found.name, State().fold(facts), version, facts)
+        if found.past and told.state == "refused":
+            told = replace(told, hint=None)  # nobody promotes what lived in a backtest
+        answer(told, as_json=as_json)
 
 
 @verb
@@ -84,7 +88,7 @@ def diff(
     past: Past = False,
     as_json: Json = False,
 ) -> None:
-    """Show what differs between two versions: data, code, parameters, metrics."""
+    """Show what differs between two versions."""
     from keepfit.results import Diff
 
     with known(home, pipeline, past=past) as found:

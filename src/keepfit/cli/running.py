@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,31 +14,31 @@ import typer
 
 from keepfit import terminal
 from keepfit.batch import ID, LABEL
-from keepfit.cli.finding import home_option, load
+from keepfit.cli.finding import home_option, load, past_option
 from keepfit.cli.words import (
     BLOCKED,
     FAILED,
-    INTERRUPTED,
     REFUSED,
     File,
     Home,
     Json,
     Verbose,
+    stopped,
     verb,
 )
-from keepfit.errors import ConfigError
+from keepfit.errors import ConfigError, NoChampion, VersionUnknown
 from keepfit.facts import Answer, Finding, Judged, Outcome, Promoted, TrainingFailed
 
 if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.facts import Entry
-    from keepfit.loop import Loop
+    from keepfit.loop import Loop, Step
     from keepfit.pipeline import Pipeline
+    from keepfit.predictor import Predictor
 
 MARKS = {Outcome.BLOCK: "✕", Outcome.WARN: "!", Outcome.PASS: "✓", Outcome.NOT_APPLICABLE: "–"}
 WORST_FIRST = (Outcome.BLOCK, Outcome.WARN, Outcome.PASS, Outcome.NOT_APPLICABLE)
-TERMINATED = 143
 
 
 @contextmanager
@@ -59,7 +58,7 @@ def check(
     batch: Annotated[
         int | None,
         typer.Argument(
-            metavar="[BATCH]", help="With --accept: which batch; the newest one held without it."
+            metavar="BATCH", help="With --accept: which batch; the newest one held without it."
         ),
     ] = None,
     accept: Annotated[
@@ -194,7 +193,7 @@ def backtest(
     verbose: Verbose = 0,
     as_json: Json = False,
 ) -> None:
-    """Run the loop over the past, next to never, every n days and always."""
+    """Run the loop over the past, and show whether training pays."""
     with _closing(load(file, home)) as pipeline:
         play(
             pipeline,
@@ -236,13 +235,13 @@ def play(
             listen=narrator.entry,
             progress=narrator.progress,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         narrator.close()
         terminal.say(
             f"\nstopped: every model trained so far is kept in {pipeline.home / 'backtest'}"
         )
         terminal.hint(f"{again} goes on from there, and trains none of them again")
-        raise typer.Exit(INTERRUPTED) from None
+        raise stopped(stop) from None
     finally:
         narrator.close()
     if as_json:
@@ -251,7 +250,7 @@ def play(
     terminal.say(f"\n{result.headline()}\n", "head")
     terminal.show(terminal.table(result))
     terminal.say()
-    option = home_option(pipeline.home)
+    option = past_option(pipeline) + home_option(pipeline.home)
     terminal.hint(
         f"`keepfit why {_worth_asking(pipeline)}{option}` says why; `keepfit log{option}` tells all"
     )
@@ -289,6 +288,7 @@ def run(
         terminal.say(terminal.headline(pipeline.name, "run", details) + "\n", "head")
         _live(pipeline, once=once, poll=poll, verbose=verbose, as_json=as_json)
         if once and _blocked(pipeline):
+            terminal.hint(f"`keepfit check {file} --accept --reason …` lets the newest batch in")
             raise typer.Exit(BLOCKED)
 
 
@@ -298,28 +298,29 @@ def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: b
     )
     for entry in pipeline.loop().memory.ledger.facts(pipeline.name):
         narrator.recall(entry)
-    before = signal.signal(signal.SIGTERM, _terminated)
     try:
-        pipeline.run(once=once, poll=poll, listen=narrator.entry)
-    except _Terminated:
-        raise typer.Exit(TERMINATED) from None
-    except KeyboardInterrupt:
+        last = pipeline.run(once=True, poll=poll, listen=narrator.entry)
+        narrator.rest()
+        _rested(last, narrator.told)
+        if not once:
+            terminal.say(f"  looks for more every {poll}; Ctrl-C ends it", "dim")
+            pipeline.run(poll=poll, listen=narrator.entry)
+    except KeyboardInterrupt as stop:
         narrator.close()
         terminal.say("\nstopped between two facts; the same command goes on from the last one")
-        raise typer.Exit(INTERRUPTED) from None
+        raise stopped(stop) from None
     finally:
         narrator.close()
-        signal.signal(signal.SIGTERM, before)
-    if not narrator.told:
+
+
+def _rested(last: Step, told: int) -> None:
+    """Say why there is nothing to do: another process is at it, or the source has no more."""
+    if last.held_by:
+        terminal.say(f"  {last.held_by}", "warn")
+    elif not told:
         terminal.say("  nothing new")
-
-
-class _Terminated(BaseException):
-    """The process was asked to end."""
-
-
-def _terminated(*_: object) -> None:
-    raise _Terminated
+    for finding in last.findings:
+        terminal.say(_finding(finding), "warn")
 
 
 def _blocked(pipeline: Pipeline) -> bool:
@@ -337,7 +338,7 @@ def train(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Train the challengers now, whatever the trigger says; the gate still judges."""
+    """Train the challengers now; the gate still judges."""
     from keepfit.results.log import record
 
     with _closing(load(file, home)) as pipeline:
@@ -386,11 +387,12 @@ def predict(
     """Score a table with the champion."""
     from keepfit.predictor import load as loaded
 
-    id_ = None
+    id_: str | None = None
     if file.endswith(".py") or ".py:" in file:
         pipeline = load(file, home)
-        file, home, id_ = f"{pipeline.name}@champion", pipeline.home, pipeline.source.roles.id
-    predictor = loaded(file, home=home)
+        predictor, id_ = _champion(pipeline, file), pipeline.source.roles.id
+    else:
+        predictor = loaded(file, home=home)
     table = _read(rows)
     answered = predictor.predict(table)
     if id_ is not None and id_ in table.columns:
@@ -409,6 +411,20 @@ def predict(
                 "to": str(to),
             }
         )
+
+
+def _champion(pipeline: Pipeline, file: str) -> Predictor:
+    from keepfit.predictor import load as loaded
+
+    try:
+        if pipeline.home.is_dir():
+            return loaded(pipeline.name, home=pipeline.home)
+    except (NoChampion, VersionUnknown):  # it has not run, or not trained yet
+        pass
+    raise NoChampion(
+        f"{pipeline.name!r} has no champion to serve in {pipeline.home}",
+        hint=f"`keepfit run {file}{home_option(pipeline.home)}` trains the first one",
+    )
 
 
 def _read(path: Path) -> pl.DataFrame:

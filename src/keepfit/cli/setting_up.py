@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from keepfit import terminal
+from keepfit.cli.finding import find_home
 from keepfit.cli.words import FAILED, Home, Json, verb
 from keepfit.errors import ConfigError
 
@@ -101,7 +102,7 @@ def demo(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a year of New York flights under a model that is kept current; needs no data."""
+    """Show a model of a year of flights kept current; needs no data."""
     from keepfit import demo as shown
 
     shown.play(quick=quick, home=home, as_json=as_json)
@@ -142,8 +143,8 @@ def init(
 
 @verb
 def doctor(home: Home = None, as_json: Json = False) -> None:
-    """Look for what is broken: stores, versions, devices; ends with 1 when something is."""
-    folder = home or Path(".keepfit")
+    """Look for what is broken; ends with 1 when something is."""
+    folder = Path(".keepfit") if home is None else find_home(home)
     report = {**_machine(), "packages": _packages(), "home": str(folder), **_stores(folder)}
     if as_json:
         terminal.data(report)
@@ -269,7 +270,11 @@ def _show(report: dict[str, Any]) -> None:
             [", ".join(installed), f"not installed: {', '.join(absent)}" if absent else ""],
         ),
         ("stores", [f"{name}: {place}" for name, place in report["places"].items()]),
-        ("facts", [f"{name}: {count:,}" for name, count in report["facts"].items()] or ["none"]),
+        (
+            "facts",
+            [f"{name}: {count:,}" for name, count in report["facts"].items()]
+            or [f"none yet in {report['home']}"],
+        ),
         ("warnings", [f"! {one}" for one in report["warnings"]]),
         ("problems", [f"✕ {one}" for one in report["problems"]] or ["✓ none"]),
     ]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -15,7 +18,9 @@ import typer
 from keepfit import terminal
 from keepfit.errors import ConfigError, GateRefused, KeepfitError, VersionUnknown
 
-FAILED, WRONG, BLOCKED, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
+FAILED, WRONG, BLOCKED, REFUSED = 1, 2, 3, 4
+INTERRUPTED, UNREAD, TERMINATED = 130, 141, 143
+"""As a shell counts them: 128 and the number of the signal."""
 
 File = Annotated[
     str,
@@ -50,27 +55,56 @@ Verbose = Annotated[
 _P = ParamSpec("_P")
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end: it stops as it does at Ctrl-C, with a status of its own."""
+
+    status = TERMINATED
+
+
 def verb(function: Callable[_P, Any]) -> Callable[_P, None]:
     """Make a function a verb: errors are told in words, and become an exit status."""
 
     @functools.wraps(function)
     def guarded(*args: _P.args, **kwargs: _P.kwargs) -> None:
         try:
-            function(*args, **kwargs)
+            with _ending():
+                function(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             terminal.say("\nstopped")
-            raise typer.Exit(INTERRUPTED) from None
+            raise stopped(stop) from None
         except BrokenPipeError:
             # The reader has seen enough; what is left in the buffer must not be flushed again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
+            raise typer.Exit(UNREAD) from None
         except Exception as problem:
             _tell(problem)
             raise typer.Exit(_status(problem)) from None
 
     return guarded
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: between two facts, with the worker let go."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def stopped(stop: KeyboardInterrupt) -> typer.Exit:
+    """Return the exit of a command that was interrupted or asked to end."""
+    return typer.Exit(getattr(stop, "status", INTERRUPTED))
 
 
 def _tell(problem: Exception) -> None:
