@@ -1,0 +1,208 @@
+"""Files that come and grow: Parquet and CSV."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keepfit.errors import ConfigError, SourceError
+from keepfit.facts import Finding
+from keepfit.sources.normal import warning
+from keepfit.sources.place import Place
+from keepfit.sources.windows import Mark, Windows, said, shown
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Parquet(Windows):
+    """Rows from Parquet files: a file, a folder or a glob, which may grow.
+
+    Each file is read once, and again when it is written again; what it repeats is dropped.
+    A file that cannot be read yet is told and tried again when it changes. Files and
+    folders whose name begins with a dot or an underscore are left alone.
+
+    Parameters
+    ----------
+    path
+        A file, a folder (its ``*.parquet``, at any depth) or a glob.
+    time
+        The column of event times; without a zone they are taken as UTC.
+    label
+        The column of labels; null where not known yet.
+    id
+        The column of ids; without one, a hash of time and content.
+    label_delay
+        The time from event to label: ``"14d"``.
+    known_at, arrived_at
+        Columns that say when the label became known, and when the row arrived.
+
+    Raises
+    ------
+    ConfigError
+        An argument is written wrongly.
+
+    Examples
+    --------
+    >>> Parquet("events/", time="seen_at", label="churned")
+    Parquet('events/', time='seen_at', label='churned')
+    """
+
+    suffix = ".parquet"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        time: str,
+        label: str | None = None,
+        id: str | None = None,
+        label_delay: str | timedelta | None = None,
+        known_at: str | None = None,
+        arrived_at: str | None = None,
+    ) -> None:
+        super().__init__(
+            time=time,
+            label=label,
+            id=id,
+            label_delay=label_delay,
+            known_at=known_at,
+            arrived_at=arrived_at,
+        )
+        if not str(path):
+            raise ConfigError("expected a path, got nothing")
+        self.path = str(path)
+        # The loop may run on after its process went to another folder.
+        self._absolute = os.path.abspath(self.path)
+        self._paths: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.path!r}, {said(self.roles)})"
+
+    def _marks(self, told: list[Finding]) -> dict[str, Mark]:
+        found, self._paths = {}, {}
+        for name, path in sorted(self._files(told)):
+            try:
+                seen = os.stat(path)
+            except OSError:  # gone between listing and looking, or a link to nothing
+                continue
+            found[name] = Mark(f"{seen.st_size}:{seen.st_mtime_ns}", seen.st_ctime_ns)
+            self._paths[name] = path
+        return found
+
+    def _files(self, told: list[Finding]) -> Iterator[tuple[str, str]]:
+        """Yield the files, each by a name that stays when all of them move elsewhere."""
+        if os.path.isfile(self._absolute):
+            yield os.path.basename(self._absolute), self._absolute
+        elif os.path.isdir(self._absolute):
+            for path in _inside(self._absolute, self.suffix, told):
+                yield path[len(self._absolute) :].lstrip(os.sep), path
+        else:
+            folder = _fixed(self._absolute)
+            for path in glob.glob(self._absolute, recursive=True):
+                if os.path.isfile(path):
+                    yield path[len(folder) :].lstrip(os.sep), path
+
+    def _nothing(self, place: Place) -> str | None:
+        if place.begun and os.path.isdir(_fixed(self._absolute)):
+            return None  # files may be taken away once they were read
+        return f"no {self.suffix} files at {self.path!r}"
+
+    def _load(self, name: str, told: list[Finding]) -> pl.DataFrame:
+        import polars as pl
+
+        return pl.read_parquet(self._paths[name], glob=False)
+
+
+class Csv(Parquet):
+    """Rows from CSV files with a header line: a file, a folder or a glob, which may grow.
+
+    A last line without an end is left for the next read, since it may still be being written.
+    Arguments are those of `Parquet`, and ``separator``.
+
+    Examples
+    --------
+    >>> Csv("events.csv", time="seen_at", label="churned")
+    Csv('events.csv', time='seen_at', label='churned')
+    """
+
+    suffix = ".csv"
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        time: str,
+        label: str | None = None,
+        id: str | None = None,
+        label_delay: str | timedelta | None = None,
+        known_at: str | None = None,
+        arrived_at: str | None = None,
+        separator: str = ",",
+    ) -> None:
+        super().__init__(
+            path,
+            time=time,
+            label=label,
+            id=id,
+            label_delay=label_delay,
+            known_at=known_at,
+            arrived_at=arrived_at,
+        )
+        if not (isinstance(separator, str) and len(separator) == 1 and separator.isascii()):
+            raise ConfigError(
+                f"expected one ASCII character for separator, got {separator!r}",
+                hint='a tab is written "\\t"',
+            )
+        self.separator = separator
+
+    def _load(self, name: str, told: list[Finding]) -> pl.DataFrame:
+        import polars as pl
+
+        content = Path(self._paths[name]).read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if not whole:
+            raise SourceError("it has no whole line yet")
+        if whole < len(content):
+            told.append(
+                warning(
+                    f"the last line of {shown(name)} has no end, and is left for the next read",
+                    hint="if the file is complete, end its last line with a line break",
+                )
+            )
+        return pl.read_csv(
+            content[:whole],
+            separator=self.separator,
+            try_parse_dates=True,
+            infer_schema_length=None,
+        )
+
+
+def _inside(folder: str, suffix: str, told: list[Finding]) -> Iterator[str]:
+    """Yield the files of a folder and of those in it; what is hidden is somebody's own."""
+    try:
+        with os.scandir(folder) as entries:
+            seen = list(entries)
+    except FileNotFoundError:  # gone between listing and looking
+        return
+    except OSError as error:
+        told.append(warning(f"folder {shown(folder)} cannot be listed: {error.strerror}"))
+        return
+    for entry in seen:
+        if entry.name[0] in "._":
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _inside(entry.path, suffix, told)
+        elif entry.name.endswith(suffix):
+            yield entry.path
+
+
+def _fixed(path: str) -> str:
+    """Return the folder in which a glob begins to look; a path without one as it is."""
+    while glob.has_magic(path):
+        path = os.path.dirname(path)
+    return path
