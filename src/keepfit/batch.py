@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import zlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from keepfit.errors import SourceError
 from keepfit.facts import Finding
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ VERSION = "_version"
 SCORE = "_score"
 RESERVED = frozenset({ID, TIME, ARRIVED_AT, BATCH, LABEL, KNOWN_AT, VERSION, SCORE})
 """Names that keepfit gives to its own columns; a source may not use them."""
+
+_DIFFERENCE = "~"
+_LONG = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,3 +99,65 @@ def digest(frame: pl.DataFrame) -> str:
                 values = values.cast(pl.UInt8)
             hashed.update(np.ascontiguousarray(values.fill_null(0).to_numpy()).data.cast("B"))
     return hashed.hexdigest()
+
+
+def shortened(cursor: str, before: str | None) -> str:
+    """Return a long cursor as what differs from the one before, line by line.
+
+    A source that reads files names each of them in its cursor, and a cursor is kept with
+    every batch: written out, what is kept of a batch would grow with history. Of each line
+    the difference has what follows the letters that it begins with as before; `restored`
+    takes it back.
+
+    Examples
+    --------
+    >>> before, after = "file " * 100, "file " * 100 + "new"
+    >>> shortened(after, before)
+    '~[2671785839,[[500,"new"]]]'
+    >>> restored(shortened(after, before), before) == after
+    True
+    """
+    if len(cursor) < _LONG and not cursor.startswith(_DIFFERENCE):
+        return cursor
+    lines, old = cursor.split("\n"), (before or "").split("\n")
+    old += [""] * (len(lines) - len(old))
+    told = []
+    for line, other in zip(lines, old, strict=False):
+        same = _shared(line, other)
+        told.append([same, line[same:]])
+    return _DIFFERENCE + json.dumps([zlib.crc32(cursor.encode()), told], separators=(",", ":"))
+
+
+def restored(kept: str, before: str | None) -> str:
+    """Return the cursor that was shortened against the one before.
+
+    Raises
+    ------
+    SourceError
+        It was shortened against another one.
+    """
+    if not kept.startswith(_DIFFERENCE):
+        return kept
+    written, told = json.loads(kept[len(_DIFFERENCE) :])
+    old = (before or "").split("\n")
+    old += [""] * (len(told) - len(old))
+    lines = [other[:same] + rest for (same, rest), other in zip(told, old, strict=False)]
+    cursor = "\n".join(lines)
+    if zlib.crc32(cursor.encode()) != written:
+        raise SourceError(
+            "expected a cursor that goes on from the batch before, got one that does not",
+            hint="the ledger lost a batch, or was changed; restore it from a copy",
+        )
+    return cursor
+
+
+def _shared(first: str, second: str) -> int:
+    """Return how many letters two texts begin with in common."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

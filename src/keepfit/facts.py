@@ -121,7 +121,10 @@ class Fact(
 
 
 class Arrived(Fact, frozen=True, kw_only=True):
-    """A batch of rows and labels landed in the lake."""
+    """A batch of rows and labels landed in the lake.
+
+    ``cursor`` says where its source goes on; a long one as what differs from the batch before.
+    """
 
     batch: int
     rows: int

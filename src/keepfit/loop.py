@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from keepfit import facts
-from keepfit.batch import LABEL, Batch
+from keepfit.batch import LABEL, Batch, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
@@ -155,7 +155,8 @@ class Loop:
             # A step that was cut short is ended first; the source hands the batch out again.
             return ()
         number = self.state.batch + 1
-        landed = self.memory.lake.land(batch, number)
+        kept = replace(batch, cursor=shortened(batch.cursor, self.state.cursor))
+        landed = self.memory.lake.land(kept, number)
         self.append([_arrived(landed)], now)
         return batch.findings
 

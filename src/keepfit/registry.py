@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from keepfit.batch import restored
 from keepfit.errors import ConfigError, GateRefused, NoChampion, VersionUnknown, nearest
 from keepfit.facts import (
     Answer,
@@ -185,7 +186,8 @@ class State(msgspec.Struct):
         return self.champion is not None and self.paused is None
 
     def _arrived(self, fact: Arrived, at: datetime) -> None:
-        self.batch, self.cursor, self.pending = fact.batch, fact.cursor, fact
+        self.batch, self.pending = fact.batch, fact
+        self.cursor = restored(fact.cursor, self.cursor)
         if self.first_at is None:
             self.first_at = fact.from_
         if fact.watermark is not None:
