@@ -119,20 +119,6 @@ class View(Aligned):
         revised = self._resolve(as_of, until_batch, excluded, after, before)
         return self.chosen(low, high, keep, self.batches[low:high], revised)
 
-    def count(
-        self,
-        *,
-        as_of: datetime,
-        until_batch: int,
-        excluded: Collection[int],
-        after: datetime | None,
-    ) -> int:
-        """Return how many rows `labelled` would return."""
-        low, high = self.range(after, None)
-        keep = self._keep(low, high, as_of, until_batch, excluded)
-        revised = self._resolve(as_of, until_batch, excluded, after, None)
-        return int(keep.sum()) + (0 if revised is None else revised.height)
-
     def _keep(
         self, low: int, high: int, as_of: datetime, until_batch: int, excluded: Collection[int]
     ) -> Mask:

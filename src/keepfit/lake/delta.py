@@ -63,6 +63,7 @@ class Delta:
         self._tables: dict[str, Table] = {}
         self._upkeep: Upkeep | None = None
         self._recent: dict[int, pl.DataFrame] = {}
+        self._predicted: dict[int, pl.DataFrame] = {}
         self._view: tuple[int, View] | None = None
         self._fresh: Fresh | None = None
         self._void: tuple[str, ...] | None = None
@@ -120,9 +121,7 @@ class Delta:
             self._commit_labels(labels, landed.number, source)
         self._commit_rows(new.rows, landed, source)
         self._keep_in_index(new, labels, landed, source)
-        self._recent[landed.number] = self._completed(new.rows)
-        for old in sorted(self._recent)[:-_RECENT]:
-            del self._recent[old]
+        _remember(self._recent, landed.number, new.rows)
         self._compact()
 
     def _commit_labels(self, labels: pl.DataFrame, number: int, source: str) -> None:
@@ -203,6 +202,11 @@ class Delta:
     def _landed_before(self, number: int, last: int, source: str) -> Landed:
         landed = self.landed(number, source=source)
         if landed is None:
+            if number in self._index().numbers():
+                raise ConfigError(
+                    f"expected the batch after {last}, got {number}, which landed so long ago "
+                    "that the log no longer describes it"
+                )
             raise ConfigError(
                 f"expected the batch after {last}, got {number}, which was passed over"
             )
@@ -227,13 +231,16 @@ class Delta:
             No batch has this number.
         """
         if number in self._recent:
-            return self._recent[number]
+            return self._completed(self._recent[number])
+        self._require(number)
+        return self._read_rows(number, number)
+
+    def _require(self, number: int) -> None:
         if self.landed(number) is None and number not in self.batches():
             raise VersionUnknown(
                 f"no batch {number} has landed in {self._url}",
                 hint=f"the newest batch is {self.last()}",
             )
-        return self._read_rows(number, number)
 
     def _read_rows(self, low: int | None, high: int | None) -> pl.DataFrame:
         from keepfit.lake.aligned import in_order
@@ -246,17 +253,21 @@ class Delta:
         import polars as pl
 
         kept = self._table("rows").schema
+        void = [name for name, dtype in rows.schema.items() if dtype == pl.Null]
+        rows = rows.drop(void)
         lacking = [
             pl.lit(None, kept[name]).alias(name) for name in kept if name not in rows.columns
         ]
-        void = [pl.lit(None, pl.Null).alias(name) for name in self._voids()]
-        return rows.with_columns(*lacking, *void).select(*kept, *self._voids())
+        lacking += [pl.lit(None, pl.Null).alias(name) for name in self._voids()]
+        return rows.with_columns(lacking).select(*kept, *self._voids())
 
     def predict_land(self, number: int, frame: pl.DataFrame) -> None:
         """Keep the predictions for a batch, exactly once.
 
         Raises
         ------
+        VersionUnknown
+            No batch has this number.
         LeaseLost
             Another process landed at the same time.
         KeepfitError
@@ -264,6 +275,7 @@ class Delta:
         """
         import polars as pl
 
+        self._require(number)
         table = self._table("predictions")
         table.refresh()
         newest = table.number("predictions")
@@ -280,6 +292,7 @@ class Delta:
             (pl.col(SCORE).cast(scores) if several else pl.lit(None, scores)).alias(_SCORES),
         )
         table.append(kept, app="predictions", number=max(number, newest), note={})
+        _remember(self._predicted, number, _one_score(kept))
 
     def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
         """Return a batch with its predictions and the labels known at a moment."""
@@ -301,15 +314,13 @@ class Delta:
         return with_predictions(rows, self._predictions(number))
 
     def _predictions(self, number: int) -> pl.DataFrame | None:
+        if number in self._predicted:
+            return self._predicted[number]
         table = self._table("predictions")
         if table.number("predictions") < number:
             table.refresh()
         found = table.collect(table.scan(number, number)) if table.exists else None
-        if found is None or found.is_empty():
-            return None
-        several = found.get_column(_SCORES)
-        score = found.get_column(SCORE) if several.null_count() else several.alias(SCORE)
-        return found.select(ID, VERSION, score)
+        return None if found is None or found.is_empty() else _one_score(found)
 
     def labelled(
         self,
@@ -359,23 +370,16 @@ class Delta:
         after: datetime | None = None,
     ) -> int:
         """Return how many rows ``labelled`` would return."""
-        self._refresh()
-        return self._fresh_view(after).count(
-            as_of=as_of, until_batch=until_batch, excluded=excluded, after=after
-        )
-
-    def _fresh_view(self, after: datetime | None) -> View:
         from keepfit.lake.fresh import Fresh
 
-        index, rows = self._index(), self._table("rows")
-        if self._view is not None and self._view[0] == index.newest("rows"):
-            return self._view[1]
-        held = self._fresh
+        self._refresh()
+        if not self._table("rows").exists:
+            return 0
+        index, held = self._index(), self._fresh
         earlier = held is None or (held.after is not None and (after is None or after < held.after))
         if held is None or earlier:
-            held = self._fresh = Fresh(rows, self._table("labels"), index, after)
-        held.advance()
-        return held.view(after)
+            held = self._fresh = Fresh(self._table("rows"), self._table("labels"), index, after)
+        return held.count(as_of=as_of, until_batch=until_batch, excluded=excluded, after=after)
 
     def problems(self) -> list[str]:
         """Return what is wrong with what is stored, one sentence each."""
@@ -433,6 +437,20 @@ class Delta:
         if due:
             with self._ids().committed():
                 pass
+
+
+def _remember(held: dict[int, pl.DataFrame], number: int, frame: pl.DataFrame) -> None:
+    """Keep what the next questions are about; the older is read from the table."""
+    held[number] = frame
+    for old in sorted(held)[:-_RECENT]:
+        del held[old]
+
+
+def _one_score(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions with one column of scores: numbers, or lists where there are classes."""
+    several = predictions.get_column(_SCORES)
+    score = predictions.get_column(SCORE) if several.null_count() else several.alias(SCORE)
+    return predictions.select(ID, VERSION, score)
 
 
 def _encoded(value: object) -> str:

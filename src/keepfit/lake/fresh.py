@@ -1,118 +1,196 @@
-"""Keys of the newest rows with their labels: how many there are is asked at every step.
+"""How many of the newest rows have their label: asked at every step, so kept as it grows.
 
 Imported only when rows are at hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
-from keepfit.batch import BATCH, ID, KNOWN_AT, LABEL, TIME
-from keepfit.lake.aligned import View, in_order
-from keepfit.lake.intake import OWN, held_labels, held_rows
+from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, TIME
+from keepfit.lake.aligned import integers, repeated
+from keepfit.lake.asof import resolve
+from keepfit.lake.intake import OWN, held_label_times, held_rows
+from keepfit.lake.types import microseconds
 
 if TYPE_CHECKING:
+    from keepfit.lake.aligned import Integers, Mask
     from keepfit.lake.index import Index
     from keepfit.lake.tables import Table
 
+_LABEL_BATCH = "_label_batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a count is asked about: a moment, and which batches take part."""
+
+    as_of: datetime
+    until_batch: int
+    excluded: frozenset[int]
+
+
+class Pairs:
+    """Rows whose id came once, each with its only label."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self.frame = frame
+        self.size = frame.height
+        self._known, self._arrived = self._column(KNOWN_AT), self._column(ARRIVED_AT)
+        self._rows, self._labels = self._column(BATCH), self._column(_LABEL_BATCH)
+        self._batches = frozenset(np.unique(self._rows)) | frozenset(np.unique(self._labels))
+        # From then on all of them count, and nobody has to look at each.
+        self._settled = max(int(self._known.max()), int(self._arrived.max()))
+
+    def _column(self, name: str) -> Integers:
+        return integers(self.frame.get_column(name))
+
+    def count(self, asked: Asked) -> int:
+        """Return how many pairs there were."""
+        moment = microseconds(asked.as_of)
+        late = moment < self._settled
+        cut = asked.until_batch < max(self._batches) or not self._batches.isdisjoint(asked.excluded)
+        if not (late or cut):
+            return self.size
+        keep: Mask = (self._known <= moment) & (self._arrived <= moment)
+        keep &= (self._rows <= asked.until_batch) & (self._labels <= asked.until_batch)
+        out = list(asked.excluded)
+        keep &= ~np.isin(self._rows, out) & ~np.isin(self._labels, out)
+        return int(keep.sum())
+
 
 class Fresh:
-    """The rows later than a moment, without their features; grows with each batch.
+    """The keys of the rows later than a moment, with when their labels became known.
 
-    Of an id with a version later than the moment every version is held: an older one
+    What came once with one label is counted by parts, most of which are long settled; what
+    came again is held with every version and label, and left to `resolve`: an older version
     counts when the newest is in a batch that is left out.
     """
 
     def __init__(self, rows: Table, labels: Table, index: Index, after: datetime | None) -> None:
-        self._rows_table, self._labels_table, self._index = rows, labels, index
+        self._rows, self._labels, self._index = rows, labels, index
         self.after = after
-        self.upto = index.newest("rows")
-        keys = rows.collect(rows.scan(high=self.upto, after=after).select(OWN))
+        self._upto = index.newest("rows")
+        self._dtype = rows.schema.get(ID, pl.Int64())
+        self._parts: list[Pairs] = []
+        self._again = held_rows([], self._dtype).select(OWN)
+        self._again_labels = held_label_times([], self._dtype)
+        keys = rows.collect(rows.scan(high=self._upto, after=after).select(OWN))
         if after is None:
-            columns = pl.col(ID, LABEL, KNOWN_AT, BATCH)
-            found = (
-                labels.collect(labels.scan(high=self.upto).select(columns))
-                if labels.exists
-                else None
-            )
-            self._rows, self._labels = keys, found
+            self._take_in(keys, self._landed_labels(1))
         else:
-            wanted = keys.filter(pl.col(TIME) > after)
-            self._rows, self._labels = self._versions(wanted), self._labels_of(wanted)
-        self._view: View | None = None
+            ids = keys.get_column(ID).unique()
+            self._take_in(self._versions_of(ids), self._labels_of(ids))
 
-    def view(self, after: datetime | None) -> View:
-        """Return the rows later than a moment that is not before the first one."""
+    def count(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int],
+        after: datetime | None,
+    ) -> int:
+        """Return how many rows later than a moment, not before the first one, had a label."""
+        self._advance()
         if after is not None and after != self.after:
-            self.after = after
-            self._rows = self._of_ids(self._rows, self._rows.filter(pl.col(TIME) > after))
-            if self._labels is not None:
-                self._labels = self._of_ids(self._labels, self._rows)
-            self._view = None
-        if self._view is None:
-            labels = self._labels if self._labels is not None else _no_labels(self._rows.schema[ID])
-            self._view = View(in_order(self._rows), labels)
-        return self._view
+            self._forget(after)
+        asked = Asked(as_of, until_batch, frozenset(excluded))
+        plain = sum(part.count(asked) for part in self._parts)
+        if self._again.is_empty():
+            return plain
+        again = resolve(
+            self._again,
+            self._again_labels.with_columns(pl.lit(None).alias(LABEL)),
+            as_of=as_of,
+            until_batch=until_batch,
+            excluded=excluded,
+            after=after,
+        )
+        return plain + again.height
 
-    def advance(self) -> None:
+    def _advance(self) -> None:
         """Take in the batches that have landed since."""
         upto = self._index.newest("rows")
-        if upto == self.upto:
+        if upto == self._upto:
             return
-        rows, labels = self._rows_table, self._labels_table
-        more = rows.collect(rows.scan(self.upto + 1, upto).select(OWN))
-        known = pl.col(ID).is_in(self._rows.get_column(ID).implode())
-        later = pl.lit(True) if self.after is None else pl.col(TIME) > self.after
-        wanted = more.filter(later | known)
-        found = [self._labels_of(wanted)]
-        if labels.exists:
-            columns = pl.col(ID, LABEL, KNOWN_AT, BATCH)
-            landed = labels.collect(labels.scan(self.upto + 1, upto).select(columns))
-            found.append(landed.filter(known))
-        again = self._versions(wanted) if self._corrected(upto) else wanted
-        self._rows = _distinct([self._rows, again], [ID, BATCH])
-        labelled = [frame for frame in (self._labels, *found) if frame is not None]
-        # Until the first label comes, nobody knows which type labels have.
-        self._labels = _distinct(labelled, [ID, KNOWN_AT, BATCH]) if labelled else None
-        self.upto, self._view = upto, None
+        since, self._upto = self._upto + 1, upto
+        rows = self._rows.collect(self._rows.scan(since, upto).select(OWN))
+        labels = self._landed_labels(since)
+        alone = labels.join(rows, on=ID, how="anti").get_column(ID).unique()
+        came = rows.get_column(ID)
+        if self._corrected(since):
+            versions = self._versions_of(pl.concat([came, alone]).unique())
+        else:
+            versions = pl.concat([rows, self._versions_of(alone)])
+        self._take_in(versions, self._labels_of(pl.concat([came, alone]).unique()))
 
-    def _corrected(self, upto: int) -> bool:
-        """Return whether a batch since the last look may have brought a row again."""
-        return any(
-            self._index.corrections(number) != 0 for number in range(self.upto + 1, upto + 1)
+    def _take_in(self, versions: pl.DataFrame, labels: pl.DataFrame) -> None:
+        """Keep some ids, given every version and every label of each."""
+        several = pl.concat(
+            [repeated(versions.get_column(ID)), repeated(labels.get_column(ID))]
+        ).unique()
+        pairs = versions.join(
+            labels.rename({BATCH: _LABEL_BATCH}), on=ID, how="inner", maintain_order="left"
         )
+        if several.len():
+            among = pl.col(ID).is_in(several.implode())
+            pairs = pairs.filter(~among)
+            self._keep_again(versions.filter(among), labels.filter(among), among)
+        self._add(pairs.filter(_later(self.after)))
 
-    def _versions(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return every version of the rows' ids."""
-        found = held_rows(self._index.versions(_ids(rows)), rows.schema[ID])
-        return found.filter(pl.col(BATCH) <= self._index.newest("rows")).select(OWN)
+    def _keep_again(self, versions: pl.DataFrame, labels: pl.DataFrame, among: pl.Expr) -> None:
+        self._parts = _parts(part.frame.filter(~among) for part in self._parts)
+        self._again = pl.concat([self._again.filter(~among), versions])
+        self._again_labels = pl.concat([self._again_labels.filter(~among), labels])
+        self._drop_older()
 
-    def _labels_of(self, rows: pl.DataFrame) -> pl.DataFrame | None:
-        """Return every label of the rows' ids."""
-        kept = self._labels_table.schema
-        if not kept:
-            return None
-        found = held_labels(self._index.labels(_ids(rows)), kept)
-        return found.select(ID, LABEL, KNOWN_AT, BATCH)
+    def _drop_older(self) -> None:
+        """Let go of what came again when none of its versions is late enough."""
+        wanted = self._again.filter(_later(self.after)).get_column(ID).unique().implode()
+        self._again = self._again.filter(pl.col(ID).is_in(wanted))
+        self._again_labels = self._again_labels.filter(pl.col(ID).is_in(wanted))
 
-    @staticmethod
-    def _of_ids(frame: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-        return frame.join(others.select(ID).unique(), on=ID, how="semi", maintain_order="left")
+    def _add(self, pairs: pl.DataFrame) -> None:
+        """Add a part; parts of a like size become one, so that there are never many."""
+        while self._parts and self._parts[-1].size <= 2 * pairs.height:
+            pairs = pl.concat([self._parts.pop().frame, pairs])
+        self._parts += _parts([pairs])
+
+    def _forget(self, after: datetime) -> None:
+        """Let go of what is not later than a moment."""
+        self.after = after
+        self._parts = _parts(part.frame.filter(_later(after)) for part in self._parts)
+        self._drop_older()
+
+    def _landed_labels(self, since: int) -> pl.DataFrame:
+        """Return the labels of the batches since a number."""
+        if not self._labels.exists:
+            return held_label_times([], self._dtype)
+        found = self._labels.scan(since, self._upto).select(ID, KNOWN_AT, BATCH)
+        return self._labels.collect(found)
+
+    def _corrected(self, since: int) -> bool:
+        """Return whether one of the newest batches may have brought a row again."""
+        return any(self._index.corrections(number) != 0 for number in range(since, self._upto + 1))
+
+    def _versions_of(self, ids: pl.Series) -> pl.DataFrame:
+        found = held_rows(self._index.versions(ids.to_list()), self._dtype)
+        return found.filter(pl.col(BATCH) <= self._upto).select(OWN)
+
+    def _labels_of(self, ids: pl.Series) -> pl.DataFrame:
+        found = held_label_times(self._index.labels(ids.to_list()), self._dtype)
+        return found.filter(pl.col(BATCH) <= self._upto)
 
 
-def _ids(rows: pl.DataFrame) -> list[object]:
-    return rows.get_column(ID).unique().to_list()
+def _parts(frames: Iterable[pl.DataFrame]) -> list[Pairs]:
+    return [Pairs(frame) for frame in frames if frame.height]
 
 
-def _distinct(frames: list[pl.DataFrame], keys: list[str]) -> pl.DataFrame:
-    return pl.concat(frames, how="vertical_relaxed").unique(keys, maintain_order=True)
-
-
-def _no_labels(dtype: pl.DataType) -> pl.DataFrame:
-    from keepfit.lake.types import UTC_MICROSECONDS
-
-    schema = {ID: dtype, LABEL: pl.Null(), KNOWN_AT: UTC_MICROSECONDS, BATCH: pl.Int64()}
-    return pl.DataFrame(schema=schema)
+def _later(after: datetime | None) -> pl.Expr:
+    return pl.lit(True) if after is None else pl.col(TIME) > after

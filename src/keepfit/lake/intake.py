@@ -139,6 +139,13 @@ def held_labels(entries: Sequence[Row], kept: dict[str, pl.DataType]) -> pl.Data
     )
 
 
+def held_label_times(entries: Sequence[Row], dtype: pl.DataType) -> pl.DataFrame:
+    """Return when the labels in the index became known, and in which batch they came."""
+    schema = {ID: dtype, KNOWN_AT: pl.Int64(), BATCH: pl.Int64()}
+    found = pl.DataFrame([entry[:3] for entry in entries], schema=schema, orient="row")
+    return found.with_columns(pl.col(KNOWN_AT).cast(UTC_MICROSECONDS))
+
+
 def with_event_times(
     labels: pl.DataFrame, rows: pl.DataFrame, versions: Sequence[Row]
 ) -> pl.DataFrame:

@@ -190,9 +190,16 @@ class _ReplayLake:
         return rows.select(ID, TIME, ARRIVED_AT, own, *self._history.features)
 
     def predict_land(self, number: int, frame: pl.DataFrame) -> None:
-        """Keep the predictions for a batch, once."""
+        """Keep the predictions for a batch, once.
+
+        Raises
+        ------
+        VersionUnknown
+            No batch has this number.
+        """
         self._span(number)
-        self._predictions.setdefault(number, frame.select(ID, VERSION, SCORE))
+        if not frame.is_empty():
+            self._predictions.setdefault(number, frame.select(ID, VERSION, SCORE))
 
     def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
         """Return a batch with its predictions and the labels known at a moment."""

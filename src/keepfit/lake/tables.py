@@ -26,6 +26,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from keepfit.batch import BATCH, TIME
 from keepfit.errors import KeepfitError, LeaseLost
+from keepfit.lake.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +38,11 @@ four times as long as one into a fresh one."""
 FILE_BYTES = 32 * 1024 * 1024
 """Size that compaction aims at; a file that has reached it is not written again, so that
 compacting costs the same however long the history is."""
+
+SMALL_FILE_BYTES = FILE_BYTES // 16
+"""Size that all compactions but every `LARGE_EVERY`-th aim at, so that few write much again."""
+
+LARGE_EVERY = 16
 
 ROW_GROUP = 65_536
 """Rows per row group of a compacted file: what reading one old batch has to touch."""
@@ -67,7 +73,9 @@ class Table:
         self.url = url
         self._options = dict(storage_options) or None
         self._settings: dict[str, str | None] = {"delta.dataSkippingStatsColumns": ",".join(stats)}
+        self._log = None if "://" in url else Log(url)
         self._handle: DeltaTable | None = None
+        self._numbers: tuple[int, dict[str, int]] = -1, {}
         self._files: tuple[int, pl.DataFrame] | None = None
         self._schema: tuple[int, dict[str, pl.DataType]] | None = None
 
@@ -75,7 +83,8 @@ class Table:
         """Look at what others have committed."""
         with _clear("read", self.url):
             if self._handle is not None:
-                self._handle.update_incremental()
+                if self._log is None or not self._log.ends_at(self.version):
+                    self._handle.update_incremental()
             elif _may_exist(self.url):
                 try:
                     self._handle = DeltaTable(self.url, storage_options=self._options)
@@ -99,8 +108,14 @@ class Table:
 
     def number(self, app: str) -> int:
         """Return the newest number that an application committed; 0 before the first."""
-        found = self._handle.transaction_version(app) if self._handle is not None else None
-        return found or 0
+        if self._handle is None:
+            return 0
+        if self._numbers[0] != self.version:
+            self._numbers = self.version, {}
+        known = self._numbers[1]
+        if app not in known:
+            known[app] = self._handle.transaction_version(app) or 0
+        return known[app]
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -167,6 +182,9 @@ class Table:
             )
         if self._handle is None:
             self.refresh()
+        elif self._log is not None and self._log.checkpoint() > self.version:
+            # The log was trimmed beyond what this handle had seen: nobody will read its commit.
+            raise _overtaken(self.url)
 
     def scan(
         self, low: int | None = None, high: int | None = None, *, after: datetime | None = None
@@ -251,15 +269,20 @@ class Table:
         """Join small files once in `COMPACT_EVERY` commits; return whether it was time."""
         if self._handle is None or self.version % COMPACT_EVERY != COMPACT_EVERY - 1:
             return False
+        large = self.version // COMPACT_EVERY % LARGE_EVERY == LARGE_EVERY - 1
         with _clear("compact", self.url):
             self._handle.optimize.compact(
-                target_size=FILE_BYTES,
+                target_size=FILE_BYTES if large else SMALL_FILE_BYTES,
                 writer_properties=WriterProperties(
                     compression="SNAPPY", max_row_group_size=ROW_GROUP
                 ),
                 commit_properties=CommitProperties(custom_metadata=dict(note())),
             )
             self._handle.create_checkpoint()
+            if self._log is not None:
+                self._log.trim()
+            else:
+                self._handle.cleanup_metadata()
             # Files that compaction replaced a week ago; younger ones may still be read.
             self._handle.vacuum(dry_run=False)
         return True
@@ -302,10 +325,7 @@ def _clear(verb: str, url: str) -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        raise LeaseLost(
-            f"another process wrote to {url} at the same time",
-            hint="let one process run a pipeline; `keepfit status` says which",
-        ) from error
+        raise _overtaken(url) from error
     except KeepfitError:
         raise
     except Exception as error:
@@ -313,6 +333,13 @@ def _clear(verb: str, url: str) -> Iterator[None]:
         raise KeepfitError(
             f"cannot {verb} {url}: {lines[0].strip()}", hint=_hint(str(error))
         ) from error
+
+
+def _overtaken(url: str) -> LeaseLost:
+    return LeaseLost(
+        f"another process wrote to {url} at the same time",
+        hint="let one process run a pipeline; `keepfit status` says which",
+    )
 
 
 def _hint(text: str) -> str | None:
