@@ -308,8 +308,11 @@ class Delta:
             return with_predictions(
                 rows.with_columns(pl.lit(None).alias(LABEL)), self._predictions(number)
             )
-        held = held_labels(self._index().labels(rows.get_column(ID).to_list()), kept)
-        known = newest(held.filter(pl.col(KNOWN_AT) <= as_of), KNOWN_AT)
+        index = self._index()
+        held = held_labels(index.labels(rows.get_column(ID).to_list()), kept)
+        # Labels whose rows did not land with them, because their writer died, do not count yet.
+        landed = (pl.col(KNOWN_AT) <= as_of) & (pl.col(BATCH) <= index.newest("rows"))
+        known = newest(held.filter(landed), KNOWN_AT)
         rows = rows.join(known.select(ID, LABEL), on=ID, how="left", maintain_order="left")
         return with_predictions(rows, self._predictions(number))
 

@@ -52,7 +52,7 @@ class Index:
         except (OSError, sqlite3.Error) as error:
             raise KeepfitError(
                 f"cannot open the index of the lake at {self._path}: {error}",
-                hint="this user must be able to write there",
+                hint="this user must be able to write there, and the disk must have space",
             ) from error
 
     def _connect(self) -> sqlite3.Connection:

@@ -170,6 +170,8 @@ class Table:
         )
 
     def _write(self, frame: pl.DataFrame, **how: Any) -> None:
+        if self._handle is not None and self._log and not self._log.ends_at(self.version):
+            raise _overtaken(self.url)
         with _clear("write to", self.url):
             write_deltalake(
                 self._handle if self._handle is not None else self.url,
@@ -182,9 +184,6 @@ class Table:
             )
         if self._handle is None:
             self.refresh()
-        elif self._log is not None and self._log.checkpoint() > self.version:
-            # The log was trimmed beyond what this handle had seen: nobody will read its commit.
-            raise _overtaken(self.url)
 
     def scan(
         self, low: int | None = None, high: int | None = None, *, after: datetime | None = None
@@ -251,6 +250,8 @@ class Table:
 
     def stretches(self, low: int) -> Iterator[tuple[int, int]]:
         """Return stretches of batch numbers from ``low`` that are read well together."""
+        if self._handle is None:
+            return
         found = self.collect(self.scan(low).select(pl.col(BATCH).unique().sort()))
         numbers = found.get_column(BATCH).to_list()
         for start in range(0, len(numbers), COMPACT_EVERY):
