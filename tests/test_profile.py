@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from keepfit.parts import Part, written
-from keepfit.profile import CATEGORIES, QUANTILES, Column, Profile, categories, kind_of, numbers
+from keepfit.profile import CATEGORIES, POINTS, Column, Profile, categories, kind_of, numbers
 
 
 def column(values: pl.Series) -> Column:
@@ -33,13 +33,16 @@ def test_numbers_are_counted_and_their_quantiles_kept() -> None:
         3,
     )
     assert (made.distinct, made.low, made.high) == (2, 1.0, 3.0)
-    assert made.quantiles == (1.0, 1.0, 3.0)
+    assert made.grid.tolist() == [1.0, 1.0, 3.0]
 
 
 def test_a_long_column_keeps_an_even_grid_from_least_to_greatest() -> None:
     made = column(pl.Series(range(50_001)))
-    assert len(made.quantiles) == QUANTILES
-    assert (made.quantiles[0], made.quantiles[500], made.quantiles[-1]) == (0.0, 25_000.0, 50_000.0)
+    assert made.spread is not None
+    assert POINTS < made.spread.points.size < POINTS + 64
+    assert (made.spread.points[0], made.spread.points[-1]) == (0.0, 50_000.0)
+    assert made.spread.resolution < 1 / (POINTS - 2)
+    assert made.grid[POINTS // 2] == pytest.approx(25_000, abs=50)
 
 
 def test_the_most_frequent_categories_are_kept_and_all_are_counted() -> None:
@@ -115,7 +118,7 @@ def test_a_distance_read_from_a_profile_is_that_of_the_values(
     reference, values = draw(size), draw(400) + rng.choice([0.0, 0.5])
     got = column(pl.Series(reference)).distance(np.sort(values))
     # Up to the size of the grid every value is kept, and the distance is exact.
-    assert got == pytest.approx(ks(reference, values), abs=1e-12 if size <= QUANTILES else 0.002)
+    assert got == pytest.approx(ks(reference, values), abs=1e-12 if size <= POINTS else 0.002)
 
 
 def test_the_share_of_unseen_categories_is_foreseen(seed: int) -> None:
@@ -143,7 +146,7 @@ def test_a_profile_is_read_back_as_it_was_stored() -> None:
 
 def test_a_profile_of_no_rows_and_of_no_columns_is_empty() -> None:
     empty = Profile.of(pl.DataFrame({"a": []}, schema={"a": pl.Float64}))
-    assert (empty.rows, empty.columns[0].quantiles) == (0, ())
+    assert (empty.rows, empty.columns[0].spread) == (0, None)
     assert empty.columns[0].distance(np.array([1.0])) == 0.0
     assert Profile.of(pl.DataFrame()).columns == ()
 

@@ -293,7 +293,7 @@ class Loop:
 
         state = self.state
         if state.champion is not None and state.versions[state.champion].reference:
-            return self.scorer.profile(state.versions[state.champion].reference)
+            return self.scorer.reference(state.versions[state.champion].reference).profile
         if not state.let_in:
             return None
         first = state.let_in[0].batch
@@ -343,7 +343,7 @@ class Loop:
             or state.watched >= newest
         ):
             return []
-        reference = self.scorer.profile(champion.reference)
+        reference = self.scorer.reference(champion.reference)
         rows = self.columns(self.memory.lake.batch(newest))
         found: list[Fact] = []
         for detector in self.pipeline.detectors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -67,15 +67,41 @@ class Check(Protocol):
         """Return one finding or more; a check that has nothing to say answers pass or not applicable."""
 
 
+class Reference(Protocol):
+    """What a detector measures rows against; `keepfit.drift.Reference` is one."""
+
+    @property
+    def profile(self) -> Profile:
+        """What the columns of the reference look like."""
+
+    @property
+    def parts(self) -> Mapping[str, bytes]:
+        """What detectors keep of the reference beside its profile, by the detector's name."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows the reference describes."""
+
+    def read(self, rows: pl.DataFrame) -> Sequence[Any]:
+        """Return each column of rows beside the reference's, measured once for all detectors."""
+
+    def ruler(self, column: str) -> Any:
+        """Return what one column is measured with."""
+
+
 @runtime_checkable
 class Detector(Protocol):
-    """A drift detector: measures how far rows have moved from a reference."""
+    """A drift detector: measures how far rows have moved from a reference.
+
+    A detector that needs more of the reference than its profile has a method
+    ``fit(rows) -> bytes``; what it returns is kept in ``reference.parts`` under its name.
+    """
 
     @property
     def name(self) -> str:
         """The detector's name, as facts show it."""
 
-    def check(self, reference: Profile, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
+    def check(self, reference: Reference, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
         """Return one value with its limit per column, worst first."""
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from keepfit import facts, learners, metrics
 from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
+from keepfit.drift import Reference
 from keepfit.errors import RollbackFailed
-from keepfit.profile import Profile
 from keepfit.protocols import Metric, Model
 from keepfit.registry import State, Version
 
@@ -34,7 +34,7 @@ class Scorer:
         self._spec = metric
         self.last_name: str | None = None
         self._models: OrderedDict[str, Model] = OrderedDict()
-        self._profiles: dict[str, Profile] = {}
+        self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
         self._said: dict[tuple[str, int, int], np.ndarray] | None = {} if shared else None
 
@@ -51,11 +51,11 @@ class Scorer:
         self._models.move_to_end(digest)
         return self._models[digest]
 
-    def profile(self, digest: str) -> Profile:
-        """Return a stored description of training rows."""
-        if digest not in self._profiles:
-            self._profiles = {digest: Profile.loads(self.artifacts.get(digest))}
-        return self._profiles[digest]
+    def reference(self, digest: str) -> Reference:
+        """Return a stored description of training rows, to measure batches against."""
+        if digest not in self._references:
+            self._references = {digest: Reference.loads(self.artifacts.get(digest))}
+        return self._references[digest]
 
     def metric(self, model: Model) -> Metric:
         """Return the pipeline's metric for a model's task and classes."""

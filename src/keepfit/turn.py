@@ -286,11 +286,12 @@ class Turn:
         loop = self.loop
         if not loop.pipeline.detectors:
             return ""
-        from keepfit.profile import Profile
+        from keepfit.drift import Reference
 
         rows = self.rows_of(version).drop(LABEL)
         step = -(-rows.height // REFERENCE_ROWS)
-        return loop.memory.artifacts.put(Profile.of(rows.gather_every(step)).dumps())
+        described = Reference.fit(rows.gather_every(step), detectors=loop.pipeline.detectors)
+        return loop.memory.artifacts.put(described.dumps())
 
     def _challenger(self, version: Version) -> Challenger | None:
         named = (one for one in self.loop.pipeline.challengers if one.name == version.challenger)

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
-from keepfit.drift.univariate import KS, Columns, JensenShannon
+from keepfit.drift.reference import Reference, compare
+from keepfit.drift.report import DriftReport, Measured
+from keepfit.drift.univariate import KS, PSI, ChiSquare, Columns, JensenShannon, Wasserstein
 
-__all__ = ["KS", "Columns", "JensenShannon"]
+__all__ = [
+    "KS",
+    "PSI",
+    "ChiSquare",
+    "Columns",
+    "DriftReport",
+    "JensenShannon",
+    "Measured",
+    "Reference",
+    "Wasserstein",
+    "compare",
+]

@@ -5,27 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from keepfit.drift import statistics
+from keepfit.drift.statistics import FLOOR, inverse_sizes, ks_noise, spending
 from keepfit.errors import ConfigError
 from keepfit.facts import ColumnDrift
 from keepfit.parts import Part
-from keepfit.profile import Column, Profile, categories, kind_of, numbers
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
-__all__ = ["KS", "Columns", "JensenShannon"]
+    from keepfit.drift.rulers import Reading, Ruler
+    from keepfit.protocols import Reference
 
-FLOOR = 0.1
-"""The distance below which a movement is not called drift, however many rows show it."""
-
-ALPHA = 0.001
-"""The share of batches of an unchanged stream in which any column may be called drifted."""
-
-_PER_BIN = 5.0
-"""Rows to expect in each bin of a batch: below it the chi-square approximation breaks."""
+__all__ = ["KS", "PSI", "ChiSquare", "Columns", "JensenShannon", "Wasserstein"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -33,7 +27,7 @@ class Univariate(Part):
     """Base of detectors that look at one column at a time.
 
     Limits add what sampling noise explains at these sizes to the floor, so that a value
-    above its limit means a true distance above the floor; all columns share `ALPHA`
+    above its limit means a true distance above the floor; all columns share one level
     (Bonferroni). Infinite values count as missing. A column that is gone, has another
     kind, or lost all its values has the value 1.
 
@@ -48,6 +42,10 @@ class Univariate(Part):
     limit: float | None = None
     exclude: Sequence[str] = ()
 
+    of_numbers: ClassVar[tuple[str, ...]] = ()
+    of_categories: ClassVar[tuple[str, ...]] = ()
+    of_text: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         if self.limit is not None and not 0.0 < self.limit <= 1.0:
             raise ConfigError(f"{self.name}: expected a limit above 0 up to 1, got {self.limit!r}")
@@ -57,79 +55,75 @@ class Univariate(Part):
                 hint=f"write exclude=[{self.exclude!r}]",
             )
 
-    def check(self, reference: Profile, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
+    def check(self, reference: Reference, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
         """Return one value with its limit per column of the reference, worst first."""
         if not rows.height or not reference.rows:
             return ()
-        columns = [column for column in reference.columns if column.name not in self.exclude]
-        noise = math.log(2 * max(1, len(columns)) / ALPHA)
-        results = [self._column(column, rows, noise) for column in columns]
-        return tuple(sorted(results, key=lambda result: (-_ratio(result), result.column)))
+        readings = [one for one in reference.read(rows) if one.column.name not in self.exclude]
+        noise = spending(len(readings))
+        results = [self.judge(one, reference.ruler(one.column.name), noise) for one in readings]
+        return tuple(sorted(results, key=lambda result: (-ratio(result), result.column)))
 
-    def _column(self, column: Column, rows: pl.DataFrame, noise: float) -> ColumnDrift:
-        if column.name not in rows.columns:
-            return self._gone(column, "missing")
-        values = rows.get_column(column.name)
-        all_missing = values.null_count() == values.len()
-        kind = kind_of(values.dtype)
-        if kind != column.kind and not all_missing and column.present:
-            return self._gone(column, "type")
-        if not all_missing and kind in ("number", "time"):
-            return self._of_numbers(column, numbers(values), values.len(), noise)
-        if not all_missing and kind in ("category", "boolean"):
-            return _worst(self._of_categories(column, values, noise))
-        return self._missing(column, values.len() - values.null_count(), values.len(), noise)
+    def judge(self, reading: Reading, ruler: Ruler, noise: float) -> ColumnDrift:
+        """Return how far one column moved by what this detector looks at, and the limit."""
+        if reading.gone is not None:
+            return self._gone(reading, reading.gone)
+        found = [self._missing(reading, noise)]
+        for method in self._methods(reading):
+            limit = self.limit or limit_of(method, reading, ruler, noise)
+            found.append(
+                ColumnDrift(
+                    column=reading.column.name,
+                    method=method,
+                    value=effect(method, reading, ruler),
+                    limit=limit,
+                )
+            )
+        # In a tie the distance is named before the share of what is missing.
+        return max(reversed(found), key=ratio)
 
-    def _of_numbers(
-        self, column: Column, there: np.ndarray, rows: int, noise: float
-    ) -> ColumnDrift:
-        import numpy as np
+    def _methods(self, reading: Reading) -> Sequence[str]:
+        if reading.column.kind in ("number", "time"):
+            methods = self.of_numbers
+        elif reading.column.kind == "text":
+            methods = self.of_text
+        else:
+            methods = self.of_categories
+        return [method for method in methods if method in reading.values]
 
-        finite = np.isfinite(there)
-        found = there if finite.all() else there[finite]
-        absence = self._missing(column, found.size, rows, noise)
-        if not found.size or not column.present:
-            return absence
-        return _worst([*self._distance(column, found, rows, noise), absence])
-
-    def _distance(
-        self, column: Column, found: np.ndarray, rows: int, noise: float
-    ) -> list[ColumnDrift]:
-        import numpy as np
-
-        ordered = np.sort(found)
-        limit = self.limit or _ks_limit(column.present, found.size, noise)
-        return [_drift(column, "KS", column.distance(ordered), limit)]
-
-    def _of_categories(self, column: Column, values: pl.Series, noise: float) -> list[ColumnDrift]:
-        expected, got = _category_bins(column, values)
-        return [_jensen_shannon(column, expected, got, self.limit, noise)]
-
-    def _missing(self, column: Column, present: int, rows: int, noise: float) -> ColumnDrift:
+    def _missing(self, reading: Reading, noise: float) -> ColumnDrift:
         """Compare the shares of missing values; a column that lost all its values has 1."""
-        absent = 1 - column.present / column.rows if column.rows else 1.0
-        value = abs(1 - present / rows - absent)
-        if not present and absent < 1 and (absent == 0 or rows * -math.log(absent) > noise):
-            return self._gone(column, "missing")
-        limit = self.limit or _ks_limit(column.rows, rows, noise)
-        return _drift(column, "missing", value, limit)
+        absent, rows = reading.missing_before, reading.rows
+        lost = absent == 0 or rows * -math.log(absent) > noise
+        if not reading.present and absent < 1 and lost:
+            return self._gone(reading, "missing")
+        limit = self.limit or FLOOR + ks_noise(reading.column.rows, rows, noise)
+        return ColumnDrift(
+            column=reading.column.name,
+            method="missing",
+            value=abs(reading.missing - absent),
+            limit=min(1.0, limit),
+        )
 
-    def _gone(self, column: Column, method: str) -> ColumnDrift:
+    def _gone(self, reading: Reading, method: str) -> ColumnDrift:
         """Say that nothing of the column can be compared; the floor is a limit below 1."""
-        return _drift(column, method, 1.0, min(self.limit or FLOOR, 0.999))
+        limit = min(self.limit or FLOOR, 0.999)
+        return ColumnDrift(column=reading.column.name, method=method, value=1.0, limit=limit)
 
 
 @dataclass(frozen=True, repr=False)
 class Columns(Univariate):
     """Kolmogorov-Smirnov for numbers and times, Jensen-Shannon for categories and booleans.
 
-    The default detector. The share of missing values is compared beside the distance, and
+    The default detector. Of free text the lengths, the characters and the share of unknown
+    words are compared; of every column the share of missing values beside the distance, and
     the one that is worse for its limit is given.
 
     Examples
     --------
     >>> import polars as pl
-    >>> reference = Profile.of(pl.DataFrame({"age": range(1000)}))
+    >>> from keepfit.drift import Reference
+    >>> reference = Reference.fit(pl.DataFrame({"age": range(1000)}))
     >>> worst = Columns().check(reference, pl.DataFrame({"age": range(500, 1500)}))[0]
     >>> worst.column, worst.method, round(worst.value, 2), worst.drifted
     ('age', 'KS', 0.5, True)
@@ -139,10 +133,16 @@ class Columns(Univariate):
     Wei and Dudley, Two-sample Dvoretzky-Kiefer-Wolfowitz inequalities (2012).
     """
 
+    of_numbers = ("KS",)
+    of_categories = ("JensenShannon", "unseen")
+    of_text = ("KS", "JensenShannon", "unseen")
+
 
 @dataclass(frozen=True, repr=False)
 class KS(Univariate):
-    """Kolmogorov-Smirnov distance of numbers and times; of other columns what is missing.
+    """Kolmogorov-Smirnov distance of numbers, times and lengths of text.
+
+    Of other columns only the share of missing values is compared.
 
     Examples
     --------
@@ -154,9 +154,32 @@ class KS(Univariate):
     Wei and Dudley, Two-sample Dvoretzky-Kiefer-Wolfowitz inequalities (2012).
     """
 
-    def _of_categories(self, column: Column, values: pl.Series, noise: float) -> list[ColumnDrift]:
-        present = values.len() - values.null_count()
-        return [self._missing(column, present, values.len(), noise)]
+    of_numbers = ("KS",)
+    of_text = ("KS",)
+
+
+@dataclass(frozen=True, repr=False)
+class Wasserstein(Univariate):
+    """Wasserstein-1 distance of numbers and times, in deviations of the reference.
+
+    It is divided by the width of the reference's middle nine tenths, as a normal
+    distribution has it in standard deviations, so that 0.1 means about a tenth of a
+    standard deviation in every column. A value beyond ten deviations counts as one there, so
+    that a wild value does not hide or make a shift; the report's own figure is the plain
+    distance.
+
+    Examples
+    --------
+    >>> Wasserstein()
+    Wasserstein()
+
+    References
+    ----------
+    Bobkov and Ledoux, One-dimensional empirical measures, order statistics, and Kantorovich
+    transport distances (2019).
+    """
+
+    of_numbers = ("Wasserstein",)
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,7 +193,8 @@ class JensenShannon(Univariate):
     Examples
     --------
     >>> import polars as pl
-    >>> reference = Profile.of(pl.DataFrame({"plan": ["basic", "plus"] * 500}))
+    >>> from keepfit.drift import Reference
+    >>> reference = Reference.fit(pl.DataFrame({"plan": ["basic", "plus"] * 500}))
     >>> worst = JensenShannon().check(reference, pl.DataFrame({"plan": ["basic"] * 500}))[0]
     >>> round(worst.value, 2), worst.drifted
     (0.56, True)
@@ -182,101 +206,103 @@ class JensenShannon(Univariate):
     estimation of a quadratic functional (2000).
     """
 
-    def _distance(
-        self, column: Column, found: np.ndarray, rows: int, noise: float
-    ) -> list[ColumnDrift]:
-        expected, got = _number_bins(column, found, rows)
-        return [_jensen_shannon(column, expected, got, self.limit, noise)]
+    of_numbers = ("JensenShannon",)
+    of_categories = ("JensenShannon",)
+    of_text = ("JensenShannon",)
 
 
-def _ratio(drift: ColumnDrift) -> float:
-    return drift.value / drift.limit
+@dataclass(frozen=True, repr=False)
+class PSI(Univariate):
+    """Population stability index of all columns, in the bins of `JensenShannon`.
+
+    The floor is 0.1, which practice calls a moderate change.
+
+    Examples
+    --------
+    >>> PSI(limit=0.25)
+    PSI(limit=0.25)
+
+    References
+    ----------
+    Yurdakul, Statistical properties of population stability index (2018).
+    """
+
+    of_numbers = ("PSI",)
+    of_categories = ("PSI",)
+    of_text = ("PSI",)
 
 
-def _worst(results: Sequence[ColumnDrift]) -> ColumnDrift:
-    return max(results, key=_ratio)
+@dataclass(frozen=True, repr=False)
+class ChiSquare(Univariate):
+    """Pearson's chi-square of all columns, as Cohen's effect size w.
+
+    The statistic itself grows with the rows, so that on large batches every difference
+    exceeds any limit; w is the statistic freed from the sizes, and 0.1 a small effect.
+
+    Examples
+    --------
+    >>> ChiSquare()
+    ChiSquare()
+
+    References
+    ----------
+    Cohen, Statistical power analysis for the behavioral sciences (1988).
+    """
+
+    of_numbers = ("ChiSquare",)
+    of_categories = ("ChiSquare",)
+    of_text = ("ChiSquare",)
 
 
-def _drift(column: Column, method: str, value: float, limit: float) -> ColumnDrift:
-    return ColumnDrift(
-        column=column.name, method=method, value=min(1.0, value), limit=min(1.0, limit)
+def effect(method: str, reading: Reading, ruler: Ruler) -> float:
+    """Return the size of a movement by one method, as it is held against a limit."""
+    value = reading.values[method]
+    if method == "Wasserstein":
+        # A reference without any width: whatever differs has moved all the way.
+        return reading.bounded / ruler.scale if ruler.scale else float(value > 0)
+    if method == "ChiSquare":
+        return math.sqrt(value * inverse_sizes(reading.column.rows, reading.rows))
+    if method == "unseen":
+        return max(0.0, value - _unseen_before(reading))
+    return value
+
+
+def limit_of(method: str, reading: Reading, ruler: Ruler, noise: float) -> float:
+    """Return the floor of a method joined with what chance explains at these sizes."""
+    reference, rows = max(1, reading.column.rows), reading.rows
+    free = 1 if reading.expected is None else _free(reading)
+    if method == "KS":
+        present = ks_noise(reading.column.present, reading.present, noise)
+        return min(1.0, FLOOR + present)
+    if method == "unseen":
+        return min(1.0, FLOOR + ks_noise(reference, reading.present, noise))
+    if method == "JensenShannon":
+        return min(1.0, FLOOR + statistics.jensen_shannon_noise(free, reference, rows, noise))
+    if method == "PSI":
+        explained = statistics.stability_noise(free, reference, rows, noise)
+        return (math.sqrt(FLOOR) + math.sqrt(explained)) ** 2
+    if method == "ChiSquare":
+        return FLOOR + math.sqrt(statistics.chi_tail(free, noise) * inverse_sizes(reference, rows))
+    rough = ruler.roughness / ruler.scale if ruler.scale else 0.0
+    return FLOOR + statistics.wasserstein_noise(
+        rough, reading.column.present, reading.present, noise
     )
 
 
-def _ks_limit(reference: int, rows: int, noise: float) -> float:
-    """Return the floor plus the distance that equal distributions exceed with chance e^-noise.
-
-    P(distance > d) is at most e * exp(-2 d² nm/(n+m)) (Wei and Dudley, 2012), and the
-    stored grid adds at most 1/1000 on either side.
-    """
-    if not reference or not rows:
-        return 1.0
-    return FLOOR + 0.002 + math.sqrt((1 + noise) * (1 / reference + 1 / rows) / 2)
+def ratio(moved: ColumnDrift) -> float:
+    """Return how many times its limit a movement is."""
+    return moved.value / moved.limit
 
 
-def _jensen_shannon(
-    column: Column, expected: np.ndarray, got: np.ndarray, limit: float | None, noise: float
-) -> ColumnDrift:
-    """Return the distance of counts to the shares expected, with its limit.
+def _unseen_before(reading: Reading) -> float:
+    text = reading.column.text
+    return reading.column.tail if text is None else text.tail
 
-    For equal distributions 8 nm/(n+m) times the divergence (in nats) is about chi-square
-    with one degree less than there are bins; its tail is bounded by Laurent and Massart.
-    The distance is a metric, so noise adds to the floor by the triangle inequality.
-    """
+
+def _free(reading: Reading) -> int:
     import numpy as np
 
-    total = float(got.sum())
-    shares = got / total
-    middle = (expected + shares) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = expected * np.log2(expected / middle), shares * np.log2(shares / middle)
-    divergence = sum(float(np.where(np.isfinite(part), part, 0.0).sum()) for part in terms) / 2
-    free = max(1, int(np.count_nonzero(middle)) - 1)
-    tail = free + 2 * math.sqrt(free * noise) + 2 * noise
-    spread = tail * (1 / max(1, column.rows) + 1 / total) / (8 * math.log(2))
-    return _drift(
-        column, "JensenShannon", math.sqrt(max(0.0, divergence)), limit or FLOOR + math.sqrt(spread)
-    )
-
-
-def _number_bins(column: Column, found: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return shares expected and counts got in bins of the reference's quantiles, then missing."""
-    import numpy as np
-
-    bins = int(min(20, max(2, found.size // _PER_BIN)))
-    places = np.linspace(0, column.grid.size - 1, bins + 1)[1:-1].round().astype(np.int64)
-    edges = np.unique(column.grid[places])
-    upto = np.searchsorted(column.grid, edges, side="right") / column.grid.size
-    there = column.present / column.rows
-    inside = np.diff(upto, prepend=0.0, append=1.0) * there
-    ends = np.searchsorted(np.sort(found), edges, side="right")
-    got = np.diff(ends, prepend=0, append=found.size)
-    return np.append(inside, 1 - there), np.append(got, rows - found.size)
-
-
-def _category_bins(column: Column, values: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Return shares expected and counts got per category, then of the others and the missing.
-
-    Categories of which a batch holds fewer than `_PER_BIN` on average share bins.
-    """
-    import numpy as np
-
-    seen = categories(values)
-    here = np.array([seen.pop(name, 0) for name in column.counts], dtype=np.float64)
-    missing, others = values.null_count(), sum(seen.values())
-    known = np.array(list(column.counts.values()), dtype=np.float64)
-    there = column.present / column.rows
-    shares = known / max(1.0, known.sum()) * (1 - column.tail) * there
-    bins = _shared_bins(shares * values.len())
-    expected = np.append(np.bincount(bins, shares), [column.tail * there, 1 - there])
-    return expected, np.append(np.bincount(bins, here), [others, missing])
-
-
-def _shared_bins(expected: np.ndarray) -> np.ndarray:
-    """Return the bin of each category, most frequent first: its own, or one with its like."""
-    import numpy as np
-
-    alone = int(np.count_nonzero(expected >= _PER_BIN))
-    rest = np.cumsum(expected[alone:])
-    whole = max(0, int(rest[-1] // _PER_BIN) - 1) if rest.size else 0
-    return np.append(np.arange(alone), alone + np.minimum(rest // _PER_BIN, whole)).astype(np.int64)
+    assert reading.expected is not None
+    assert reading.got is not None
+    used = np.count_nonzero((reading.expected > 0) | (reading.got > 0))
+    return max(1, int(used) - 1)

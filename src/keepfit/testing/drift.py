@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from keepfit.drift import Reference
 from keepfit.facts import ColumnDrift
-from keepfit.profile import Profile
 from keepfit.protocols import Detector
 from keepfit.testing import made
 
@@ -25,8 +25,8 @@ def check_detector(detector: Detector) -> None:
     """
     assert isinstance(detector, Detector), f"{detector!r} has no name or no method check()"
     assert detector.name, f"{detector!r} has an empty name"
-    reference = Profile.of(made.rows(2_000, seed=1))
-    stored = Profile.loads(reference.dumps())
+    reference = Reference.fit(made.rows(2_000, seed=1), detectors=[detector])
+    stored = Reference.loads(reference.dumps())
     for place, rows in made.batches():
         where = f"{detector.name} on {place}"
         before = rows.clone()

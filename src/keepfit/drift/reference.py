@@ -1,0 +1,181 @@
+"""The reference that batches are measured against: fitted once, stored, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keepfit.batch import RESERVED
+from keepfit.drift.reading import as_frame, in_parts, whole
+from keepfit.drift.report import DriftReport, Measured
+from keepfit.drift.rulers import Reading, Ruler
+from keepfit.drift.statistics import complete, spending
+from keepfit.drift.univariate import Columns
+from keepfit.errors import ConfigError
+from keepfit.profile import Profile, each
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.protocols import Detector
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """What rows looked like: all that a batch is compared with, and none of the rows.
+
+    ``profile`` describes the columns; ``parts`` holds what detectors that look at several
+    columns together keep, by the detector's name.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> reference = Reference.fit(pl.DataFrame({"age": range(1000)}))
+    >>> reference.check(pl.DataFrame({"age": range(500, 1500)}))
+    1 of 1 columns drifted: age (KS 0.50, limit 0.19); 1,000 rows against 1,000
+    """
+
+    profile: Profile
+    parts: dict[str, bytes] = {}
+
+    @classmethod
+    def fit(cls, rows: Any, *, detectors: Sequence[Detector] = ()) -> Reference:
+        """Describe rows, so that later ones can be measured against them.
+
+        Parameters
+        ----------
+        rows
+            A Polars, pandas or Arrow table in memory; or, read in parts of which one is in
+            memory at a time, a Polars LazyFrame, the path of Parquet files (a file, a folder
+            or a glob), of a Delta table, or an iterator of tables.
+        detectors
+            Detectors that look at several columns together; each keeps its part. Of rows
+            read in parts they see the first.
+
+        Raises
+        ------
+        ConfigError
+            The rows are no table, or a path at which there is none.
+        """
+        first: pl.DataFrame | None = None
+        if whole(rows):
+            first = as_frame(rows)
+            profile = Profile.of(first)
+        else:
+            parts = in_parts(rows)
+            first = next(parts, None)
+            if first is None:
+                raise ConfigError("expected rows to make a reference of, got none")
+            profile = Profile.of_parts(chain([first], parts))
+        kept = {one.name: one.fit(first) for one in detectors if hasattr(one, "fit")}
+        return cls(profile=profile, parts=kept)
+
+    @classmethod
+    def merge(cls, references: Sequence[Reference]) -> Reference:
+        """Return the reference of all rows that several describe, as of many machines.
+
+        What detectors of several columns keep cannot be merged, and is that of the first.
+        """
+        if not references:
+            raise ConfigError("expected references to merge, got none")
+        merged = Profile.merge([one.profile for one in references]).trimmed()
+        return cls(profile=merged, parts=references[0].parts)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the reference describes."""
+        return self.profile.rows
+
+    def check(self, rows: Any) -> DriftReport:
+        """Measure how far rows have moved from the reference, column by column.
+
+        Raises
+        ------
+        ConfigError
+            The rows are no table, or a path at which there is none.
+        """
+        if whole(rows):
+            frame = as_frame(rows)
+            readings, columns, count = self.read(frame), frame.columns, frame.height
+        else:
+            profile = Profile.of_parts(in_parts(rows))
+            readings, columns, count = self._beside(profile), profile.names, profile.rows
+        new = [name for name in columns if name not in self._rulers and name not in RESERVED]
+        if not count or not self.rows:
+            readings = []
+        return self._report(readings, count, tuple(new))
+
+    def read(self, rows: pl.DataFrame) -> list[Reading]:
+        """Return every column of a batch beside the reference's, with all statistics."""
+        known = self.__dict__.get("_latest")
+        if known is not None and known[0] is rows:
+            readings: list[Reading] = known[1]
+            return readings
+        readings = each(lambda ruler: ruler.read(rows), list(self._rulers.values()), rows.height)
+        complete(readings)
+        # Several detectors read the same batch: it is measured once.
+        self.__dict__["_latest"] = rows, readings
+        return readings
+
+    def ruler(self, column: str) -> Ruler:
+        """Return what a column of the reference is measured with."""
+        return self._rulers[column]
+
+    def dumps(self) -> bytes:
+        """Return the reference as bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def loads(cls, content: bytes) -> Reference:
+        """Return the reference that bytes hold."""
+        return msgspec.msgpack.decode(content, type=cls)
+
+    @cached_property
+    def _rulers(self) -> Mapping[str, Ruler]:
+        return {column.name: Ruler(column) for column in self.profile.columns}
+
+    def _beside(self, profile: Profile) -> list[Reading]:
+        readings = [
+            ruler.beside(profile.column(name), profile.rows) for name, ruler in self._rulers.items()
+        ]
+        complete(readings)
+        return readings
+
+    def _report(self, readings: Sequence[Reading], rows: int, new: tuple[str, ...]) -> DriftReport:
+        noise = spending(len(readings))
+        found = [_measured(one, self.ruler(one.column.name), noise) for one in readings]
+        found.sort(key=lambda one: (-one.ratio, one.column))
+        return DriftReport(rows=rows, reference_rows=self.rows, columns=tuple(found), new=new)
+
+
+def compare(reference: Any, current: Any) -> DriftReport:
+    """Measure how far rows have moved from others; `Reference` when one side stays.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> compare(pl.DataFrame({"age": range(1000)}), pl.DataFrame({"age": range(1000)}))
+    0 of 1 columns drifted; 1,000 rows against 1,000
+    """
+    return Reference.fit(reference).check(current)
+
+
+def _measured(reading: Reading, ruler: Ruler, noise: float) -> Measured:
+    """Return what a report says of a column: all statistics, and the verdict of the default detector."""
+    verdict = Columns().judge(reading, ruler, noise)
+    column = reading.column
+    return Measured(
+        column=column.name,
+        kind=column.kind,
+        method=verdict.method,
+        value=verdict.value,
+        limit=verdict.limit,
+        statistics=dict(reading.values),
+        missing=reading.missing,
+        missing_before=reading.missing_before,
+        infinite=reading.infinite,
+        error=0.0 if column.spread is None else column.spread.error + column.spread.resolution,
+    )

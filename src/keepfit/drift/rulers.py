@@ -1,0 +1,308 @@
+"""What a column is measured with: a reference's column, prepared once for many batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from keepfit.profile import Column, categories, kind_of, words_of
+from keepfit.profile import ordered as in_order
+from keepfit.profile.quantiles import Quantiles, area, distances, from_ordered
+from keepfit.profile.text import CLASSES, Text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    Counts: TypeAlias = "np.ndarray"
+
+BINS = 20
+"""Bins of equal share in which numbers are counted for Jensen-Shannon and chi-square."""
+
+REACH = 10.0
+"""Deviations beyond which it does not count how far a value lies out, only that it does."""
+
+PER_BIN = 5.0
+"""Rows to expect in each bin of a batch: below it the chi-square approximation breaks."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """One column of a batch beside its reference, before it is judged.
+
+    ``expected`` are shares, ``got`` counts of rows in the same bins, of which the last is
+    what is missing. ``gone`` says why nothing can be compared: ``"missing"`` or ``"type"``.
+    """
+
+    column: Column
+    rows: int
+    present: int = 0
+    infinite: int = 0
+    gone: str | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    expected: Counts | None = None
+    got: Counts | None = None
+    bounded: float = 0.0
+    """The Wasserstein distance when no value lies out further than `REACH` deviations."""
+    joined: int = 1
+    """How many neighbouring bins are one for the population stability index."""
+
+    @property
+    def missing(self) -> float:
+        """The share of rows without a value."""
+        return 1 - self.present / self.rows if self.rows else 0.0
+
+    @property
+    def missing_before(self) -> float:
+        """The share of the reference's rows without a value."""
+        return 1 - self.column.present / self.column.rows if self.column.rows else 1.0
+
+
+class Ruler:
+    """Measures the columns of batches against one column of a reference."""
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+        self._edges: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def read(self, rows: pl.DataFrame) -> Reading:
+        """Return the column of a batch beside the reference's."""
+        column = self.column
+        reading = Reading(column, rows.height)
+        if column.name not in rows.columns:
+            reading.gone = "missing"
+            return reading
+        values = rows.get_column(column.name)
+        nulls = values.null_count()
+        reading.present = rows.height - nulls
+        if not reading.present:
+            return reading
+        kind = kind_of(values.dtype)
+        if kind != _family(column.kind) and column.present:
+            reading.gone = "type"
+        elif kind in ("number", "time"):
+            self._numbers(reading, values)
+        elif column.text is not None:
+            self._text(reading, Text.of(values), column.text, _unknown(values, column.text))
+        elif kind in ("category", "boolean"):
+            self._categories(reading, categories(values))
+        return reading
+
+    def beside(self, other: Column | None, rows: int) -> Reading:
+        """Return another description of a column beside the reference's.
+
+        For rows that were read in parts, and of which only the description is left.
+        """
+        column = self.column
+        reading = Reading(column, rows)
+        if other is None:
+            reading.gone = "missing"
+            return reading
+        reading.present, reading.infinite = other.present, other.infinite
+        if not reading.present:
+            return reading
+        if _family(other.kind) != _family(column.kind) and column.present:
+            reading.gone = "type"
+        elif other.spread is not None and column.spread is not None:
+            ks, moved = distances(column.spread, other.spread)
+            below, upto = other.spread.ranks(column.spread.points)
+            self._counted(reading, ks, moved, below, upto)
+            reading.bounded = distances(self.near, self._drawn(other.spread))[1]
+        elif column.text is not None and other.text is not None:
+            known = sum(n for word, n in other.text.words.items() if word in column.text.words)
+            self._text(reading, other.text, column.text, 1 - known / max(1, other.text.total))
+        elif column.kind in ("category", "boolean"):
+            self._categories(reading, dict(other.counts))
+        return reading
+
+    # Numbers ----------------------------------------------------------------------------
+
+    def _numbers(self, reading: Reading, values: pl.Series) -> None:
+        ordered, _, infinite = in_order(values)
+        reading.present, reading.infinite = ordered.size, infinite
+        spread = self.column.spread
+        if not ordered.size or spread is None:
+            return
+        self._counted(reading, *from_ordered(spread, ordered))
+        ends = ordered[[0, -1]]
+        if self.near is not spread or (self._within(ends) != ends).any():
+            reading.bounded = from_ordered(self.near, self._within(ordered))[1]
+
+    def _counted(
+        self, reading: Reading, ks: float, moved: float, below: Counts, upto: Counts
+    ) -> None:
+        """Take distances, and ranks at the reference's points, as what was read."""
+        import numpy as np
+
+        spread, present = self.column.spread, reading.present
+        assert spread is not None
+        edges, inside = self._bins(spread, present)
+        ends = np.empty(edges.size + 3)
+        ends[0], ends[-2], ends[-1] = 0, present, reading.rows
+        ends[1:-2] = np.concatenate([below, upto])[edges]
+        reading.expected, reading.got = inside, ends[1:] - ends[:-1]
+        reading.bounded = moved
+        reading.joined = 2
+        outside = float(below[0]) + present - float(upto[-1])
+        reading.values = {"KS": ks, "Wasserstein": moved, "unseen": outside / present}
+
+    def _bins(self, spread: Quantiles, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the edges, as places among ranks below and then up to the points, and the shares.
+
+        A value that makes up a bin of its own has an edge on either side, so that what lies
+        next to it is told apart.
+        """
+        import numpy as np
+
+        bins = int(min(BINS, max(2, rows // PER_BIN)))
+        if bins not in self._edges:
+            ranks, points = np.concatenate([spread.below, spread.upto]), spread.points.size
+            reached = np.linspace(0, spread.count, bins + 1)[1:-1]
+            places = np.unique(np.searchsorted(spread.upto, reached, side="left"))
+            heavy = places[(spread.upto - spread.below)[places] * bins >= spread.count]
+            edges = np.concatenate([heavy, places + points])
+            edges = edges[np.lexsort([edges, ranks[edges]])]
+            there = self.column.present / max(1, self.column.rows)
+            inside = np.diff(ranks[edges] / spread.count, prepend=0.0, append=1.0) * there
+            self._edges[bins] = edges, np.append(inside, 1 - there)
+        return self._edges[bins]
+
+    def _within(self, points: np.ndarray) -> np.ndarray:
+        """Return numbers drawn into `REACH` deviations around the reference's median."""
+        import numpy as np
+
+        spread = self.column.spread
+        assert spread is not None
+        middle = float(spread.at(np.array([0.5]))[0])
+        reach = REACH * self.scale
+        drawn: np.ndarray = np.clip(points, middle - reach, middle + reach)
+        return drawn
+
+    @cached_property
+    def near(self) -> Quantiles:
+        """The reference without how far its wild values lie out."""
+        spread = self.column.spread
+        assert spread is not None
+        return self._drawn(spread)
+
+    def _drawn(self, spread: Quantiles) -> Quantiles:
+        import numpy as np
+
+        ends = spread.points[[0, -1]]
+        if (self._within(ends) == ends).all():
+            return spread
+        points = self._within(spread.points)
+        kept, first = np.unique(points, return_index=True)
+        last = np.append(first[1:], points.size) - 1
+        packed = np.stack([kept, spread.below[first], spread.upto[last], spread.lean[last]])
+        return Quantiles(
+            count=spread.count, packed=packed.astype("<f8").tobytes(), error=spread.error
+        )
+
+    @cached_property
+    def scale(self) -> float:
+        """The width of the reference's middle nine tenths in standard deviations of a normal.
+
+        What a Wasserstein distance is divided by, to say how many deviations the mean moved.
+        """
+        spread = self.column.spread
+        if spread is None or not spread.count:
+            return 0.0
+        import numpy as np
+
+        low, high = spread.at(np.array([0.05, 0.95]))
+        whole = spread.points[-1] - spread.points[0]
+        return float((high - low) / 3.29 or whole)
+
+    @cached_property
+    def roughness(self) -> float:
+        """The integral of sqrt(F(1-F)), to which the noise of a Wasserstein distance is bound."""
+        if self.column.spread is None or not self.column.spread.count:
+            return 0.0
+        import numpy as np
+
+        spread = self.near
+        below, upto = spread.shares
+        start, end = (np.sqrt(one * (1 - one)) for one in (upto[:-1], below[1:]))
+        return area(spread.widths, start, end)
+
+    # Categories -------------------------------------------------------------------------
+
+    @cached_property
+    def _shares(self) -> np.ndarray:
+        import numpy as np
+
+        column = self.column
+        known = np.array(list(column.counts.values()), dtype=np.float64)
+        there = column.present / max(1, column.rows)
+        shares: np.ndarray = known / max(1.0, known.sum()) * (1 - column.tail) * there
+        return shares
+
+    def _categories(self, reading: Reading, seen: dict[str, int]) -> None:
+        """Take the counts of categories as what was read."""
+        import numpy as np
+
+        column = self.column
+        here = np.array([seen.pop(name, 0) for name in column.counts], dtype=np.float64)
+        others = max(0.0, reading.present - float(here.sum()))
+        there = column.present / max(1, column.rows)
+        bins = shared_bins(self._shares * reading.rows)
+        reading.expected = np.append(
+            np.bincount(bins, self._shares), [column.tail * there, 1 - there]
+        )
+        reading.got = np.append(np.bincount(bins, here), [others, reading.rows - reading.present])
+        reading.values = {"unseen": others / reading.present}
+
+    # Free text --------------------------------------------------------------------------
+
+    def _text(self, reading: Reading, here: Text, text: Text, unknown: float) -> None:
+        """Take lengths, classes of characters and the share of unknown words as what was read."""
+        import numpy as np
+
+        there = 1 - reading.missing_before
+        ours, theirs = (_classes(one) for one in (text, here))
+        reading.expected = np.append(ours * there, 1 - there)
+        reading.got = np.append(theirs * reading.present, reading.rows - reading.present)
+        ks, moved = distances(text.lengths, here.lengths)
+        reading.values = {"KS": ks, "Wasserstein": moved, "unseen": unknown}
+
+
+def _unknown(values: pl.Series, text: Text) -> float:
+    """Return the share of words that are not among those kept."""
+    counted = words_of(values)
+    known = sum(count for word, count in counted.items() if word in text.words)
+    return 1 - known / max(1, sum(counted.values()))
+
+
+def _family(kind: str) -> str:
+    return {"text": "category"}.get(kind, kind)
+
+
+def _classes(text: Text) -> np.ndarray:
+    """Return the shares of the classes of characters, then of all others."""
+    import numpy as np
+
+    counts = dict(zip(CLASSES, text.characters, strict=False))
+    small = counts["letters"] - counts["capitals"]
+    known = np.array(
+        [small, counts["capitals"], counts["digits"], counts["spaces"], counts["punctuation"]],
+        dtype=np.float64,
+    )
+    every = np.append(known, max(0.0, text.characters[-1] - known.sum()))
+    shares: np.ndarray = every / max(1.0, every.sum())
+    return shares
+
+
+def shared_bins(expected: np.ndarray) -> np.ndarray:
+    """Return the bin of each category, most frequent first: its own, or one with its like.
+
+    Categories of which a batch holds fewer than `PER_BIN` on average share bins, so that
+    sampling noise is not taken for drift.
+    """
+    import numpy as np
+
+    alone = int(np.count_nonzero(expected >= PER_BIN))
+    rest = np.cumsum(expected[alone:])
+    whole = max(0, int(rest[-1] // PER_BIN) - 1) if rest.size else 0
+    return np.append(np.arange(alone), alone + np.minimum(rest // PER_BIN, whole)).astype(np.int64)

@@ -1,0 +1,176 @@
+"""Distances between shares and counts in bins, and what of them is sampling noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keepfit.drift.rulers import Reading
+
+FLOOR = 0.1
+"""The distance below which a movement is not called drift, however many rows show it."""
+
+ALPHA = 0.001
+"""The share of batches of an unchanged stream in which any column may be called drifted."""
+
+HALF = 0.5
+"""What an empty bin counts as in the population stability index, which has logarithms."""
+
+
+def jensen_shannon(expected: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the Jensen-Shannon distance (base 2, 0 to 1) along the last axis.
+
+    References
+    ----------
+    Lin, Divergence measures based on the Shannon entropy (1991); Endres and Schindelin, A
+    new metric for probability distributions (2003).
+    """
+    import numpy as np
+
+    middle = (expected + shares) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = expected * np.log2(expected / middle)
+        other = shares * np.log2(shares / middle)
+    # What is zero on a side adds nothing there.
+    total = np.where(expected > 0, terms, 0.0) + np.where(shares > 0, other, 0.0)
+    distance: np.ndarray = np.sqrt(np.maximum(0.0, total.sum(axis=-1) / 2))
+    return distance
+
+
+def stability(
+    expected: np.ndarray, shares: np.ndarray, reference: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Return the population stability index along the last axis.
+
+    An empty bin counts as half a row, of the reference or of the batch.
+    """
+    import numpy as np
+
+    used = (expected > 0) | (shares > 0)
+    ours = np.maximum(expected, (HALF / np.maximum(1, reference))[..., None])
+    theirs = np.maximum(shares, (HALF / np.maximum(1, rows))[..., None])
+    index: np.ndarray = np.where(used, (theirs - ours) * np.log(theirs / ours), 0.0).sum(axis=-1)
+    return index
+
+
+def chi_square(
+    expected: np.ndarray, shares: np.ndarray, reference: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """Return Pearson's statistic of two samples in the same bins, along the last axis."""
+    import numpy as np
+
+    ours, theirs = expected * reference[..., None], shares * rows[..., None]
+    pooled = (ours + theirs) / (reference + rows)[..., None]
+    gap = expected - shares
+    harmonic = (reference * rows / (reference + rows))[..., None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = harmonic * gap * gap / pooled
+    statistic: np.ndarray = np.where(pooled > 0, terms, 0.0).sum(axis=-1)
+    return statistic
+
+
+def chance(statistic: float, free: int) -> float:
+    """Return the chance that equal samples give a statistic of Pearson's at least as great."""
+    from scipy.special import gammaincc
+
+    return float(gammaincc(free / 2, statistic / 2))
+
+
+def complete(readings: Sequence[Reading]) -> None:
+    """Add the statistics of counts in bins to what was read of each column.
+
+    Columns with as many bins are computed together: the calls would cost more than the sums.
+    """
+    import numpy as np
+
+    sizes: dict[tuple[int, int], list[Reading]] = {}
+    for one in readings:
+        if one.expected is not None:
+            sizes.setdefault((one.expected.size, one.joined), []).append(one)
+    for (_, joined), alike in sizes.items():
+        expected = np.stack([one.expected for one in alike if one.expected is not None])
+        got = np.stack([one.got for one in alike if one.got is not None])
+        rows = np.array([one.rows for one in alike], dtype=np.float64)
+        reference = np.array([one.column.rows for one in alike], dtype=np.float64)
+        shares = got / rows[:, None]
+        distance = jensen_shannon(expected, shares)
+        statistic = chi_square(expected, shares, reference, rows)
+        index = stability(_joined(expected, joined), _joined(shares, joined), reference, rows)
+        for place, one in enumerate(alike):
+            one.values["PSI"] = float(index[place])
+            one.values["JensenShannon"] = float(distance[place])
+            one.values["ChiSquare"] = float(statistic[place])
+
+
+def _joined(shares: np.ndarray, several: int) -> np.ndarray:
+    """Return shares with so many neighbouring bins joined; the last bin, of what is missing, stays."""
+    import numpy as np
+
+    if several == 1:
+        return shares
+    starts = np.arange(0, shares.shape[1] - 1, several)
+    joined = np.add.reduceat(shares[:, :-1], starts, axis=1)
+    return np.concatenate([joined, shares[:, -1:]], axis=1)
+
+
+# What chance explains: each bound is exceeded by equal samples with chance e^-noise at most.
+
+
+def spending(columns: int) -> float:
+    """Return the noise that all of so many columns may be judged by (Bonferroni)."""
+    return math.log(2 * max(1, columns) / ALPHA)
+
+
+def ks_noise(reference: int, rows: int, noise: float) -> float:
+    """Return what chance explains of a Kolmogorov-Smirnov distance.
+
+    P(distance > d) is at most e * exp(-2 d² nm/(n+m)) (Wei and Dudley, 2012), and the
+    stored grid adds at most 1/1000 on either side.
+    """
+    if not reference or not rows:
+        return 1.0
+    return 0.002 + math.sqrt((1 + noise) * (1 / reference + 1 / rows) / 2)
+
+
+def chi_tail(free: int, noise: float) -> float:
+    """Return a bound on a chi-square variable (Laurent and Massart, 2000)."""
+    return free + 2 * math.sqrt(free * noise) + 2 * noise
+
+
+def inverse_sizes(reference: int, rows: int) -> float:
+    """Return 1/n + 1/m, to which the noise of every comparison is proportional."""
+    return 1 / max(1, reference) + 1 / max(1, rows)
+
+
+def jensen_shannon_noise(free: int, reference: int, rows: int, noise: float) -> float:
+    """Return what chance explains of a Jensen-Shannon distance.
+
+    For equal distributions 8 nm/(n+m) times the divergence (in nats) is about chi-square.
+    The distance is a metric, so that noise adds to a true distance at most.
+    """
+    spread = chi_tail(free, noise) * inverse_sizes(reference, rows) / (8 * math.log(2))
+    return math.sqrt(spread)
+
+
+def stability_noise(free: int, reference: int, rows: int, noise: float) -> float:
+    """Return what chance explains of a population stability index.
+
+    For equal distributions nm/(n+m) times the index is about chi-square (Yurdakul, 2018);
+    a true index and noise are joined like squares of lengths.
+    """
+    return chi_tail(free, noise) * inverse_sizes(reference, rows)
+
+
+def wasserstein_noise(roughness: float, reference: int, rows: int, noise: float) -> float:
+    """Return what chance explains of a Wasserstein-1 distance.
+
+    The distance of two samples is about the integral of an absolute Brownian bridge over F:
+    its mean is sqrt(2/pi) times ``roughness``, the integral of sqrt(F(1-F)) (Bobkov and
+    Ledoux, 2019), which bounds its deviation too, so that its tail is Gaussian (Borell 1975).
+    """
+    deviation = roughness * math.sqrt(inverse_sizes(reference, rows))
+    return deviation * (math.sqrt(2 / math.pi) + math.sqrt(2 * noise))
