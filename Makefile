@@ -39,7 +39,7 @@ story: .venv/.dev ## the long lives
 coverage: .venv/.dev ## the tests, and what they leave out
 	@$(PYTEST) -q --cov --cov-report=term $(ARGS)
 
-bench: .venv/.dev ## the benchmarks
+bench: .venv/.dev ## the benchmarks, beside other tools; ARGS="drift --quick" picks and shrinks
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 format: .venv/.dev ## rewrite the code as lint wants it

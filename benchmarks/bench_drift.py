@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from peers import Silent, Tool, python, say, table
+from peers import Silent, Tool, python, say
 from peers.harness import WARM, Columns
+from peers.report import Answer, asked, cell, milliseconds, peak, repeats, seconds, table
 
 OURS = Tool("**keepfit**, all statistics", "keepfit_drift", "everything")
 NANNYML = Tool("NannyML, default", "nannyml_drift", "jensen-shannon", "nannyml")
@@ -47,8 +48,6 @@ IMPORTS = {
 NUMBERS = [f"number_{i:02}" for i in range(20)]
 CATEGORIES = {"two": 2, "five": 5, "ten": 10, "fifty": 50, "hundred": 100}
 SHIFTED = {*NUMBERS[:10], "two", "ten"}
-
-Answer = dict[str, Any] | Silent
 
 
 @dataclass(frozen=True)
@@ -148,49 +147,20 @@ def _frame(rng: np.random.Generator, rows: int, *, moved: bool) -> pl.DataFrame:
     return pl.DataFrame({**numbers(rng, rows, moved=moved), **texts})
 
 
-def asked(tool: Tool, *question: object, timeout: float) -> Answer:
-    """Return a tool's answer, or why there is none."""
-    say("drift:", tool.label.replace("**", ""), question[0])
-    try:
-        return tool.ask(*question, timeout=timeout)
-    except Silent as silent:
-        return silent
-
-
-def cell(answer: Answer, ours: Answer, show: Callable[[float], str], what: str = "wall") -> str:
-    """Return one number with its ratio to keepfit's, or the reason why there is none."""
-    if isinstance(answer, Silent):
-        return "–"
-    value = answer[what]
-    if isinstance(ours, Silent) or answer is ours or not ours[what]:
-        return show(value)
-    return f"{show(value)} ({ratio(value / ours[what])})"
-
-
-def ratio(times: float) -> str:
-    """Return how many times as much, in as many digits as mean something."""
-    return f"{times:.0f}×" if times >= 10 else f"{times:.2g}×"
-
-
-def seconds(value: float) -> str:
-    """Return seconds in as many digits as mean something; a dash for what takes none."""
-    if value < 1e-4:
-        return "–"
-    return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
-
-
-def milliseconds(value: float) -> str:
-    """Return seconds as milliseconds."""
-    return f"{1000 * value:,.3g} ms" if value < 1 else f"{1000 * value:,.0f} ms"
-
-
 def once(folder: Path, scale: Scale) -> list[str]:
     """Fit and check, everything computed once, at each size."""
     columns: list[list[Answer]] = []
     for rows in scale.sizes:
         options = ("--repeats", scale.repeats, "--budget", scale.budget)
         paths = written(folder, rows)
-        columns.append([asked(t, "once", *paths, *options, timeout=scale.timeout) for t in TOOLS])
+        columns.append(
+            [
+                asked(
+                    t, "once", *paths, *options, about=f"once, {rows:,} rows", timeout=scale.timeout
+                )
+                for t in TOOLS
+            ]
+        )
     head = [f"{rows:,} rows a side" for rows in scale.sizes]
     body = []
     for i, tool in enumerate(TOOLS):
@@ -216,17 +186,6 @@ def once(folder: Path, scale: Scale) -> list[str]:
         f"Largest difference of a KS statistic from SciPy's, which is exact: {'; '.join(differences)}.",
         "",
     ]
-
-
-def peak(answer: Answer) -> str:
-    """Return the peak of memory in MB."""
-    known = not isinstance(answer, Silent) and answer["peak"] is not None
-    return f"{answer['peak']:,.0f}" if known else "–"
-
-
-def repeats(answer: Answer) -> str:
-    """Return how often was measured."""
-    return "–" if isinstance(answer, Silent) else str(answer["repeats"])
 
 
 def verdicts(answers: Sequence[Answer]) -> list[str]:
@@ -278,11 +237,10 @@ def batches(folder: Path, scale: Scale) -> list[str]:
     for rows in scale.references:
         options = ("--repeats", scale.batches, "--budget", scale.budget)
         reference, _ = written(folder, rows)
+        question = ("batches", reference, current, *options)
+        about = f"batches, reference of {rows:,}"
         columns.append(
-            [
-                asked(t, "batches", reference, current, *options, timeout=scale.timeout)
-                for t in TOOLS
-            ]
+            [asked(tool, *question, about=about, timeout=scale.timeout) for tool in TOOLS]
         )
     body = []
     for i, tool in enumerate(TOOLS):
@@ -314,7 +272,10 @@ def _fitted(answer: Answer) -> list[str]:
 def files(folder: Path, scale: Scale) -> list[str]:
     """Fit and check Parquet files, read by the tools themselves."""
     paths = written_files(folder, scale.rows_in_files, scale.rows_per_file)
-    ours, theirs = (asked(tool, "files", *paths, timeout=scale.timeout) for tool in (OURS, NANNYML))
+    ours, theirs = (
+        asked(tool, "files", *paths, about="files", timeout=scale.timeout)
+        for tool in (OURS, NANNYML)
+    )
     body = [
         [tool.label, cell(answer, ours, seconds), cell(answer, ours, seconds, "cpu"), peak(answer)]
         for tool, answer in ((OURS, ours), (NANNYML, theirs))
@@ -351,7 +312,7 @@ def start(folder: Path, scale: Scale) -> list[str]:
 
 
 def _starts(tool: Tool, code: str, paths: tuple[Path, Path], scale: Scale) -> Answer:
-    say("drift:", tool.label.replace("**", ""), "start")
+    say(f"{tool.label.replace('**', '')}: start")
     try:
         where = sys.executable if tool.peer is None else str(python(tool.peer))
         first = [_timed(lambda: tool.ask("first", *paths)) for _ in range(scale.starts + 1)][1:]

@@ -14,7 +14,7 @@ import os
 import pickle
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,7 @@ def _once(tool: DriftTool, asked: argparse.Namespace) -> dict[str, Any]:
     reference, current = _loaded(tool, asked)
     meter = Meter()
     result = None
-    for _ in _repeats(asked):
+    for _ in repeats(asked.repeats, asked.budget):
         result = None
         result = meter.time(lambda: tool.check(tool.fit(reference), current))
     return meter.answer() | {"statistics": tool.statistics(result)}
@@ -220,7 +220,7 @@ def _batches(tool: DriftTool, asked: argparse.Namespace) -> dict[str, Any]:
     fit = fitting.answer()
     flagged = [tool.flagged(tool.check(fitted, batches[-1]))]
     meter = Meter()
-    for i in _repeats(asked):
+    for i in repeats(asked.repeats, asked.budget):
         result = meter.time(partial(tool.check, fitted, batches[i % len(batches)]))
         if len(flagged) < len(batches):
             flagged.append(tool.flagged(result))
@@ -254,11 +254,11 @@ def _loaded(tool: DriftTool, asked: argparse.Namespace) -> tuple[Any, Any]:
     return reference, tool.table(Columns.load(asked.current))
 
 
-def _repeats(asked: argparse.Namespace) -> Any:
-    """Count up to the repeats asked for, or until the time is spent."""
+def repeats(most: int, budget: float) -> Iterator[int]:
+    """Count up to the most, or until the seconds are spent; once in any case."""
     start = time.perf_counter()
-    for i in range(asked.repeats):
-        if i and time.perf_counter() - start > asked.budget:
+    for i in range(most):
+        if i and time.perf_counter() - start > budget:
             return
         yield i
 
