@@ -1,85 +1,98 @@
-"""The command, verb by verb, as a process of its own."""
+"""The command, verb by verb: what it answers, what it says on the side, how it ends."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 
+from keepfit.ledger import Ledger
+from tests.shell import FILE, Said, keepfit
 from tests.worlds import stream
 
-FILE = '''"""A pipeline for the tests of the command."""
+END = datetime(2024, 2, 10, tzinfo=UTC)
+STRICT = FILE.replace("gates.NoWorse(within=0.01)", "gates.AtLeast(0.999)")
+"""A pipeline whose gate lets nothing through but the first champion."""
 
-from pathlib import Path
 
-from sklearn.linear_model import LogisticRegression
+def written(folder: Path, file: str = STRICT) -> Path:
+    """Return a folder with a pipeline and forty days of rows."""
+    (folder / "rows").mkdir()
+    (folder / "churn.py").write_text(file)
+    stream(40, 50).write_parquet(folder / "rows" / "first.parquet")
+    return folder
 
-from keepfit import Pipeline, executors, sources, triggers
 
-churn = Pipeline(
-    "churn",
-    sources.Parquet(Path(__file__).parent / "rows.parquet", id="id", time="time", label="label"),
-    LogisticRegression(),
-    metric="roc_auc",
-    every="5d",
-    trigger=triggers.Every("10d"),
-    enough=50,
-    executor=executors.Inline(),
-)
-'''
+@pytest.fixture(scope="module")
+def _ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = written(tmp_path_factory.mktemp("ran"))
+    assert keepfit(folder, "run", "churn.py", "--once").status == 0
+    return folder
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "churn.py").write_text(FILE)
-    stream(40).write_parquet(tmp_path / "rows.parquet")
-    return tmp_path
+def ran(_ran: Path, tmp_path: Path) -> Path:
+    """A folder in which the pipeline has run: v1 serves, the later ones were refused."""
+    return shutil.copytree(_ran, tmp_path / "ran")
 
 
-def keepfit(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "keepfit", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A folder with a pipeline and rows, in which nothing has run."""
+    return written(tmp_path)
 
 
-def told(folder: Path, *words: str) -> Any:
-    """Return the one object that a verb answers with --json."""
-    done = keepfit(folder, *words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def arrive(folder: Path, *without: str) -> None:
+    """Let ten more days arrive, perhaps without some columns."""
+    later = stream(50, 50).filter(pl.col("time") >= END)
+    later.drop(without).write_parquet(folder / "rows" / "later.parquet")
 
 
-def test_a_pipeline_is_run_asked_and_led_by_hand(folder: Path) -> None:
-    assert told(folder, "check", "churn.py")["rows"] == 500
-    done = keepfit(folder, "run", "churn.py", "--once", "--json")
-    assert done.returncode == 0
-    facts = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [fact["seq"] for fact in facts] == list(range(1, len(facts) + 1))
-    first = told(folder, "status")["champion"]
-    assert told(folder, "why", first)["version"] == first
-    assert told(folder, "diff", "v1", "v2")["differences"]
-    trained = told(folder, "train", "churn.py", "--reason", "now")
-    assert "Trained" in [fact["kind"] for fact in trained["facts"]]
-    promoted = told(folder, "promote", "v1", "--reason", "the old one was better", "--force")
-    assert (promoted["champion"], promoted["previous"]) == ("v1", first)
-    assert told(folder, "rollback", "--reason", "it was not")["champion"] == first
-    assert told(folder, "pause", "--reason", "holiday")["paused"] == "holiday"
-    assert told(folder, "resume", "--reason", "over")["paused"] is None
-    scored = told(folder, "predict", "churn.py", "rows.parquet", "--to", "out.parquet")
-    assert scored["version"] == first
-    assert pl.read_parquet(folder / "out.parquet").height == scored["rows"] == 4_000
-    log = keepfit(folder, "log", "--kind", "RolledBack")
-    assert log.returncode == 0
-    assert "it was not" in log.stdout
-    assert told(folder, "doctor")["keepfit"]
+def failed(said: Said, status: int, *heard: str) -> None:
+    """Assert that a command ended with a status, words on the side, and nothing on stdout."""
+    assert (said.status, said.out) == (status, "")
+    assert "Traceback" not in said.err
+    for words in heard:
+        assert words in said.err
 
 
-def test_a_backtest_answers_with_every_policy(folder: Path) -> None:
-    found = told(folder, "backtest", "churn.py")
+# Answers --------------------------------------------------------------------------------
+
+
+def test_check_tells_what_it_found_and_writes_nothing(fresh: Path) -> None:
+    told = keepfit(fresh, "check", "churn.py", "--json").told
+    assert (told["pipeline"], told["batch"], told["rows"]) == ("churn", 1, 250)
+    assert {finding["check"] for finding in told["findings"]} == {"Schema", "Nulls"}
+    assert not (fresh / ".keepfit").exists()
+
+
+def test_run_tells_every_fact_once_and_in_order(fresh: Path) -> None:
+    said = keepfit(fresh, "run", "churn.py", "--once", "--json")
+    assert said.status == 0
+    assert [fact["seq"] for fact in said] == list(range(1, len(list(said)) + 1))
+    assert "v1 promoted" in said.err
+    assert list(keepfit(fresh, "log", "--json")) == list(said)[::-1]
+
+
+def test_run_with_nothing_new_says_so(ran: Path) -> None:
+    said = keepfit(ran, "run", "churn.py", "--once", "--json")
+    assert (said.status, said.out) == (0, "")
+    assert "nothing new" in said.err
+
+
+def test_run_says_why_a_source_brings_nothing(fresh: Path) -> None:
+    (fresh / "rows" / "first.parquet").unlink()
+    said = keepfit(fresh, "run", "churn.py", "--once")
+    assert "nothing new" in said.err
+    assert "no .parquet files at" in said.err
+
+
+def test_a_backtest_answers_with_every_policy(fresh: Path) -> None:
+    said = keepfit(fresh, "backtest", "churn.py", "--json")
+    found = said.told
     assert set(found) >= {"pipeline", "metric", "rows", "from", "to", "policies"}
     names = [policy["policy"] for policy in found["policies"]]
     assert names[0] == "churn"
@@ -93,33 +106,297 @@ def test_a_backtest_answers_with_every_policy(folder: Path) -> None:
         assert all(set(window) == {"from", "to", "n", "value"} for window in policy["windows"])
 
 
-def test_init_writes_a_pipeline_that_a_person_can_go_on_from(tmp_path: Path) -> None:
-    assert keepfit(tmp_path, "init", "orders").returncode == 0
-    compile((tmp_path / "orders.py").read_text(), "orders.py", "exec")
-    again = keepfit(tmp_path, "init", "orders")
-    assert again.returncode == 2
-    assert "orders.py" in again.stderr
+def test_the_looking_verbs_speak_of_the_last_backtest_until_there_is_a_run(fresh: Path) -> None:
+    assert "`keepfit log` tells all" in keepfit(fresh, "backtest", "churn.py", "--alone").err
+    said = keepfit(fresh, "status", "--json")
+    assert said.told["champion"] == "v1"
+    assert "has not run live yet" in said.err
+    assert "--force" not in keepfit(fresh, "why", "v2").out
+    failed(keepfit(fresh, "promote", "v2", "--reason", "r", "--force"), 2, "keepfit run FILE")
+
+
+def test_after_a_run_a_backtest_says_how_to_look_at_it(ran: Path) -> None:
+    said = keepfit(ran, "backtest", "churn.py", "--alone")
+    assert "`keepfit log --backtest` tells all" in said.err
+    assert keepfit(ran, "status", "--backtest", "--json").told["asked_at"] < "2025"
+
+
+def test_the_looking_verbs_answer_in_json(ran: Path) -> None:
+    assert keepfit(ran, "status", "--json").told["champion"] == "v1"
+    assert keepfit(ran, "why", "v2", "--json").told["state"] == "refused"
+    assert keepfit(ran, "why", "--json").told["version"] is None
+    assert keepfit(ran, "diff", "v1", "v2", "--json").told["differences"]
+    kinds = {fact["kind"] for fact in keepfit(ran, "log", "--kind", "Trained", "--json")}
+    assert kinds == {"Trained"}
+    assert len(list(keepfit(ran, "log", "-n", "3", "--json"))) == 3
+    assert keepfit(ran, "doctor", "--json").told["problems"] == []
+
+
+def test_the_looking_verbs_print_what_they_know_on_stdout_alone(ran: Path) -> None:
+    for words in (["status"], ["why", "v2"], ["why"], ["diff", "v1", "v2"], ["log"], ["doctor"]):
+        said = keepfit(ran, *words)
+        assert (said.status, said.err) == (0, "")
+        assert said.out.strip()
+    assert "needs at least 0.9990" in keepfit(ran, "why", "v2").out
+    assert "keepfit promote v2 --force" in keepfit(ran, "why", "v2").out
+
+
+def test_home_may_lie_elsewhere(fresh: Path) -> None:
+    assert keepfit(fresh, "run", "churn.py", "--once", "--home", "far/away").status == 0
+    assert not (fresh / ".keepfit").exists()
+    assert keepfit(fresh, "status", "--home", "far/away", "--json").told["champion"] == "v1"
+    failed(keepfit(fresh, "status"), 2, ".keepfit", "hint:")
+
+
+def test_init_writes_a_pipeline_and_a_test_that_run(tmp_path: Path) -> None:
+    told = keepfit(tmp_path, "init", "orders", "--json").told
+    assert told == {"pipeline": "orders", "files": ["orders.py", "test_orders.py"]}
+    rows = tmp_path / "orders-rows"
+    rows.mkdir()
+    stream(20, 50).write_parquet(rows / "first.parquet")
+    assert keepfit(tmp_path, "check", "orders.py", "--json").told["rows"] == 350
+    played = keepfit(tmp_path, "backtest", "orders.py", "--alone", "--json").told
+    assert played["policies"][0]["promoted"] >= 1
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_orders.py").write_text("mine")
+    failed(keepfit(tmp_path, "init", "orders"), 2, "test_orders.py is there already")
+    assert [path.name for path in tmp_path.iterdir()] == ["test_orders.py"]
+    failed(keepfit(tmp_path, "init", "two words"), 2, "a name that Python can import")
+
+
+# The human hand -------------------------------------------------------------------------
+
+
+def test_what_a_gate_refused_is_promoted_by_force_alone_and_taken_back(ran: Path) -> None:
+    said = keepfit(ran, "promote", "v2", "--reason", "the board wants it")
+    failed(said, 4, "GateRefused", "needs at least 0.9990", "keepfit promote v2 --force")
+    forced = ("promote", "v2", "--force", "--reason", "the board wants it", "--json")
+    told = keepfit(ran, *forced).told
+    assert (told["champion"], told["previous"]) == ("v2", "v1")
+    failed(keepfit(ran, "promote", "v2", "--reason", "again"), 2, "v2 is the champion already")
+    said = keepfit(ran, "rollback", "--reason", "it was worse", "--json")
+    assert said.told["champion"] == "v1"
+    assert "it was worse" in said.err
+    (fact,) = keepfit(ran, "log", "--kind", "RolledBack", "--json")
+    assert (fact["version"], fact["to"], fact["reason"]) == ("v2", "v1", "it was worse")
+    assert fact["rows"] > 0, "it answered stored rows before it served"
+
+
+def test_a_promotion_is_forced_only_where_a_gate_stood_in_the_way(ran: Path) -> None:
+    keepfit(ran, "promote", "v2", "--force", "--reason", "r")
+    assert "against its gate" in keepfit(ran, "promote", "v3", "--force", "--reason", "r").err
+    assert "against its gate" not in keepfit(ran, "promote", "v1", "--force", "--reason", "r").err
+
+
+def test_without_a_previous_version_there_is_no_way_back(ran: Path) -> None:
+    failed(keepfit(ran, "rollback", "--reason", "r"), 1, "RollbackFailed", "hint:")
+
+
+def test_a_paused_pipeline_collects_and_does_not_train(ran: Path) -> None:
+    assert keepfit(ran, "pause", "--reason", "holiday", "--json").told["paused"] == "holiday"
+    arrive(ran)
+    kinds = [fact["kind"] for fact in keepfit(ran, "run", "churn.py", "--once", "--json")]
+    assert "Arrived" in kinds
+    assert "Trained" not in kinds
+    assert "paused" in keepfit(ran, "status").out
+    assert keepfit(ran, "resume", "--reason", "back", "--json").told["paused"] is None
+
+
+def test_train_trains_now_and_the_gate_still_judges(ran: Path) -> None:
+    said = keepfit(ran, "train", "churn.py", "--reason", "new prices", "--json")
+    assert said.status == 4
+    kinds = [fact["kind"] for fact in said.told["facts"]]
+    assert kinds == ["Decided", "TrainingStarted", "Trained", "Judged"]
+    assert "new prices" in said.told["facts"][0]["decision"]["reason"]
+
+
+@pytest.mark.parametrize("words", ["promote v1", "rollback", "pause", "resume", "train churn.py"])
+def test_the_human_hand_gives_a_reason(ran: Path, words: str) -> None:
+    failed(keepfit(ran, *words.split()), 2, "--reason")
+    failed(keepfit(ran, *words.split(), "--reason", " "), 2, "expected a reason", "hint:")
+
+
+# Checks and quarantine ------------------------------------------------------------------
+
+
+def test_a_broken_batch_is_blocked_until_a_person_lets_it_in(ran: Path) -> None:
+    arrive(ran, "x")
+    said = keepfit(ran, "check", "churn.py", "--json")
+    assert said.status == 3
+    blocked = [one for one in said.told["findings"] if one["outcome"] == "block"]
+    assert [one["column"] for one in blocked] == ["x"]
+    ended = keepfit(ran, "run", "churn.py", "--once")
+    assert (ended.status, ended.out) == (3, "")
+    assert "keepfit check churn.py --accept" in ended.err
+    held = [one["batch"] for one in keepfit(ran, "status", "--json").told["quarantined"]]
+    assert held == [9, 10]
+    failed(keepfit(ran, "check", "churn.py", "--accept"), 2, "--reason")
+    failed(keepfit(ran, "check", "churn.py", "--accept", "3", "--reason", "r"), 2, "(9, 10), got 3")
+    accepted = keepfit(ran, "check", "churn.py", "--accept", "9", "--reason", "known", "--json")
+    assert (accepted.told["kind"], accepted.told["batch"]) == ("Overridden", 9)
+    assert keepfit(ran, "check", "churn.py", "--accept", "--reason", "known").status == 0
+    assert keepfit(ran, "status", "--json").told["quarantined"] == []
+    went_on = keepfit(ran, "run", "churn.py", "--once", "--json")
+    assert went_on.status == 0
+    assert "Scored" in [fact["kind"] for fact in went_on]
+
+
+# Predictions ----------------------------------------------------------------------------
+
+
+def test_predict_scores_a_table_of_any_format_into_any(ran: Path) -> None:
+    rows = stream(3, 10).drop("label")
+    rows.write_parquet(ran / "ask.parquet")
+    rows.write_csv(ran / "ask.csv")
+    rows.write_ndjson(ran / "ask.jsonl")
+    answers = []
+    for asked in ("ask.parquet", "ask.csv", "ask.jsonl"):
+        told = keepfit(ran, "predict", "churn.py", asked, "--to", "new/out.parquet", "--json").told
+        assert (told["version"], told["rows"]) == ("v1", 30)
+        answers.append(pl.read_parquet(ran / "new" / "out.parquet"))
+    assert answers[0].columns == ["id", "prediction", "probability"]
+    assert answers[0].equals(answers[1])
+    assert answers[0].equals(answers[2])
+    keepfit(ran, "predict", "churn.py", "ask.csv", "--to", "out.csv")
+    assert pl.read_csv(ran / "out.csv").equals(answers[0])
+    shown = keepfit(ran, "predict", "churn@v1", "ask.csv")
+    assert pl.read_csv(shown.out.encode()).equals(answers[0].drop("id"))
+    lines = list(keepfit(ran, "predict", "churn.py:churn", "ask.csv", "--json"))
+    assert [line["id"] for line in lines] == list(range(30))
+
+
+def test_predict_says_what_it_lacks(ran: Path, fresh: Path) -> None:
+    stream(1, 10).drop("x").write_parquet(ran / "ask.parquet")
+    failed(keepfit(ran, "predict", "churn.py", "ask.parquet"), 1, "SchemaMismatch", "`x`", "hint:")
+    near = "the nearest is ask.parquet"
+    failed(keepfit(ran, "predict", "churn.py", "asks.parquet"), 2, "which is not there", near)
+    failed(keepfit(ran, "predict", "churn.py", "churn.py"), 2, "ends in .parquet")
+    failed(keepfit(ran, "predict", "chrun@v1", "ask.parquet"), 2, "the nearest is 'churn'")
+    (ran / "ask.csv").write_text("id,x\n1,2,3\n")
+    failed(keepfit(ran, "predict", "churn.py", "ask.csv"), 1, "SourceError", "ask.csv")
+    lacking = keepfit(fresh, "predict", "churn.py", "rows/first.parquet")
+    failed(lacking, 1, "NoChampion", "hint: `keepfit run churn.py` trains the first one")
+
+
+# Wrong use ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "heard"),
+    ("words", "heard"),
     [
-        (["status"], 2, "hint"),
-        (["check", "nowhere.py"], 2, "nowhere.py"),
-        (["check", "broken.py"], 2, "broken.py"),
-        (["check", "empty.py"], 2, "empty.py"),
-        (["check", "churn.py:chrun"], 2, "churn"),
-        (["backtset", "churn.py"], 2, "backtset"),
-        (["promote", "v99"], 2, "--reason"),
+        ("check chrun.py", "the nearest is churn.py"),
+        ("check rows", "which is a folder"),
+        ("check broken.py", "broken.py, line 1"),
+        ("check empty.py", "holds no pipeline"),
+        ("check wrong.py", "(wrong.py, line 4)"),
+        ("check churn.py:chrun", "the nearest is 'churn'"),
+        ("check several.py", "first, second"),
+        ("check churn.py 3", "--accept"),
+        ("backtset churn.py", "Did you mean 'backtest'?"),
+        ("why v11", "the nearest is 'v1'"),
+        ("diff v1 champoin", "the nearest is 'champion'"),
+        ("log --kind Promotd", "did you mean 'Promoted'?"),
+        ("log --since yesterday", "2024-01-31"),
+        ("status --pipeline chrun", "the nearest is 'churn'"),
+        ("status --home nowhere", "which is not there"),
+        ("status --home churn.py", "which is a file"),
+        ("doctor --home nowhere", "which is not there"),
     ],
 )
-def test_wrong_use_is_said_on_the_side_with_its_status(
-    folder: Path, words: list[str], status: int, heard: str
-) -> None:
-    (folder / "broken.py").write_text("def :\n")
-    (folder / "empty.py").write_text("x = 1\n")
-    done = keepfit(folder, *words)
-    assert done.stdout == ""
-    assert heard in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.returncode == status
+def test_wrong_use_is_said_with_the_way_out(ran: Path, words: str, heard: str) -> None:
+    (ran / "broken.py").write_text("def :\n")
+    (ran / "empty.py").write_text("x = 1\n")
+    (ran / "wrong.py").write_text(
+        "from keepfit import sources\n\n\n"
+        "rows = sources.Parquet('rows', time='time', label_delay='14 days')\n"
+    )
+    named = FILE.replace("churn = Pipeline", "first = Pipeline")
+    (ran / "several.py").write_text(f"{named}\nsecond = first.changed(name='other')\n")
+    failed(keepfit(ran, *words.split()), 2, heard)
+
+
+def test_a_file_with_several_pipelines_wants_one_named(fresh: Path) -> None:
+    file = FILE.replace("churn = Pipeline", "first = Pipeline")
+    (fresh / "churn.py").write_text(f"{file}\nsecond = first.changed(name='other')\n")
+    failed(keepfit(fresh, "check", "churn.py"), 2, "hint: name one: churn.py:first")
+    for name in ("second", "other"):
+        assert keepfit(fresh, "check", f"churn.py:{name}", "--json").told["pipeline"] == "other"
+
+
+# Failures -------------------------------------------------------------------------------
+
+OWN = '''"""A pipeline whose source has an error of its own."""
+
+from sklearn.linear_model import LogisticRegression
+
+from keepfit import Pipeline, sources
+
+
+class Mine(sources.Parquet):
+    def read(self, cursor, *, now, every):
+        raise ZeroDivisionError("divided by nothing")
+
+
+mine = Pipeline("mine", Mine("rows", time="time", label="label"), LogisticRegression())
+'''
+
+
+def test_an_error_of_the_users_is_told_with_its_place_and_no_traceback(fresh: Path) -> None:
+    (fresh / "raises.py").write_text("def half(n):\n    return n / 0\n\n\nhalf(2)\n")
+    said = keepfit(fresh, "check", "raises.py")
+    failed(said, 1, "ZeroDivisionError", "raises.py, line 2", "`python raises.py`")
+    (fresh / "mine.py").write_text(OWN)
+    for verb in ("check", "run"):
+        failed(keepfit(fresh, verb, "mine.py"), 1, "divided by nothing", "mine.py, line 10")
+
+
+def test_who_debugs_sees_the_whole_way(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (fresh / "mine.py").write_text(OWN)
+    monkeypatch.setenv("KEEPFIT_DEBUG", "1")
+    assert "Traceback" in keepfit(fresh, "check", "mine.py").err
+
+
+@pytest.mark.parametrize("home", ["taken", "taken/below", "/dev/null/below"])
+@pytest.mark.parametrize("verb", ["run", "backtest"])
+def test_a_home_that_cannot_be_made_is_said(fresh: Path, verb: str, home: str) -> None:
+    (fresh / "taken").write_text("a file")
+    failed(keepfit(fresh, verb, "churn.py", "--home", home), 1, "cannot be made", "hint:")
+
+
+def test_a_run_says_who_else_holds_the_pipeline(fresh: Path) -> None:
+    (fresh / ".keepfit").mkdir()
+    with Ledger(fresh / ".keepfit" / "ledger.db") as ledger, ledger.lease("churn") as lease:
+        said = keepfit(fresh, "run", "churn.py", "--once")
+        assert (said.status, said.out) == (0, "")
+        assert lease.holder in said.err
+        failed(keepfit(fresh, "train", "churn.py", "--reason", "r"), 1, lease.holder)
+        assert ledger.seq("churn") == 0
+    assert keepfit(fresh, "run", "churn.py", "--once").status == 0
+
+
+def test_doctor_finds_what_is_damaged(ran: Path) -> None:
+    stored = ran / ".keepfit" / "artifacts"
+    (trained,) = (one for one in keepfit(ran, "log", "--kind", "Trained", "--json")
+                  if one["version"] == "v1")  # fmt: skip
+    model = stored / trained["artifact"]
+    content = model.read_bytes()
+    model.unlink()
+    assert "the model of churn@v1, is not there" in keepfit(ran, "doctor").out
+    model.write_bytes(content[:-1])
+    said = keepfit(ran, "doctor", "--json")
+    assert said.status == 1
+    assert any("damaged" in problem for problem in said.told["problems"])
+    model.write_bytes(content)
+    assert keepfit(ran, "doctor").status == 0
+
+
+def test_a_ledger_cut_short_is_said_to_be_damaged(ran: Path) -> None:
+    ledger = ran / ".keepfit" / "ledger.db"
+    ledger.write_bytes(ledger.read_bytes()[:20_000])
+    said = keepfit(ran, "doctor")
+    assert said.status == 1
+    assert "damaged" in said.out
+    failed(keepfit(ran, "status"), 1, "damaged", "hint:")
+    failed(keepfit(ran, "run", "churn.py", "--once"), 1, "damaged", "hint:")

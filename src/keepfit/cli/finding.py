@@ -37,7 +37,9 @@ def load(file: str, home: Path | None = None) -> Pipeline:
     Raises
     ------
     ConfigError
-        There is no such file, it does not run, or it holds no pipeline or several.
+        There is no such file, it is no Python, or it holds no pipeline or several.
+    KeepfitError
+        The file raises an error of its own.
     """
     match = _NAMED.fullmatch(file)
     path, name = Path(match["file"] if match else file), match["name"] if match else None
@@ -47,13 +49,9 @@ def load(file: str, home: Path | None = None) -> Pipeline:
 
 def _run(path: Path) -> ModuleType:
     if not path.is_file():
-        near = (
-            nearest(path.name, [one.name for one in path.parent.glob("*.py")])
-            if path.parent.is_dir()
-            else None
-        )
+        near = beside(path, "*.py")
         raise ConfigError(
-            f"expected a file with a pipeline, got {str(path)!r}, which is not there",
+            f"expected a file with a pipeline, got {str(path)!r}, {absent(path)}",
             hint=f"the nearest is {near}" if near else "`keepfit init NAME` writes one",
         )
     path = path.resolve()
@@ -77,12 +75,25 @@ def _run(path: Path) -> ModuleType:
         message = f"{problem.message} ({where(problem, path)})"
         raise type(problem)(message, hint=problem.hint) from problem
     except (Exception, SystemExit) as problem:
-        what = f"{type(problem).__name__}: {problem}"
-        raise ConfigError(
-            f"{path.name} does not run: {what} ({where(problem, path)})",
+        written_wrongly = isinstance(problem, SyntaxError)
+        raise (ConfigError if written_wrongly else KeepfitError)(
+            f"{path.name} does not run: {type(problem).__name__}: {problem} ({where(problem, path)})",
             hint=f"`python {path.name}` shows the whole way there",
         ) from problem
     return module
+
+
+def beside(path: Path, pattern: str) -> str | None:
+    """Return the name most like a path's among the files of its folder."""
+    if not path.parent.is_dir():
+        return None
+    return nearest(path.name, [one.name for one in path.parent.glob(pattern)])
+
+
+def absent(path: Path) -> str:
+    """Return what a path is, which should be another thing."""
+    kind = "a folder" if path.is_dir() else "a file" if path.exists() else None
+    return f"which is {kind}" if kind else "which is not there"
 
 
 def _held(module: ModuleType) -> dict[str, Pipeline]:
@@ -110,7 +121,7 @@ def _chosen(path: Path, found: dict[str, Pipeline], name: str | None) -> Pipelin
     for variable, pipeline in found.items():
         if name in (variable, pipeline.name):
             return pipeline
-    near = nearest(name, found)
+    near = nearest(name, [*found, *(pipeline.name for pipeline in found.values())])
     raise ConfigError(
         f"{path.name} holds no pipeline {name!r}; it holds {names}",
         hint=f"the nearest is {near!r}" if near else None,
@@ -170,7 +181,7 @@ def find_home(home: Path | None) -> Path:
     chosen = Path(".keepfit") if home is None else home
     if not chosen.is_dir() and not (home is None and os.environ.get("KEEPFIT_LEDGER")):
         raise ConfigError(
-            f"expected a home with a ledger, got {str(chosen)!r}, which is not there",
+            f"expected a home with a ledger, got {str(chosen)!r}, {absent(chosen)}",
             hint="`keepfit run FILE --once` makes it; --home names one elsewhere",
         )
     return chosen

@@ -14,7 +14,7 @@ import typer
 
 from keepfit import terminal
 from keepfit.batch import ID, LABEL
-from keepfit.cli.finding import home_option, load, past_option
+from keepfit.cli.finding import absent, beside, home_option, load, past_option
 from keepfit.cli.words import (
     BLOCKED,
     FAILED,
@@ -439,7 +439,11 @@ def _read(path: Path) -> pl.DataFrame:
     }
     reader = _by_suffix(readers, path)
     if not path.is_file():
-        raise SourceError(f"expected a table of rows, got {str(path)!r}, which is not there")
+        near = beside(path, f"*{path.suffix}")
+        raise ConfigError(
+            f"expected a table of rows, got {str(path)!r}, {absent(path)}",
+            hint=f"the nearest is {near}" if near else None,
+        )
     try:
         table: pl.DataFrame = reader(path)
     except (pl.exceptions.PolarsError, OSError) as problem:

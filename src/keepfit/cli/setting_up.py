@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,10 @@ from keepfit import terminal
 from keepfit.cli.finding import find_home
 from keepfit.cli.words import FAILED, Home, Json, verb
 from keepfit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keepfit.artifacts import Artifacts
+    from keepfit.registry import State
 
 PACKAGES = (
     "polars",
@@ -230,15 +234,27 @@ def _lake_and_champion(home: Path, name: str) -> tuple[list[str], list[str]]:
         if state.batch > memory.lake.last():
             ends = f"the ledger knows batch {state.batch}, the lake ends at {memory.lake.last()}"
             problems.append(f"lake of {name}: {ends}")
+        problems += _missing(name, state, memory.artifacts)
         champion = state.versions.get(state.champion or "")
         if champion is None:
             return problems, []
-        if champion.artifact and not memory.artifacts.has(champion.artifact):
-            model = f"{champion.artifact[:8]}, the model of {name}@{champion.name}"
-            problems.append(f"artifacts: {model}, is not there")
         return problems, _aged(f"{name}@{champion.name}", champion.packages)
     finally:
         memory.close()
+
+
+def _missing(name: str, state: State, artifacts: Artifacts) -> list[str]:
+    """Return the models that may have to serve, and the files they need, that are not there."""
+    found = []
+    for version in (state.champion, state.previous, *state.waiting):
+        kept = state.versions.get(version or "")
+        files = {} if kept is None else {"model": kept.artifact, "reference": kept.reference}
+        found += [
+            f"artifacts: {digest[:8]}, the {what} of {name}@{version}, is not there"
+            for what, digest in files.items()
+            if digest and not artifacts.has(digest)
+        ]
+    return found
 
 
 def _aged(version: str, packages: dict[str, str]) -> list[str]:

@@ -124,7 +124,9 @@ class Encoding(msgspec.Struct, frozen=True):
         raise SchemaMismatch(
             f"column `{missing[0]}`{more} is missing "
             f"(the model needs {len(self.columns)} columns, {rows.width} here)",
-            hint=f"the nearest new column is `{near}`; rename it in the source" if near else None,
+            hint=f"the nearest new column is `{near}`; rename it in the source"
+            if near
+            else "bring it back; a value that is not known may be missing, a column may not",
         )
 
 
