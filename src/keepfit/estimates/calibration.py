@@ -1,0 +1,171 @@
+"""From scores to chances: a rising step function learnt from a reference."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+
+Array = NDArray[np.float64]
+
+CELLS = 256
+"""Blocks are joined until their chances are as far apart as this many steps allow."""
+
+BINS = 32
+"""Blocks of scores that are taken as they are."""
+
+FOLDS = 5
+
+MOST = 50_000
+"""Reference rows that settle whether to calibrate; all rows make the calibration."""
+
+FEWEST = 50
+"""Reference rows below which scores are taken as they are."""
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Blocks of scores, the chance in each, and how many reference rows say so.
+
+    ``lows`` and ``highs`` are the least and the greatest score of each block. Without
+    ``moved`` the scores are chances already, and the blocks only say how well that is known.
+    """
+
+    lows: tuple[float, ...]
+    highs: tuple[float, ...]
+    chances: tuple[float, ...]
+    rows: tuple[float, ...]
+    moved: bool = True
+
+    def __call__(self, scores: Array) -> Array:
+        """Return the chance of each score, on straight lines between the blocks."""
+        if not self.moved:
+            return scores
+        return np.interp(scores, *self._line)
+
+    def variance(self, scores: Array, chances: Array, pulls: Array) -> float:
+        """Return the variance of a metric whose rows have these pulls, in rising order of score.
+
+        Labels vary around their chances, and chances are only known as well as the block's
+        reference rows tell. A block that holds no 1 is not certain to stay so: its chance is
+        taken as if one row more had been half of each (Jeffreys).
+        """
+        ends = np.append(scores.searchsorted(self._edges), scores.size)
+        sizes = np.diff(ends, prepend=0)
+        doubt = np.repeat(self._doubt, sizes)
+        unsure = chances + (0.5 - chances) * doubt
+        of_labels = float((pulls * pulls) @ (unsure * (1 - unsure)))
+        upto = np.append(0.0, np.cumsum(pulls))[ends]
+        return of_labels + self.doubted(np.diff(upto, prepend=0.0))
+
+    def doubted(self, pulls: Array) -> float:
+        """Return the variance that blocks not known exactly give to these pulls, one a block."""
+        return float((pulls * pulls) @ self._unsure)
+
+    def blocks(self, scores: Array) -> NDArray[np.intp]:
+        """Return the block that each score is in."""
+        return self._edges.searchsorted(scores, side="right")
+
+    @cached_property
+    def _edges(self) -> Array:
+        lows, highs = np.array(self.lows), np.array(self.highs)
+        return np.asarray((lows[1:] + highs[:-1]) / 2)
+
+    @cached_property
+    def _doubt(self) -> Array:
+        return np.asarray(1 / (np.array(self.rows) + 1))
+
+    @cached_property
+    def _unsure(self) -> Array:
+        chances = np.array(self.chances)
+        chances = chances + (0.5 - chances) * self._doubt
+        return np.asarray(chances * (1 - chances) / np.array(self.rows))
+
+    @cached_property
+    def _line(self) -> tuple[Array, Array]:
+        ends = np.column_stack([self.lows, self.highs]).ravel()
+        first = np.append(True, ends[1:] > ends[:-1])
+        return ends[first], np.repeat(self.chances, 2)[first]
+
+
+def calibration(scores: Array, labels: Array, weights: Array | None = None) -> Calibration:
+    """Return the rising step function that fits labels of 0 and 1 best (isotonic regression).
+
+    With weights, ``rows`` are effective ones: the square of the sum of weights over the sum
+    of their squares.
+
+    References
+    ----------
+    Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability
+    estimates (2002); Barlow and Brunk, The isotonic regression problem (1972).
+    """
+    order = np.argsort(scores, kind="stable")
+    scores, labels = scores[order], labels[order].astype(np.float64)
+    weight = np.ones(scores.size) if weights is None else weights[order]
+    starts = np.append(0, np.flatnonzero(np.diff(scores)) + 1)
+    total = np.add.reduceat(weight, starts)
+    means = np.add.reduceat(weight * labels, starts) / total
+    rising = isotonic_regression(means, weights=total)
+    firsts = _joined(rising.x, rising.blocks[:-1])
+    summed = np.add.reduceat(total, firsts)
+    squares = np.add.reduceat(np.add.reduceat(weight**2, starts), firsts)
+    chances = np.add.reduceat(total * means, firsts) / summed
+    return _blocks(scores, starts[firsts], chances, summed**2 / squares, moved=True)
+
+
+def as_they_are(scores: Array, labels: Array) -> Calibration:
+    """Return the calibration that takes scores for chances, with even blocks of reference rows."""
+    order = np.argsort(scores, kind="stable")
+    scores, labels = scores[order], labels[order].astype(np.float64)
+    places = np.linspace(0, scores.size, min(BINS, scores.size) + 1).round().astype(np.intp)[:-1]
+    firsts = np.unique(scores.searchsorted(scores[places]))
+    rows = np.diff(np.append(firsts, scores.size)).astype(np.float64)
+    chances = np.add.reduceat(labels, firsts) / rows
+    return _blocks(scores, firsts, chances, rows, moved=False)
+
+
+def chosen(scores: Array, labels: Array) -> Calibration:
+    """Return a calibration where it brings scores closer to labels it has not seen, else none.
+
+    A fifth of the reference at a time is left out and predicted; what counts is the Brier
+    score. Scores that are chances already only lose by being calibrated.
+    """
+    calibrated = scores.size >= FEWEST and _pays(scores, labels)
+    return (calibration if calibrated else as_they_are)(scores, labels)
+
+
+def _pays(scores: Array, labels: Array) -> bool:
+    thin = slice(None, None, -(-scores.size // MOST))
+    scores, labels = scores[thin], labels[thin]
+    fold = np.arange(scores.size) % FOLDS
+    better = 0.0
+    for left_out in range(FOLDS):
+        out = fold == left_out
+        found = calibration(scores[~out], labels[~out])(scores[out])
+        better += float(((scores[out] - labels[out]) ** 2 - (found - labels[out]) ** 2).sum())
+    return better > 0
+
+
+def _joined(chances: Array, firsts: NDArray[Any]) -> NDArray[np.intp]:
+    """Return where blocks start once neighbours with almost the same chance are joined.
+
+    Steps are even in the arcsine of the root, where every share is known equally well.
+    """
+    cells = np.floor(np.arcsin(np.sqrt(np.clip(chances[firsts], 0, 1))) * (CELLS / (np.pi / 2)))
+    return np.asarray(firsts[np.append(True, cells[1:] != cells[:-1])], dtype=np.intp)
+
+
+def _blocks(
+    scores: Array, firsts: NDArray[np.intp], chances: Array, rows: Array, *, moved: bool
+) -> Calibration:
+    lasts = np.append(firsts[1:], scores.size) - 1
+    return Calibration(
+        lows=tuple(scores[firsts].tolist()),
+        highs=tuple(scores[lasts].tolist()),
+        chances=tuple(chances.tolist()),
+        rows=tuple(rows.tolist()),
+        moved=moved,
+    )

@@ -1,0 +1,274 @@
+"""Confidence-based performance estimation: what calibrated scores say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.estimates import expected
+from keepfit.estimates.calibration import Calibration, as_they_are, calibration, chosen
+from keepfit.estimates.estimate import Estimate, none
+from keepfit.estimates.expected import LOSSES, METRICS, Expected
+from keepfit.estimates.inputs import check_level, probabilities, reference
+from keepfit.estimates.intervals import belief, bounds, wanders
+from keepfit.estimates.support import Support, support
+from keepfit.parts import Part
+
+Array = NDArray[np.float64]
+
+MOST = 50_000
+"""Reference rows that tell how far estimates wander with time."""
+
+
+@dataclass(frozen=True, repr=False)
+class CBPE(Part):
+    """Estimates metrics of classification from scores alone.
+
+    A score that is a chance says how often it is right, so chances are all it takes to know
+    which metric to expect. Scores are calibrated on the reference where that helps, class
+    by class, and the expected metric follows. It holds while what the score says about the
+    label holds: it sees data drift that makes rows harder, where `Weighted` is closer, and
+    cannot see concept drift. For that compare estimates with realised values (`Trust`).
+
+    Parameters
+    ----------
+    calibrate
+        None to calibrate where it brings scores closer to labels left out of the fit; True
+        or False to do so always or never.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> generator = np.random.default_rng(0)
+    >>> scores = generator.random(5_000)
+    >>> labels = (generator.random(5_000) < scores).astype(int)
+    >>> state = CBPE().fit(labels, scores)
+    >>> state.estimate(generator.random(1_000), "accuracy").value
+    0.74...
+
+    References
+    ----------
+    Kivimäki, Białek, Nurminen and Kuberski, Confidence-based estimators for predictive
+    performance in model monitoring (2024); Zadrozny and Elkan (2002) for the calibration.
+    """
+
+    calibrate: bool | None = None
+
+    def fit(self, labels: Any, scores: Any, *, classes: Sequence[Any] | None = None) -> Calibrated:
+        """Return what a reference teaches; its rows are in order of event time.
+
+        Parameters
+        ----------
+        labels
+            Codes of the classes; or labels, with ``classes``.
+        scores
+            The model's probabilities on rows it was not trained on: of the second class,
+            or a column per class.
+        classes
+            The labels in the order of their codes.
+
+        Raises
+        ------
+        ConfigError
+            Labels and scores do not fit together, are not usable or hold a single class.
+        """
+        codes, found = reference(labels, scores, classes)
+        columns = _columns(codes, found)
+        one = _calibrator(self.calibrate)
+        return Calibrated(
+            rows=len(found),
+            calibrations=tuple(one(column, labels) for column, labels in columns),
+            supports=tuple(support(column, gaps=True) for column, _ in columns),
+            wander=self._wander(codes, found),
+        )
+
+    def _wander(self, codes: NDArray[np.intp], scores: Array) -> dict[str, float]:
+        """Return how far estimates are off in stretches of time that the fit left out."""
+        thin = slice(None, None, -(-len(scores) // MOST))
+        codes, scores = codes[thin], scores[thin]
+        columns = _columns(codes, scores)
+        one = _calibrator(self.calibrate)
+
+        def stretch(out: slice) -> dict[str, tuple[float, float]]:
+            kept = np.ones(len(scores), dtype=bool)
+            kept[out] = False
+            without = tuple(one(column[kept], labels[kept]) for column, labels in columns)
+            return {metric: _away(metric, without, codes[out], scores[out]) for metric in METRICS}
+
+        return wanders(stretch, len(scores))
+
+
+class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+    """What `CBPE` learnt from a reference: a calibration per class, a few kilobytes in all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> labels, scores = np.array([0, 1] * 50), np.array([0.2, 0.8] * 50)
+    >>> state = CBPE().fit(labels, scores)
+    >>> Calibrated.loads(state.dumps()) == state
+    True
+    """
+
+    rows: int
+    calibrations: tuple[Calibration, ...]
+    supports: tuple[Support, ...]
+    wander: dict[str, float]
+
+    def estimate(self, scores: Any, metric: str = "roc_auc", *, level: float = 0.95) -> Estimate:
+        """Return the metric to expect of a batch, from its scores.
+
+        No rows, or scores that are not finite, give a NaN that says why.
+
+        Parameters
+        ----------
+        scores
+            Probabilities, of the shape the reference had.
+        metric
+            One of ``"accuracy"``, ``"average_precision"``, ``"balanced_accuracy"``,
+            ``"brier"``, ``"f1"``, ``"log_loss"``, ``"precision"``, ``"recall"`` and
+            ``"roc_auc"``; for several classes a mean over them, as in `keepfit.metrics`.
+        level
+            The share of batches whose realised value lies in the interval.
+
+        Raises
+        ------
+        ConfigError
+            The metric is none of these, scores have another shape or are no probabilities.
+        """
+        expected.known(metric)
+        check_level(level)
+        found, reason = probabilities(scores, len(self.calibrations))
+        if reason:
+            return none(metric, len(found), "CBPE", level, reason)
+        ordered = np.sort(found) if found.ndim == 1 else found
+        return estimated(
+            self.calibrations,
+            ordered,
+            metric,
+            level=level,
+            method="CBPE",
+            wander=self.wander.get(metric, 0.0),
+            unlike=unlike(self.supports, ordered),
+            effective=float(self.rows),
+        )
+
+    def dumps(self) -> bytes:
+        """Return the state as bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def loads(cls, content: bytes) -> Calibrated:
+        """Return the state that bytes hold."""
+        return msgspec.msgpack.decode(content, type=cls)
+
+
+def estimated(
+    calibrations: Sequence[Calibration],
+    scores: Array,
+    metric: str,
+    *,
+    level: float,
+    method: str,
+    wander: float,
+    unlike: float,
+    effective: float,
+) -> Estimate:
+    """Return the estimate that calibrations give; a single column of scores is in rising order."""
+    found, variance = measured(metric, calibrations, scores)
+    if found.value != found.value:
+        reason = (
+            "no row is taken for the class" if metric == "precision" else "one class is expected"
+        )
+        return none(metric, len(scores), method, level, reason)
+    low, high = bounds(
+        found.value, variance + wander, len(scores), level, share=metric not in LOSSES
+    )
+    return Estimate(
+        metric,
+        found.value,
+        low,
+        high,
+        n=len(scores),
+        method=method,
+        unlike=unlike,
+        trust=belief(unlike, effective),
+        level=level,
+        effective=effective,
+    )
+
+
+def measured(
+    metric: str, calibrations: Sequence[Calibration], scores: Array
+) -> tuple[Expected, float]:
+    """Return the expected metric, and the variance of the realised one around it."""
+    if scores.ndim == 1:
+        [one] = calibrations
+        chances = one(scores)
+        found = expected.binary(metric, scores, chances)
+        return found, one.variance(scores, chances, found.pulls)
+    columns = [one(scores[:, code]) for code, one in enumerate(calibrations)]
+    chances = np.column_stack(columns)
+    total = chances.sum(axis=1, keepdims=True)
+    # No class has a chance: the scores are the only word there is.
+    chances = np.where(total > 0, chances / np.where(total > 0, total, 1), scores)
+    found = expected.multiclass(metric, scores, chances)
+    return found, _variance(calibrations, scores, chances, found.pulls)
+
+
+def unlike(supports: Sequence[Support], scores: Array) -> float:
+    """Return the share of rows with a score where the reference has none."""
+    if scores.ndim == 1:
+        return supports[0].share_outside(scores)
+    outside = [one.outside(scores[:, code]) for code, one in enumerate(supports)]
+    return float(np.any(outside, axis=0).mean())
+
+
+def _variance(
+    calibrations: Sequence[Calibration], scores: Array, chances: Array, pulls: Array
+) -> float:
+    """Return the variance of a metric of several classes, of which one row is exactly one."""
+    centred = pulls - (chances * pulls).sum(axis=1, keepdims=True)
+    of_labels = float((chances * centred**2).sum())
+    doubted = 0.0
+    for code, one in enumerate(calibrations):
+        block = one.blocks(scores[:, code])
+        doubted += one.doubted(np.bincount(block, centred[:, code], len(one.rows)).astype(float))
+    # What one class gains the others lose, which doubles the variance of two classes at
+    # most, and matters less the more there are.
+    return of_labels + doubted * len(calibrations) / (len(calibrations) - 1)
+
+
+def _columns(codes: NDArray[np.intp], scores: Array) -> list[tuple[Array, Array]]:
+    """Return scores and labels of 0 and 1, of each class that has a column."""
+    if scores.ndim == 1:
+        return [(scores, codes.astype(np.float64))]
+    return [
+        (scores[:, code], (codes == code).astype(np.float64)) for code in range(scores.shape[1])
+    ]
+
+
+def _calibrator(calibrate: bool | None) -> Callable[[Array, Array], Calibration]:
+    if calibrate is None:
+        return chosen
+    return calibration if calibrate else as_they_are
+
+
+def _away(
+    metric: str, calibrations: Sequence[Calibration], codes: NDArray[np.intp], scores: Array
+) -> tuple[float, float]:
+    """Return how far the realised metric is from the estimate, and the variance expected."""
+    if scores.ndim == 1:
+        order = np.argsort(scores, kind="stable")
+        codes, scores = codes[order], scores[order]
+        realised = expected.binary(metric, scores, codes.astype(np.float64))
+    else:
+        truth = (codes[:, None] == np.arange(scores.shape[1])).astype(np.float64)
+        realised = expected.multiclass(metric, scores, truth)
+    found, variance = measured(metric, calibrations, scores)
+    return realised.value - found.value, variance

@@ -1,0 +1,255 @@
+"""Direct loss estimation: a small model of how wrong another one is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.errors import ConfigError, nearest
+from keepfit.estimates.estimate import Estimate, none
+from keepfit.estimates.inputs import check_level, values
+from keepfit.estimates.intervals import belief, bounds, stretches, wander
+from keepfit.estimates.rows import Features, features_of
+from keepfit.estimates.support import Support, support
+from keepfit.estimates.trees import Boost, Trees, coded, cuts_of
+from keepfit.metrics.values import MAE, MAPE, RMSE
+from keepfit.parts import Part
+
+Array = NDArray[np.float64]
+
+MEASURES = {"mae": MAE(), "rmse": RMSE(), "mape": MAPE()}
+
+MOST = 20_000
+"""Reference rows that the trees are grown on; all rows set their level."""
+
+FEWEST = 20
+"""Reference rows at least."""
+
+STEPS = 10
+"""Levels of loss at which its spread is kept."""
+
+
+@dataclass(frozen=True, repr=False)
+class DLE(Part):
+    """Estimates metrics of regression from scores and features.
+
+    A second, small model learns on the reference how large the loss of a row is, given its
+    score and features; over a batch, what it answers is averaged. It holds while rows that
+    look alike are as hard as they were: it sees data drift towards harder rows, and cannot
+    see concept drift.
+
+    Parameters
+    ----------
+    metrics
+        Which can be asked for, of ``"mae"``, ``"rmse"`` and ``"mape"``: each has a model of
+        its own.
+    seed
+        Draws the columns that a tree looks at, where there are more than sixteen.
+
+    Raises
+    ------
+    ConfigError
+        A metric is none of these.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> generator = np.random.default_rng(0)
+    >>> scores = generator.uniform(1, 5, 4_000)
+    >>> labels = scores + generator.normal(0, scores)  # higher values are harder
+    >>> state = DLE(metrics=["mae"]).fit(labels, scores)
+    >>> low, high = (state.estimate(np.full(500, score), metric="mae") for score in (1.5, 4.5))
+    >>> round(low.value, 1), round(high.value, 1)
+    (1.2, 3.6)
+
+    References
+    ----------
+    Direct loss estimation as NannyML defines it; trees as Prokhorenkova et al., CatBoost
+    (2018).
+    """
+
+    metrics: Sequence[str] = ("mae", "rmse", "mape")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.metrics, str) or not self.metrics:
+            raise ConfigError(f"expected a list of metrics, got {self.metrics!r}")
+        for metric in self.metrics:
+            _known(metric, tuple(MEASURES))
+
+    def fit(self, labels: Any, scores: Any, features: Any = None) -> LossModel:
+        """Return what a reference teaches; its rows are in order of event time.
+
+        Parameters
+        ----------
+        labels, scores
+            Values, and the model's answers on rows it was not trained on.
+        features
+            A data frame, a matrix of numbers, or None for the score alone. Columns of times
+            and of nested values are left out.
+
+        Raises
+        ------
+        ConfigError
+            Lengths differ, there are fewer than twenty rows, or some values are not finite.
+        """
+        labels, scores = _reference(labels, scores)
+        losses = {metric: MEASURES[metric].losses(labels, scores) for metric in self.metrics}
+        encoding, columns = features_of(features, losses[self.metrics[0]])
+        matrix = np.stack([scores, *columns])
+        cuts = [cuts_of(column) for column in matrix]
+        thin = slice(None, None, -(-scores.size // MOST))
+        codes = np.stack([coded(*pair) for pair in zip(matrix[:, thin], cuts, strict=True)])
+        grower = _Grower(Boost(), codes, cuts, self.seed)
+        return LossModel(
+            rows=scores.size,
+            support=support(scores, gaps=False),
+            features=encoding,
+            losses={metric: grower.fit(loss, matrix, thin) for metric, loss in losses.items()},
+        )
+
+
+class Loss(msgspec.Struct, frozen=True, kw_only=True):
+    """Trees that answer the loss of a row, and how losses spread around what they answer."""
+
+    trees: Trees
+    levels: tuple[float, ...]
+    spread: tuple[float, ...]
+    doubt: float
+    wander: float
+
+
+class LossModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What `DLE` learnt from a reference: trees for each metric, tens of kilobytes in all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = DLE(metrics=["mae"]).fit(np.arange(100.0) % 7, np.full(100, 3.0))
+    >>> LossModel.loads(state.dumps()) == state
+    True
+    """
+
+    rows: int
+    support: Support
+    features: Features
+    losses: dict[str, Loss]
+
+    def estimate(
+        self, scores: Any, features: Any = None, metric: str = "mae", *, level: float = 0.95
+    ) -> Estimate:
+        """Return the metric to expect of a batch, from its scores and features.
+
+        No rows, or scores that are not finite, give a NaN that says why.
+
+        Raises
+        ------
+        ConfigError
+            The metric is not one that was fitted, or features do not fit the scores.
+        SchemaMismatch
+            A column of the reference is missing or has another kind.
+        """
+        loss = self.losses[_known(metric, tuple(self.losses))]
+        check_level(level)
+        found, reason = values(scores)
+        if reason:
+            return none(metric, len(found), "DLE", level, reason)
+        columns, odd = self.features.encoded(features, found.size)
+        unlike = float((odd | self.support.outside(found)).mean())
+        each = loss.trees([found, *columns])
+        mean = max(0.0, float(each.mean()))
+        spread = float(np.interp(each, loss.levels, loss.spread).mean())
+        variance = spread / found.size + loss.doubt + loss.wander
+        low, high = bounds(mean, variance, found.size, level, share=False)
+        if metric == "rmse":  # the trees answer squares
+            mean, low, high = mean**0.5, low**0.5, high**0.5
+        return Estimate(
+            metric,
+            *(mean, low, high),
+            n=found.size,
+            method="DLE",
+            unlike=unlike,
+            trust=belief(unlike, self.rows),
+            level=level,
+            effective=float(self.rows),
+        )
+
+    def dumps(self) -> bytes:
+        """Return the state as bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def loads(cls, content: bytes) -> LossModel:
+        """Return the state that bytes hold."""
+        return msgspec.msgpack.decode(content, type=cls)
+
+
+@dataclass(frozen=True)
+class _Grower:
+    """Grows trees for one loss after another on the same columns."""
+
+    boost: Boost
+    codes: NDArray[np.uint8]
+    cuts: Sequence[Array]
+    seed: int
+
+    def fit(self, loss: Array, matrix: Array, thin: slice) -> Loss:
+        trees = self._grown(self.codes, loss[thin])
+        trees = trees.moved(float((loss - trees(matrix)).mean()))
+        answers, pairs = self._left_out(loss[thin], matrix[:, thin])
+        away = (loss[thin] - answers) ** 2
+        order = np.argsort(answers, kind="stable")
+        parts = np.array_split(order, min(STEPS, order.size))
+        return Loss(
+            trees=trees,
+            levels=tuple(float(answers[part].mean()) for part in parts),
+            spread=tuple(float(away[part].mean()) for part in parts),
+            doubt=float(away.mean()) / loss.size,
+            wander=wander(pairs),
+        )
+
+    def _left_out(self, loss: Array, matrix: Array) -> tuple[Array, list[tuple[float, float]]]:
+        """Return answers for stretches that the trees were not grown on, and how far off."""
+        answers, pairs = np.full(loss.size, loss.mean()), []
+        for out in stretches(loss.size, most=5):
+            kept = np.ones(loss.size, dtype=bool)
+            kept[out] = False
+            trees = self._grown(self.codes[:, kept], loss[kept])
+            answers[out] = trees(matrix[:, out])
+            away = loss[out] - answers[out]
+            of_mean = float(away.var()) * (1 / away.size + 1 / kept.sum())
+            pairs.append((float(away.mean()), of_mean))
+        return answers, pairs
+
+    def _grown(self, codes: NDArray[np.uint8], loss: Array) -> Trees:
+        return self.boost.grow(codes, self.cuts, loss, seed=self.seed)
+
+
+def _known(metric: str, metrics: tuple[str, ...]) -> str:
+    if metric in metrics:
+        return metric
+    near = nearest(str(metric), metrics)
+    raise ConfigError(
+        f"expected a metric of {', '.join(metrics)}, got {metric!r}",
+        hint=f"the nearest is {near!r}" if near else None,
+    )
+
+
+def _reference(labels: Any, scores: Any) -> tuple[Array, Array]:
+    found, reason = values(scores)
+    true, missing = values(labels)
+    if true.size != found.size:
+        raise ConfigError(f"expected a label per score, got {true.size:,} and {found.size:,}")
+    if reason or missing:
+        raise ConfigError(
+            f"expected a reference of finite labels and scores, got {reason or missing}",
+            hint="leave out rows whose label is missing",
+        )
+    if found.size < FEWEST:
+        raise ConfigError(f"expected a reference of {FEWEST} rows or more, got {found.size}")
+    return true, found
