@@ -9,8 +9,7 @@ import pytest
 
 from keepfit import checks, drift, selection, triggers
 from keepfit.facts import ColumnDrift, Decision, Finding
-from keepfit.protocols import Reference
-from keepfit.protocols import Check, Detector, Evidence, Moment, Selection, Trigger
+from keepfit.protocols import Check, Detector, Evidence, Moment, Reference, Selection, Trigger
 from keepfit.testing import check_check, check_detector, check_selection, check_trigger
 
 CHECKS: list[Check] = [

@@ -43,10 +43,16 @@ class Reading:
     values: dict[str, float] = field(default_factory=dict)
     expected: Counts | None = None
     got: Counts | None = None
-    bounded: float = 0.0
-    """The Wasserstein distance when no value lies out further than `REACH` deviations."""
+    plain: Counts | None = None
+    """The shares as the reference has them, where ``expected`` allows for what it has not seen."""
+    effects: dict[str, float] = field(default_factory=dict)
+    """What is held against a limit where it is not the statistic itself."""
     joined: int = 1
     """How many neighbouring bins are one for the population stability index."""
+
+    def effect(self, method: str) -> float:
+        """Return the size of a movement by one method, as it is held against a limit."""
+        return self.effects.get(method, self.values[method])
 
     @property
     def missing(self) -> float:
@@ -108,7 +114,8 @@ class Ruler:
             ks, moved = distances(column.spread, other.spread)
             below, upto = other.spread.ranks(column.spread.points)
             self._counted(reading, ks, moved, below, upto)
-            reading.bounded = distances(self.near, self._drawn(other.spread))[1]
+            near = distances(self.near, self._drawn(other.spread))[1]
+            reading.effects["Wasserstein"] = self._in_deviations(near)
         elif column.text is not None and other.text is not None:
             known = sum(n for word, n in other.text.words.items() if word in column.text.words)
             self._text(reading, other.text, column.text, 1 - known / max(1, other.text.total))
@@ -127,7 +134,8 @@ class Ruler:
         self._counted(reading, *from_ordered(spread, ordered))
         ends = ordered[[0, -1]]
         if self.near is not spread or (self._within(ends) != ends).any():
-            reading.bounded = from_ordered(self.near, self._within(ordered))[1]
+            near = from_ordered(self.near, self._within(ordered))[1]
+            reading.effects["Wasserstein"] = self._in_deviations(near)
 
     def _counted(
         self, reading: Reading, ks: float, moved: float, below: Counts, upto: Counts
@@ -142,7 +150,7 @@ class Ruler:
         ends[0], ends[-2], ends[-1] = 0, present, reading.rows
         ends[1:-2] = np.concatenate([below, upto])[edges]
         reading.expected, reading.got = inside, ends[1:] - ends[:-1]
-        reading.bounded = moved
+        reading.effects = {"Wasserstein": self._in_deviations(moved)}
         reading.joined = 2
         outside = float(below[0]) + present - float(upto[-1])
         reading.values = {"KS": ks, "Wasserstein": moved, "unseen": outside / present}
@@ -174,6 +182,8 @@ class Ruler:
 
         spread = self.column.spread
         assert spread is not None
+        if not self.scale:
+            return points
         middle = float(spread.at(np.array([0.5]))[0])
         reach = REACH * self.scale
         drawn: np.ndarray = np.clip(points, middle - reach, middle + reach)
@@ -215,6 +225,10 @@ class Ruler:
         whole = spread.points[-1] - spread.points[0]
         return float((high - low) / 3.29 or whole)
 
+    def _in_deviations(self, moved: float) -> float:
+        """Return a distance in deviations; without any width, whatever differs moved all the way."""
+        return moved / self.scale if self.scale else float(moved > 0)
+
     @cached_property
     def roughness(self) -> float:
         """The integral of sqrt(F(1-F)), to which the noise of a Wasserstein distance is bound."""
@@ -230,14 +244,19 @@ class Ruler:
     # Categories -------------------------------------------------------------------------
 
     @cached_property
-    def _shares(self) -> np.ndarray:
+    def _shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the shares to expect of the categories kept, and those they had.
+
+        The first leave room for categories that the reference did not happen to have.
+        """
         import numpy as np
 
         column = self.column
         known = np.array(list(column.counts.values()), dtype=np.float64)
         there = column.present / max(1, column.rows)
-        shares: np.ndarray = known / max(1.0, known.sum()) * (1 - column.tail) * there
-        return shares
+        return known / max(1.0, known.sum()) * (1 - column.tail) * there, known / max(
+            1, column.rows
+        )
 
     def _categories(self, reading: Reading, seen: dict[str, int]) -> None:
         """Take the counts of categories as what was read."""
@@ -247,12 +266,15 @@ class Ruler:
         here = np.array([seen.pop(name, 0) for name in column.counts], dtype=np.float64)
         others = max(0.0, reading.present - float(here.sum()))
         there = column.present / max(1, column.rows)
-        bins = shared_bins(self._shares * reading.rows)
-        reading.expected = np.append(
-            np.bincount(bins, self._shares), [column.tail * there, 1 - there]
-        )
+        wanted, had = self._shares
+        bins = shared_bins(wanted * reading.rows)
+        reading.expected = np.append(np.bincount(bins, wanted), [column.tail * there, 1 - there])
+        rest = max(0.0, there - had.sum())
+        if rest < column.tail * there:
+            reading.plain = np.append(np.bincount(bins, had), [rest, 1 - there])
         reading.got = np.append(np.bincount(bins, here), [others, reading.rows - reading.present])
         reading.values = {"unseen": others / reading.present}
+        reading.effects = {"unseen": max(0.0, others / reading.present - column.tail)}
 
     # Free text --------------------------------------------------------------------------
 
@@ -266,6 +288,7 @@ class Ruler:
         reading.got = np.append(theirs * reading.present, reading.rows - reading.present)
         ks, moved = distances(text.lengths, here.lengths)
         reading.values = {"KS": ks, "Wasserstein": moved, "unseen": unknown}
+        reading.effects = {"unseen": max(0.0, unknown - text.tail)}
 
 
 def _unknown(values: pl.Series, text: Text) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,25 +85,37 @@ def complete(readings: Sequence[Reading]) -> None:
 
     Columns with as many bins are computed together: the calls would cost more than the sums.
     """
-    import numpy as np
-
     sizes: dict[tuple[int, int], list[Reading]] = {}
     for one in readings:
         if one.expected is not None:
             sizes.setdefault((one.expected.size, one.joined), []).append(one)
-    for (_, joined), alike in sizes.items():
-        expected = np.stack([one.expected for one in alike if one.expected is not None])
-        got = np.stack([one.got for one in alike if one.got is not None])
-        rows = np.array([one.rows for one in alike], dtype=np.float64)
-        reference = np.array([one.column.rows for one in alike], dtype=np.float64)
-        shares = got / rows[:, None]
-        distance = jensen_shannon(expected, shares)
-        statistic = chi_square(expected, shares, reference, rows)
-        index = stability(_joined(expected, joined), _joined(shares, joined), reference, rows)
-        for place, one in enumerate(alike):
-            one.values["PSI"] = float(index[place])
-            one.values["JensenShannon"] = float(distance[place])
-            one.values["ChiSquare"] = float(statistic[place])
+    for alike in sizes.values():
+        allowed = plain = _together(alike, [one.expected for one in alike])
+        if any(one.plain is not None for one in alike):
+            had = [one.expected if one.plain is None else one.plain for one in alike]
+            plain = _together(alike, had)
+        for one, effects, values in zip(alike, allowed, plain, strict=True):
+            size = effects["ChiSquare"] * inverse_sizes(one.column.rows, one.rows)
+            one.values |= values
+            one.effects |= effects | {"ChiSquare": math.sqrt(size)}
+
+
+def _together(alike: Sequence[Reading], expected: Sequence[Any]) -> list[dict[str, float]]:
+    """Return the statistics of columns with equally many bins."""
+    import numpy as np
+
+    joined = alike[0].joined
+    known = np.stack(expected)
+    rows = np.array([one.rows for one in alike], dtype=np.float64)
+    shares = np.stack([one.got for one in alike if one.got is not None]) / rows[:, None]
+    reference = np.array([one.column.rows for one in alike], dtype=np.float64)
+    index = stability(_joined(known, joined), _joined(shares, joined), reference, rows)
+    distance = jensen_shannon(known, shares)
+    statistic = chi_square(known, shares, reference, rows)
+    return [
+        {"PSI": float(i), "JensenShannon": float(d), "ChiSquare": float(s)}
+        for i, d, s in zip(index, distance, statistic, strict=True)
+    ]
 
 
 def _joined(shares: np.ndarray, several: int) -> np.ndarray:

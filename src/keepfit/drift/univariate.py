@@ -75,7 +75,7 @@ class Univariate(Part):
                 ColumnDrift(
                     column=reading.column.name,
                     method=method,
-                    value=effect(method, reading, ruler),
+                    value=reading.effect(method),
                     limit=limit,
                 )
             )
@@ -254,19 +254,6 @@ class ChiSquare(Univariate):
     of_text = ("ChiSquare",)
 
 
-def effect(method: str, reading: Reading, ruler: Ruler) -> float:
-    """Return the size of a movement by one method, as it is held against a limit."""
-    value = reading.values[method]
-    if method == "Wasserstein":
-        # A reference without any width: whatever differs has moved all the way.
-        return reading.bounded / ruler.scale if ruler.scale else float(value > 0)
-    if method == "ChiSquare":
-        return math.sqrt(value * inverse_sizes(reading.column.rows, reading.rows))
-    if method == "unseen":
-        return max(0.0, value - _unseen_before(reading))
-    return value
-
-
 def limit_of(method: str, reading: Reading, ruler: Ruler, noise: float) -> float:
     """Return the floor of a method joined with what chance explains at these sizes."""
     reference, rows = max(1, reading.column.rows), reading.rows
@@ -292,11 +279,6 @@ def limit_of(method: str, reading: Reading, ruler: Ruler, noise: float) -> float
 def ratio(moved: ColumnDrift) -> float:
     """Return how many times its limit a movement is."""
     return moved.value / moved.limit
-
-
-def _unseen_before(reading: Reading) -> float:
-    text = reading.column.text
-    return reading.column.tail if text is None else text.tail
 
 
 def _free(reading: Reading) -> int:

@@ -172,7 +172,7 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
 
         below, upto = self.ranks(points)
         with np.errstate(over="ignore", invalid="ignore"):
-            even = np.diff(points) * (upto[:-1] + below[1:]) / 2
+            even: np.ndarray = np.diff(points) * (upto[:-1] + below[1:]) / 2
         places = np.searchsorted(points, self.points)
         whole = np.flatnonzero(np.diff(places) == 1)
         even[places[whole]] = self.areas[whole]
@@ -183,7 +183,8 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         import numpy as np
 
         place = np.searchsorted(self.upto, shares * self.count, side="left")
-        return self.points[np.minimum(place, self.points.size - 1)]
+        found: np.ndarray = self.points[np.minimum(place, self.points.size - 1)]
+        return found
 
     @cached_property
     def even(self) -> np.ndarray:
