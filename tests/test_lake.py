@@ -461,9 +461,23 @@ def test_what_the_log_forgot_is_said_when_the_index_is_lost(
 ) -> None:
     filled(lake, 6 * compacting)
     fresh = Delta(folder(lake), index=tmp_path / "other.db")
+    assert fresh.land(some_batch(), 6 * compacting + 1).rows == 0
     with pytest.raises(ConfigError, match="landed so long ago that the log no longer describes"):
         fresh.land(some_batch([(9, 9, 9, 9)]), 1)
-    assert fresh.batches() == list(range(1, 6 * compacting + 1))
+    assert fresh.batches() == list(range(1, 6 * compacting + 2))
+
+
+def test_a_batch_without_rows_is_remembered_when_log_and_index_are_lost(
+    lake: Delta, tmp_path: Path, compacting: int
+) -> None:
+    filled(lake, 1)
+    lake.land(some_batch([], [(10, 1, 2)]), 2)
+    filled(lake, 6 * compacting, since=4)
+    fresh = Delta(folder(lake), index=tmp_path / "other.db")
+    assert fresh.batch(2).is_empty()
+    assert fresh.batches() == lake.batches() == [1, 2, *range(4, 6 * compacting + 1)]
+    with pytest.raises(VersionUnknown, match="no batch 3"):
+        fresh.batch(3)
 
 
 def test_an_index_ahead_of_its_tables_forgets_what_they_do_not_hold(

@@ -14,7 +14,7 @@ import msgspec
 
 from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION, Batch
 from keepfit.errors import ConfigError, VersionUnknown
-from keepfit.lake.door import LANDED, Landed
+from keepfit.lake.door import BATCHES, LANDED, Landed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -202,7 +202,7 @@ class Delta:
     def _landed_before(self, number: int, last: int, source: str) -> Landed:
         landed = self.landed(number, source=source)
         if landed is None:
-            if number in self._index().numbers():
+            if self._index().holds(number):
                 raise ConfigError(
                     f"expected the batch after {last}, got {number}, which landed so long ago "
                     "that the log no longer describes it"
@@ -236,7 +236,7 @@ class Delta:
         return self._read_rows(number, number)
 
     def _require(self, number: int) -> None:
-        if self.landed(number) is None and number not in self.batches():
+        if self.landed(number) is None and not self._index().holds(number):
             raise VersionUnknown(
                 f"no batch {number} has landed in {self._url}",
                 hint=f"the newest batch is {self.last()}",
@@ -431,7 +431,9 @@ class Delta:
         """Return the newest notes, for commits that land nothing: the log forgets old commits."""
         if name != "rows":
             return {}
-        notes = {_VOID: _encoded(self._voids())}
+        from keepfit.lake.upkeep import folded
+
+        notes = {_VOID: _encoded(self._voids()), BATCHES: folded(self._index().noted())}
         notes.update(next(([note] for note in self._table(name).notes(LANDED, limit=20)), []))
         return notes
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LANDED = "keepfit:"
 """What the note of a commit begins with that says what landed, followed by the source."""
 
+BATCHES = "keepfit-batches"
+"""The note that says which numbers have landed, for when the log no longer tells of each."""
+
 
 class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the lake took of a batch.

@@ -143,6 +143,11 @@ class Index:
             "INSERT OR REPLACE INTO landed VALUES (?, ?, ?)", (app, number, body)
         )
 
+    def keep_numbers(self, numbers: Iterable[int]) -> None:
+        """Keep numbers that landed when nothing else is known of them."""
+        query = "INSERT OR IGNORE INTO landed VALUES ('', ?, NULL)"
+        self._connection.executemany(query, ((number,) for number in numbers))
+
     def landed(self, app: str, number: int) -> str | None:
         """Return what landed under a number, or None."""
         query = "SELECT body FROM landed WHERE app = ? AND number = ?"
@@ -151,13 +156,22 @@ class Index:
 
     def corrections(self, number: int) -> int | None:
         """Return how many rows and labels of a batch came again; None when nobody noted it."""
-        query = "SELECT sum(body ->> '$.corrections'), count(*) FROM landed WHERE number = ?"
+        query = "SELECT sum(body ->> '$.corrections'), count(body) FROM landed WHERE number = ?"
         corrections, noted = self._connection.execute(query, (number,)).fetchone()
         return (corrections or 0) if noted else None
 
     def noted(self) -> list[int]:
-        """Return the numbers whose landing is described."""
-        return [number for (number,) in self._connection.execute("SELECT number FROM landed")]
+        """Return the numbers that are known to have landed, in order."""
+        query = "SELECT DISTINCT number FROM landed ORDER BY 1"
+        return [number for (number,) in self._connection.execute(query)]
+
+    def holds(self, number: int) -> bool:
+        """Return whether a number has landed."""
+        query = (
+            "SELECT EXISTS (SELECT 1 FROM landed WHERE number = ?)"
+            " OR EXISTS (SELECT 1 FROM rows WHERE batch = ?)"
+        )
+        return bool(self._connection.execute(query, (number, number)).fetchone()[0])
 
     def numbers(self) -> list[int]:
         """Return the numbers of the batches with rows, or with a note that they landed."""

@@ -258,7 +258,9 @@ class Table:
             part = numbers[start : start + COMPACT_EVERY]
             yield part[0], part[-1]
 
-    def notes(self, prefix: str, limit: int | None = None) -> Iterator[tuple[str, str]]:
+    def notes(
+        self, prefix: str | tuple[str, ...], limit: int | None = None
+    ) -> Iterator[tuple[str, str]]:
         """Return the notes of past commits, newest first, as far as the log goes back."""
         if self._handle is not None:
             for commit in self._handle.history(limit):

@@ -5,13 +5,13 @@ Imported only when a lake on disk or in an object store is at hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from keepfit.lake.door import LANDED, Landed
+from keepfit.lake.door import BATCHES, LANDED, Landed
 from keepfit.lake.index import Index
 from keepfit.lake.intake import hashes_of, label_entries, row_entries
 from keepfit.lake.tables import Table
@@ -93,8 +93,34 @@ class Upkeep:
     def _keep_notes(self, index: Index) -> None:
         """Keep what the log says of landed batches that the index does not know."""
         known = max(index.noted(), default=0)
-        for key, body in self._rows.notes(LANDED):
+        for key, body in self._rows.notes((LANDED, BATCHES)):
+            if key == BATCHES:
+                index.keep_numbers(unfolded(body))
+                continue
             landed = msgspec.json.decode(body, type=Landed)
             if landed.number <= known:
                 return
             index.keep_landed(key.removeprefix(LANDED), landed.number, body)
+
+
+def folded(numbers: Iterable[int]) -> str:
+    """Return ascending numbers as the ends of their stretches, which seldom are many.
+
+    Examples
+    --------
+    >>> folded([1, 2, 3, 5]), list(unfolded("[[1,3],[5,5]]"))
+    ('[[1,3],[5,5]]', [1, 2, 3, 5])
+    """
+    stretches: list[list[int]] = []
+    for number in numbers:
+        if stretches and number == stretches[-1][1] + 1:
+            stretches[-1][1] = number
+        else:
+            stretches.append([number, number])
+    return msgspec.json.encode(stretches).decode()
+
+
+def unfolded(text: str) -> Iterator[int]:
+    """Return the numbers that `folded` was given."""
+    for first, last in msgspec.json.decode(text, type=list[tuple[int, int]]):
+        yield from range(first, last + 1)
