@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -90,7 +91,9 @@ class Parquet(Windows):
                 seen = os.stat(path)
             except OSError:  # gone between listing and looking, or a link to nothing
                 continue
-            found[name] = Mark(f"{seen.st_size}:{seen.st_mtime_ns}", seen.st_ctime_ns)
+            if not stat.S_ISREG(seen.st_mode):
+                continue
+            found[name] = Mark((seen.st_size, seen.st_mtime_ns), seen.st_ctime_ns)
             self._paths[name] = path
         return found
 
@@ -99,13 +102,13 @@ class Parquet(Windows):
         if os.path.isfile(self._absolute):
             yield os.path.basename(self._absolute), self._absolute
         elif os.path.isdir(self._absolute):
+            start = len(os.path.join(self._absolute, ""))
             for path in _inside(self._absolute, self.suffix, told):
-                yield path[len(self._absolute) :].lstrip(os.sep), path
+                yield path[start:], path
         else:
-            folder = _fixed(self._absolute)
-            for path in glob.glob(self._absolute, recursive=True):
-                if os.path.isfile(path):
-                    yield path[len(folder) :].lstrip(os.sep), path
+            start = len(os.path.join(_fixed(self._absolute), ""))
+            for path in glob.iglob(self._absolute, recursive=True):
+                yield path[start:], path
 
     def _nothing(self, place: Place) -> str | None:
         if place.begun and os.path.isdir(_fixed(self._absolute)):

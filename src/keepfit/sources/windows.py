@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit.batch import ARRIVED_AT, ID, TIME, Batch, Roles
 from keepfit.clock import duration
@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 LOOK_HERE = "name a file, a folder or a glob that holds rows"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """What tells one state of a piece from another; ``touched`` also that it may be tried again."""
 
-    content: str
+    content: str | tuple[int, ...]
     touched: int = 0
 
 
@@ -114,7 +113,7 @@ class Windows:
         )
         self._loaded: dict[str, Piece] = {}
         self._unreadable: dict[str, tuple[Mark, str]] = {}
-        self._keys: dict[str, tuple[str, str, str]] = {}
+        self._keys: dict[str, tuple[Mark, tuple[str, str]]] = {}
 
     def _marks(self, told: list[Finding]) -> dict[str, Mark]:
         """Return the mark of each piece that is there, in the order they are read in."""
@@ -293,9 +292,9 @@ class Windows:
         """Return what stands in a cursor for a piece and for its content."""
         # Thousands of files are asked for again at every read, and few of them have changed.
         known = self._keys.get(name)
-        if known is None or known[0] != mark.content:
-            known = self._keys[name] = mark.content, key(name), key(mark.content)
-        return known[1:]
+        if known is None or known[0] != mark:
+            known = self._keys[name] = mark, (key(name), key(str(mark.content)))
+        return known[1]
 
 
 def _window_end(place: Place, unread: list[Unread], now: int, every: int) -> int:
