@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.lakes import START, hour, said, some_batch, some_labels, some_rows
 
@@ -329,9 +329,12 @@ def read(history: Replay, steps: list[int]) -> Iterator[tuple[datetime, Batch]]:
 
 
 steps = st.lists(st.integers(1, 8), min_size=1, max_size=6)
+PUT_BACK = some_batch(some_rows((1, 0, 0, 0), (1, 0, 1, 1), (1, 0, 1.5, 0)), [(1, 1, 0)])
+"""A row that is changed and changed back between two reads."""
 
 
 @settings(max_examples=30)
+@example(PUT_BACK, [1, 3], [Question(hour(5), 9, (), None, None)])
 @given(histories(), steps, st.lists(questions, min_size=1, max_size=4))
 def test_a_replayed_history_answers_as_plain_lists_and_as_a_lake_on_disk_would(
     history: Batch, steps: list[int], asked: list[Question]

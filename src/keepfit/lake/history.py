@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _RANK = "_rank"
 _NEXT = "_next"
+_CONTENT = "_content"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,8 @@ class History(Aligned):
             .sort(_RANK)
         )
         following = pl.col(_RANK).shift(-1, fill_value=NEVER).over(ID)
-        rows = rows.with_columns(following.alias(_NEXT))
+        content = pl.Series(_CONTENT, row_hashes(rows, [TIME, *self.features]))
+        rows = rows.with_columns(following.alias(_NEXT), content)
         pairs = rows.filter(pl.col(_NEXT) < NEVER).sort(_NEXT)
         self.replaced = integers(pairs.get_column(_RANK))
         self.replacing = integers(pairs.get_column(_NEXT))
@@ -86,15 +88,27 @@ class History(Aligned):
         else:
             places = np.sort(self.order[span.rows : span.rows_end])
         replaced = self._replaced_in(span)
-        replaced = replaced[replaced >= span.rows]
-        if replaced.size == 0:
+        gone = np.append(replaced[replaced >= span.rows], self._put_back(span))
+        if gone.size == 0:
             return places
-        return places[~np.isin(places, replaced if self.order is None else self.order[replaced])]
+        return places[~np.isin(places, gone if self.order is None else self.order[gone])]
 
     def _replaced_in(self, span: Span) -> Integers:
         """Return the ranks of versions that a row of the span replaced."""
         low, high = np.searchsorted(self.replacing, (span.rows, span.rows_end))
         return self.replaced[low:high]
+
+    def _put_back(self, span: Span) -> Integers:
+        """Return the ranks of versions that say what had landed before others of the span."""
+        replaced = self._replaced_in(span)
+        if not (replaced >= span.rows).any():
+            return replaced[:0]
+        ranked = self._revised_rows.select(ID, _CONTENT, _RANK).sort(_RANK)
+        before = ranked.filter(pl.col(_RANK) < span.rows).unique(ID, keep="last")
+        newest = ranked.filter(pl.col(_RANK) < span.rows_end).unique(ID, keep="last")
+        came = newest.filter(pl.col(_RANK) >= span.rows)
+        same = came.join(before, on=[ID, _CONTENT], how="semi")
+        return integers(same.get_column(_RANK))
 
     def take(self, span: Span) -> pl.DataFrame:
         """Return the rows that arrived in a span, each id once, sorted by time and id."""
@@ -119,23 +133,27 @@ class History(Aligned):
     def corrections(self, span: Span) -> int:
         """Return how many rows and labels of a span came again with another content."""
         low, high = np.searchsorted(self._relabelled, (span.labels, span.labels_end))
-        return int((self._replaced_in(span) < span.rows).sum() + high - low)
+        replaced = int((self._replaced_in(span) < span.rows).sum())
+        return replaced - self._put_back(span).size + int(high - low)
 
     def versions(
         self, row_ends: Integers, label_ends: Integers, numbers: Integers
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the revised rows and labels with the batch that each of them landed in.
 
-        A version that a later one of the same batch replaced never landed.
+        A version that a later one of the same batch replaced never landed, nor did one that
+        says the same as the newest before it.
         """
         batch = batch_of(integers(self._revised_rows.get_column(_RANK)), row_ends, numbers)
         following = batch_of(integers(self._revised_rows.get_column(_NEXT)), row_ends, numbers)
         landed = pl.Series((batch != NEVER) & (batch != following))
         label_ranks = integers(self._revised_labels.get_column(_RANK))
         label_batch = pl.Series(BATCH, batch_of(label_ranks, label_ends, numbers))
-        rows = self._revised_rows.drop(_RANK, _NEXT).with_columns(pl.Series(BATCH, batch))
+        rows = self._revised_rows.with_columns(pl.Series(BATCH, batch)).filter(landed)
+        again = pl.col(_CONTENT).eq(pl.col(_CONTENT).shift().over(ID, order_by=_RANK))
+        rows = rows.filter(~again.fill_null(False)).drop(_RANK, _NEXT, _CONTENT)
         labels = self._revised_labels.drop(_RANK).with_columns(label_batch)
-        return rows.filter(landed), labels.filter(pl.col(BATCH) != NEVER)
+        return rows, labels.filter(pl.col(BATCH) != NEVER)
 
 
 def batch_of(ranks: Integers, ends: Integers, numbers: Integers) -> Integers:
@@ -166,9 +184,9 @@ def _by_time(arrived: pl.DataFrame) -> tuple[pl.DataFrame, Integers | None, Inte
 
 def _without_repeats(rows: pl.DataFrame) -> pl.DataFrame:
     features = [name for name in rows.columns if name not in RESERVED]
-    content = pl.Series("_content", row_hashes(rows, [TIME, *features]))
-    before = pl.col("_content").shift().over(ID)
-    return rows.with_columns(content).filter(pl.col("_content").ne_missing(before)).drop("_content")
+    content = pl.Series(_CONTENT, row_hashes(rows, [TIME, *features]))
+    before = pl.col(_CONTENT).shift().over(ID)
+    return rows.with_columns(content).filter(pl.col(_CONTENT).ne_missing(before)).drop(_CONTENT)
 
 
 def _by_knowledge(labels: pl.DataFrame, dtype: pl.DataType) -> pl.DataFrame:
