@@ -12,6 +12,7 @@ from keepfit.batch import ARRIVED_AT, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION,
 from keepfit.lake import Lake
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 TIMES = pl.Datetime("us", "UTC")
 
 

@@ -13,14 +13,13 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.lakes import START, hour, said, some_batch, some_labels, some_rows
+from tests.lakes import HOUR, START, hour, said, some_batch, some_labels, some_rows
 
 from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION, Batch
 from keepfit.clock import SimulatedClock
 from keepfit.lake import Delta, Lake, Landed, Replay, tables
 
 IDS = range(6)
-HOUR = hour(1) - hour(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
