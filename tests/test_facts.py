@@ -34,6 +34,9 @@ EXAMPLES: list[Fact] = [
     facts.Scored(batch=1, version="v1", metric="roc_auc", value=None, n=0, reason="one class"),
     facts.DetectorAdvanced(batch=1, detector="Columns()", columns=(DRIFT,)),
     facts.Drifted(batch=1, detector="Columns()", columns=(DRIFT,), of=20, rows_to=NOON),
+    facts.Assessed(
+        batch=1, version="v1", verdict="learn", reasons=("new", "harmful"), rows=10, harm=0.02
+    ),
     facts.Decided(batch=1, decision=YES, watermark=NOON, turn=1),
     facts.TrainingStarted(
         version="v1",

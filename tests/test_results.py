@@ -37,6 +37,7 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
         facts.Overridden(what="quarantine", reason="it was right", by="anna", batch=3),
         facts.Signalled(event="prices", data={"list": 7}),
         facts.DetectorAdvanced(batch=1, detector="KS()", columns=()),
+        facts.Assessed(batch=1, version="v1", verdict="learn", reasons=("new",), rows=10),
     ]
     for fact in others:
         by_kind[fact.kind] = Entry(pipeline="churn", seq=1, at=START, fact=fact)  # type: ignore[arg-type]

@@ -189,6 +189,29 @@ class Drifted(Fact, frozen=True, kw_only=True):
     rows_to: datetime | None = None
 
 
+class Assessed(Fact, frozen=True, kw_only=True):
+    """What a batch means to the champion, and what to do with it.
+
+    ``verdict`` is ``"ignore"``, ``"keep"``, ``"learn"`` or ``"quarantine"``. ``new`` is the
+    AUC with which the batch is told from the champion's training rows (0.5: not at all);
+    ``harm`` the change of the metric for the worse, ``estimated`` while labels are missing;
+    ``informative`` the share of rows on which the champion is uncertain or wrong;
+    ``redundant`` the share of rows much like ones it was trained on. None: not measured.
+    """
+
+    batch: int
+    version: str
+    verdict: str
+    reasons: tuple[str, ...]
+    rows: int
+    valid: bool = True
+    new: float | None = None
+    harm: float | None = None
+    estimated: bool = False
+    informative: float | None = None
+    redundant: float | None = None
+
+
 class Decided(Fact, frozen=True, kw_only=True):
     """Whether to train, and why."""
 
@@ -314,6 +337,7 @@ AnyFact: TypeAlias = (
     | Scored
     | DetectorAdvanced
     | Drifted
+    | Assessed
     | Decided
     | TrainingStarted
     | Trained

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -143,11 +143,17 @@ class Trigger(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """When a selection is made: ``since`` is the event time of the newest row trained on before."""
+    """When a selection is made, and what the loop knows then.
+
+    ``since`` is the event time of the newest row trained on before. ``relevance`` gives each
+    of some labelled rows a number: the greater, the more the next model can learn from it
+    about the present; None when nothing serves yet.
+    """
 
     as_of: datetime
     since: datetime | None = None
     seed: int = 0
+    relevance: Callable[[pl.DataFrame], np.ndarray] | None = None
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from keepfit.errors import ConfigError, GateRefused, NoChampion, VersionUnknown,
 from keepfit.facts import (
     Answer,
     Arrived,
+    Assessed,
     Cost,
     Decided,
     DetectorAdvanced,
@@ -117,7 +118,10 @@ class State(msgspec.Struct):
     training: list[str] = []
     waiting: list[str] = []
     trained_at: datetime | None = None
-    since: list[Arrived | Scored | Drifted | Signalled | Decided | Promoted | RolledBack] = []
+    since: list[
+        Arrived | Scored | Drifted | Assessed | Signalled | Decided | Promoted | RolledBack
+    ] = []
+    assessed: int = 0
     drifted: list[str] = []
     labelled_to: datetime | None = None
     trainings: list[tuple[datetime, float]] = []
@@ -235,6 +239,10 @@ class State(msgspec.Struct):
         self.drifted = [column.column for column in fact.columns if column.drifted]
 
     def _drifted(self, fact: Drifted, at: datetime) -> None:
+        self.since.append(fact)
+
+    def _assessed(self, fact: Assessed, at: datetime) -> None:
+        self.assessed = fact.batch
         self.since.append(fact)
 
     def _decided(self, fact: Decided, at: datetime) -> None:
@@ -368,6 +376,7 @@ _HANDLERS: dict[type[Fact], Any] = {
     Scored: State._scored,
     DetectorAdvanced: State._advanced,
     Drifted: State._drifted,
+    Assessed: State._assessed,
     Decided: State._decided,
     TrainingStarted: State._started,
     Trained: State._trained,

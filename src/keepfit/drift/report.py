@@ -23,6 +23,15 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     seen, a number outside the reference's range, or of unknown words), as far as they apply.
     ``missing`` is the share of rows without a value, ``missing_before`` the reference's.
     ``error`` bounds the error of KS that the reference's grid makes.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from keepfit import drift
+    >>> before, after = pl.DataFrame({"age": range(100)}), pl.DataFrame({"age": range(50, 150)})
+    >>> age = drift.compare(before, after)["age"]
+    >>> age.drifted, age.statistics["KS"], age.statistics["Wasserstein"]
+    (True, 0.5, 50.0)
     """
 
     column: str
@@ -52,6 +61,13 @@ class DriftReport:
     """How far rows have moved from a reference, worst column first.
 
     ``new`` names columns that the reference does not have, and that nothing was compared of.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from keepfit import drift
+    >>> drift.compare(pl.DataFrame({"plan": ["a", "b"] * 99}), pl.DataFrame({"plan": ["a"] * 99}))
+    1 of 1 columns drifted: plan (JensenShannon 0.56, limit 0.34); 99 rows against 198
     """
 
     rows: int

@@ -135,7 +135,8 @@ class Story:
         else:
             value = metric(fact.metric, fact.value, fact.low, fact.high)
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
-        return Line(at, "·", "scored", text, tone="dim", loud=False)
+        what = "estimated" if fact.estimated else "scored"
+        return Line(at, "·", what, text, tone="dim", loud=False)
 
     def _advanced(self, fact: facts.DetectorAdvanced, at: datetime) -> Line:
         worst = f", most {moved(fact.columns[0])}" if fact.columns else ""
@@ -149,6 +150,10 @@ class Story:
         return Line(
             at, "◆", "drift", f"{first} ({len(fact.columns)} of {fact.of} columns)", tone="warn"
         )
+
+    def _assessed(self, fact: facts.Assessed, at: datetime) -> Line:
+        text = f"{fact.verdict}: {some(fact.reasons)}" if fact.reasons else fact.verdict
+        return Line(at, "·", "assessed", text, tone="dim", loud=False)
 
     def _decided(self, fact: facts.Decided, at: datetime) -> Line:
         decision = fact.decision
@@ -231,6 +236,7 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Scored: Story._scored,
     facts.DetectorAdvanced: Story._advanced,
     facts.Drifted: Story._drifted,
+    facts.Assessed: Story._assessed,
     facts.Decided: Story._decided,
     facts.TrainingStarted: Story._training_started,
     facts.Trained: Story._trained,
