@@ -52,7 +52,11 @@ def is_users(module: str) -> bool:
     loaded = sys.modules.get(module)
     if loaded is None:
         return True
-    return _outside(getattr(loaded, "__file__", None), getattr(loaded, "__spec__", None) is None)
+    file, spec = getattr(loaded, "__file__", None), getattr(loaded, "__spec__", None)
+    package = module.rpartition(".")[0]
+    if file is None and spec is None and package:
+        return is_users(package)  # made by compiled code, within the package that holds it
+    return _outside(file, spec is None)
 
 
 def is_users_file(file: str) -> bool:
