@@ -71,16 +71,14 @@ class _Named(Following):
     River is imported when a stream begins, so that a pipeline can be read without it.
     """
 
-    _river: ClassVar[tuple[str, ...]]
-    """The module and the names that River's versions give the class."""
+    _river: ClassVar[tuple[str, str]]
+    """The module and the name of River's class."""
 
     def _fresh(self) -> Any:
         from importlib import import_module
 
-        module, *names = self._river
-        found = import_module(module)
-        made = next(getattr(found, name) for name in names if hasattr(found, name))
-        return made(**self._parameters)
+        module, name = self._river
+        return getattr(import_module(module), name)(**self._parameters)
 
     @property
     def _parameters(self) -> dict[str, Any]:
@@ -132,7 +130,7 @@ class ADWIN(_Named):
     min_window_length: int = 5
     grace_period: int = 10
 
-    _river: ClassVar = ("river.drift", "ADWIN")
+    _river: ClassVar[tuple[str, str]] = ("river.drift", "ADWIN")
 
     def __post_init__(self) -> None:
         self._assert_within(0, 1, "delta")
@@ -164,7 +162,7 @@ class KSWIN(_Named):
     stat_size: int = 30
     seed: int = 0
 
-    _river: ClassVar = ("river.drift", "KSWIN")
+    _river: ClassVar[tuple[str, str]] = ("river.drift", "KSWIN")
 
     def __post_init__(self) -> None:
         self._assert_within(0, 1, "alpha")
@@ -200,7 +198,7 @@ class PageHinkley(_Named):
     alpha: float = 1 - 0.0001
     mode: str = "both"
 
-    _river: ClassVar = ("river.drift", "PageHinkley")
+    _river: ClassVar[tuple[str, str]] = ("river.drift", "PageHinkley")
 
     def __post_init__(self) -> None:
         self._assert_counts("min_instances")
@@ -232,7 +230,7 @@ class DDM(_Named):
     warning_threshold: float = 2.0
     drift_threshold: float = 3.0
 
-    _river: ClassVar = ("river.drift.binary", "DDM")
+    _river: ClassVar[tuple[str, str]] = ("river.drift.binary", "DDM")
 
     def __post_init__(self) -> None:
         self._assert_counts("warm_start")
@@ -262,7 +260,7 @@ class EDDM(_Named):
     alpha: float = 0.95
     beta: float = 0.9
 
-    _river: ClassVar = ("river.drift.binary", "EDDM")
+    _river: ClassVar[tuple[str, str]] = ("river.drift.binary", "EDDM")
 
     def __post_init__(self) -> None:
         self._assert_counts("warm_start")
@@ -295,7 +293,7 @@ class HDDM_A(_Named):  # noqa: N801 - its name in the field
     warning_confidence: float = 0.005
     two_sided_test: bool = False
 
-    _river: ClassVar = ("river.drift.binary", "HDDM_A", "HDDMA")
+    _river: ClassVar[tuple[str, str]] = ("river.drift.binary", "HDDMA")
 
     def __post_init__(self) -> None:
         self._assert_within(0, 1, "drift_confidence", "warning_confidence")
@@ -325,7 +323,7 @@ class HDDM_W(_Named):  # noqa: N801 - its name in the field
     lambda_val: float = 0.05
     two_sided_test: bool = False
 
-    _river: ClassVar = ("river.drift.binary", "HDDM_W", "HDDMW")
+    _river: ClassVar[tuple[str, str]] = ("river.drift.binary", "HDDMW")
 
     def __post_init__(self) -> None:
         self._assert_within(0, 1, "drift_confidence", "warning_confidence", "lambda_val")
