@@ -14,7 +14,7 @@ from keepfit.errors import ConfigError, NoChampion, VersionUnknown
 from keepfit.facts import KINDS, Answer, Cost, Decision, Entry, Finding, Outcome, Verdict
 from keepfit.registry import State
 from keepfit.results import Diff, Fold, Log, Status, Story, Why, sentence
-from keepfit.results.sentences import cause, figure, figures, waits
+from keepfit.results.sentences import cause, figure, figures, mean, waits
 from tests.lives import DAY, START, Life, churn, golden, no, waiting, yes
 
 
@@ -365,3 +365,16 @@ def test_an_unknown_kind_gets_the_nearest() -> None:
     with pytest.raises(ConfigError, match="got 'Promotd'") as caught:
         Log.of("churn", [], kinds=["Promotd"])
     assert caught.value.hint == "did you mean 'Promoted'?"
+
+
+def test_the_interval_of_a_mean_stays_where_those_of_its_windows_are() -> None:
+    windows = [
+        facts.Scored(batch=n, version="v1", metric="roc_auc", value=value, low=low, high=1.0, n=50)
+        for n, (value, low) in enumerate([(0.99, 0.90), (1.0, 0.68)], start=1)
+    ]
+    centre, low, high = mean(windows)
+    assert centre == pytest.approx(0.995)
+    assert 0.68 < low < centre < high <= 1.0
+    unsure = facts.Scored(batch=3, version="v1", metric="roc_auc", value=0.9, n=1)
+    assert mean([*windows, unsure])[1:] == (None, None)
+    assert mean(windows[:1]) == pytest.approx((0.99, 0.90, 1.0))

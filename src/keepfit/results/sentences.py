@@ -290,16 +290,29 @@ class Fold:
 
 
 def mean(scored: Sequence[facts.Scored]) -> tuple[float, float | None, float | None]:
-    """Return the mean over windows with an interval, the windows taken as independent."""
-    values = [one.value for one in scored if one.value is not None]
-    centre = sum(values) / len(values)
-    halves = [
-        (one.high - one.low) / 2 for one in scored if one.low is not None and one.high is not None
+    """Return the mean over windows with an interval, the windows taken as independent.
+
+    The arms below and above the values are pooled each for itself, so that the interval of a
+    mean stays where those of its parts are: no area under a curve reaches beyond one.
+
+    References
+    ----------
+    Zou and Donner, Construction of confidence limits about effect measures (2008).
+    """
+    known = [one for one in scored if one.value is not None]
+    count = len(known)
+    centre = sum(one.value or 0.0 for one in known) / count
+    arms = [
+        (one.value - one.low, one.high - one.value)
+        for one in known
+        if one.value is not None and one.low is not None and one.high is not None
     ]
-    if len(halves) < len(values):
+    if len(arms) < count:
         return centre, None, None
-    half = math.sqrt(sum(one * one for one in halves)) / len(halves)
-    return centre, centre - half, centre + half
+    below, above = (
+        math.sqrt(sum(arm * arm for arm in side)) / count for side in zip(*arms, strict=True)
+    )
+    return centre, centre - below, centre + above
 
 
 # Words ----------------------------------------------------------------------------------
