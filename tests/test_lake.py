@@ -467,6 +467,17 @@ def test_what_the_log_forgot_is_said_when_the_index_is_lost(
     assert fresh.batches() == list(range(1, 6 * compacting + 2))
 
 
+def test_labels_that_landed_without_rows_are_caught_up_with(lake: Delta, tmp_path: Path) -> None:
+    lake.land(some_batch([(1, 0, 1, 5)]), 1)
+    asleep = Delta(folder(lake), index=tmp_path / "asleep.db")
+    assert labels_of(asleep, 9) == {}
+    lake.land(some_batch([], [(1, 1, 2)]), 2)
+    for one in (asleep, Delta(folder(lake), index=tmp_path / "new.db")):
+        assert labels_of(one, 9) == {1: (5, 1)}
+        assert one.scored(1, hour(9)).get_column(LABEL).to_list() == [1]
+        assert one.problems() == []
+
+
 def test_a_batch_without_rows_is_remembered_when_log_and_index_are_lost(
     lake: Delta, tmp_path: Path, compacting: int
 ) -> None:

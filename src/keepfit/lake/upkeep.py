@@ -88,6 +88,8 @@ class Upkeep:
                 found = rows.collect(rows.scan(low, high))
                 index.add_rows(row_entries(found, hashes_of(found)), high)
             self._keep_notes(index)
+            # The newest batches may have had no rows, only labels.
+            index.add_rows((), max(index.noted(), default=0))
             self._mark(index)
 
     def _keep_notes(self, index: Index) -> None:
