@@ -155,7 +155,11 @@ class Quarantined(Fact, frozen=True, kw_only=True):
 
 
 class Scored(Fact, frozen=True, kw_only=True):
-    """How a version did on a batch whose labels are mature."""
+    """How a version did on a batch whose labels are mature, or is estimated to have done.
+
+    An estimate carries the ``trust`` put in it, from 0 to 1, and the share of rows
+    ``unlike`` anything it was learnt from.
+    """
 
     batch: int
     version: str
@@ -167,6 +171,8 @@ class Scored(Fact, frozen=True, kw_only=True):
     from_: datetime | None = None
     to: datetime | None = None
     estimated: bool = False
+    trust: float | None = None
+    unlike: float | None = None
     reason: str | None = None
 
 

@@ -15,11 +15,11 @@ from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
 from keepfit.lake import Landed
 from keepfit.ledger import Lease
-from keepfit.metrics import mature
 from keepfit.protocols import CheckContext, Evidence, Source
 from keepfit.registry import State
 from keepfit.scoring import Scorer
 from keepfit.turn import Turn
+from keepfit.watch import Watch
 
 if TYPE_CHECKING:
     from keepfit.home import Memory
@@ -88,6 +88,7 @@ class Loop:
         self.listen = listen
         self.scorer = scorer or Scorer(memory.artifacts, pipeline.metric)
         self.turns = Turn(self)
+        self.watcher = Watch(self)
         self.state = self._folded()
         self._saved = self.state.seq
         self._lease: Lease | None = None
@@ -186,9 +187,10 @@ class Loop:
         self.append(answers, now)
 
     def watch(self, now: datetime) -> None:
-        """Predict what came, score what has matured, and measure drift."""
-        self._predict()
-        seen: list[Fact] = [*self._score(now), *self._drift()]
+        """Predict what came, score what has matured, estimate the rest, and measure drift."""
+        self.watcher.predict()
+        scored = self.watcher.score(now)
+        seen = [*scored, *self.watcher.estimate(now, scored), *self.watcher.drift()]
         if seen:
             self.append(seen, now)
 
@@ -300,72 +302,6 @@ class Loop:
         if self._first is None or self._first[0] != first:
             self._first = first, Profile.of(self.columns(self.memory.lake.batch(first)))
         return self._first[1]
-
-    def _predict(self) -> None:
-        lake = self.memory.lake
-        for number in self.state.unserved:
-            rows = lake.batch(number)
-            lake.predict_land(number, self.scorer.predict(self.state, number, rows))
-
-    def _score(self, now: datetime) -> list[Fact]:
-        scored: list[Fact] = []
-        for arrived in self.state.unscored:
-            delay = self.source.roles.label_delay
-            if (
-                delay is not None
-                and arrived.to is not None
-                and now < arrived.to
-                and not self.simulated
-            ):
-                continue
-            rows = self.memory.lake.scored(arrived.batch, now)
-            known = rows.height - rows.get_column(LABEL).null_count()
-            if self._mature(arrived, known, rows.height, now):
-                scored.append(self.scorer.score(self.state, arrived, rows))
-        return scored
-
-    def _mature(self, arrived: facts.Arrived, known: int, total: int, now: datetime) -> bool:
-        delay = self.source.roles.label_delay
-        if arrived.to is None or mature(known, total, to=arrived.to, now=now, label_delay=delay):
-            return True
-        # Nobody said how late labels are: what two more batches did not bring is not waited for.
-        age = self.state.batch - arrived.batch
-        return delay is None and ((age >= 2 and known >= 0.9 * total) or (age >= 10 and known > 0))
-
-    def _drift(self) -> list[Fact]:
-        state = self.state
-        newest = state.let_in[-1].batch if state.let_in else 0
-        champion = state.versions.get(state.champion or "")
-        if (
-            champion is None
-            or not champion.reference
-            or newest != state.batch
-            or state.watched >= newest
-        ):
-            return []
-        reference = self.scorer.reference(champion.reference)
-        rows = self.columns(self.memory.lake.batch(newest))
-        found: list[Fact] = []
-        for detector in self.pipeline.detectors:
-            moved = tuple(detector.check(reference, rows))
-            drifted = [column for column in moved if column.drifted]
-            found.append(
-                facts.DetectorAdvanced(
-                    batch=newest, detector=detector.name, columns=moved[:20], drifted=len(drifted)
-                )
-            )
-            fresh = tuple(column for column in drifted if column.column not in state.drifted)
-            if fresh:
-                found.append(
-                    facts.Drifted(
-                        batch=newest,
-                        detector=detector.name,
-                        columns=fresh[:20],
-                        of=len(moved),
-                        rows_to=state.let_in[-1].to,
-                    )
-                )
-        return found
 
     def _decision(self, now: datetime) -> facts.Decision:
         state = self.state

@@ -95,6 +95,8 @@ class State(msgspec.Struct):
 
     ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
     whose labels are not mature; ``since`` the evidence since the last decision to train.
+    ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by batch;
+    ``estimates`` those of the latest batches with what was realised.
     """
 
     seq: int = 0
@@ -130,6 +132,10 @@ class State(msgspec.Struct):
     fresh: bool = False
     last_decision: Decided | None = None
     last_scored: Scored | None = None
+    last_estimated: Scored | None = None
+    estimated: int = 0
+    awaited: dict[int, tuple[float, float, float]] = {}
+    estimates: list[tuple[float, float, float, float]] = []
     counts: Counts = msgspec.field(default_factory=Counts)
 
     def fold(self, entries: Iterable[Entry]) -> State:
@@ -228,8 +234,17 @@ class State(msgspec.Struct):
             self._let_in(arrived)
 
     def _scored(self, fact: Scored, at: datetime) -> None:
-        self.unscored = [arrived for arrived in self.unscored if arrived.batch != fact.batch]
         self.since.append(fact)
+        if fact.estimated:
+            self.estimated = fact.batch
+            if fact.value is not None and fact.low is not None and fact.high is not None:
+                self.awaited[fact.batch] = fact.value, fact.low, fact.high
+            self.last_estimated = fact
+            return
+        self.unscored = [arrived for arrived in self.unscored if arrived.batch != fact.batch]
+        awaited = self.awaited.pop(fact.batch, None)
+        if awaited is not None and fact.value is not None:
+            self.estimates = [*self.estimates[-KEPT + 1 :], (*awaited, fact.value)]
         self.last_scored = fact
         if fact.to is not None:
             self.labelled_to = max(fact.to, self.labelled_to or fact.to)

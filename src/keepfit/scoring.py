@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from keepfit import facts, learners, metrics
+from keepfit import estimates, facts, learners, metrics
 from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
 from keepfit.drift import Reference
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from keepfit.estimates import Estimate
+
 KEPT_MODELS = 8
+ESTIMABLE = frozenset(
+    {
+        *("roc_auc", "accuracy", "balanced_accuracy", "average_precision", "f1", "log_loss"),
+        *("brier", "mae", "rmse", "mape"),
+    }
+)
+"""Metrics that can be estimated while labels are missing."""
+
 TOLERANCE = 1e-9
 """How far a stored prediction and the same one made again may lie apart."""
 
@@ -153,6 +164,26 @@ class Scorer:
             low=_finite(low),
             high=_finite(high),
         )
+
+    def estimable(self, version: Version) -> bool:
+        """Return whether the metric of a version can be estimated without labels."""
+        return self.metric(self.model(version)).name in ESTIMABLE
+
+    def stored(self, version: Version, values: pl.Series) -> np.ndarray:
+        """Return scores as a version gave them, from the form they are kept in."""
+        model = self.model(version)
+        return _scores(values, width=len(model.classes) if model.task == "multiclass" else None)
+
+    def estimate(
+        self, version: Version, learnt: Any, scores: np.ndarray, rows: Callable[[], pl.DataFrame]
+    ) -> Estimate:
+        """Return what to expect of a version on rows, from what labelled rows taught."""
+        name = self.metric(self.model(version)).name
+        if isinstance(learnt, estimates.Calibrated):
+            return learnt.estimate(scores, name)
+        features = rows().select(list(self.model(version).features))
+        found: Estimate = learnt.estimate(scores, features, name)
+        return found
 
     def name(self, state: State) -> str:
         """Return the name of the metric, as far as it is known yet."""

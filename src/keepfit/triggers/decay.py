@@ -28,6 +28,9 @@ _BETS = (0.25, 0.5, 0.9)
 _SCALE = 2.0
 """Spreads that one unit of a window's score holds."""
 
+_BELIEVED = 0.5
+"""The trust below which an estimate does not stand in for a window."""
+
 _WORST = 2.0
 """Units that a window can count against the champion: one freak window is no decay."""
 
@@ -45,6 +48,9 @@ class OnDecay(Rule):
     by more than two spreads count as that and no more; a window's spread comes from its
     interval and from the windows before it. Windows that depend on their neighbours beyond
     what the promise's margin covers alarm more often.
+
+    While labels are late, a window's estimated value stands in until the realised one comes,
+    as far as it is trusted, and the decision says how many windows are estimates.
 
     The promise is the champion's value at its gate. A champion that passed without one
     promises the mean of its first four windows less their standard error, and the decision
@@ -109,6 +115,7 @@ class OnDecay(Rule):
                 "provisional": promise.windows > 0,
                 "margin": margin,
                 "windows": len(judged),
+                "estimated": sum(window.estimated for window in judged),
                 "value": None if not judged else judged[-1].value,
                 "sum": sum_of_bets,
                 "threshold": threshold,
@@ -135,6 +142,8 @@ class OnDecay(Rule):
         mean = statistics.fmean(window.value for window in latest)
         name, few, all_ = latest[-1].metric, len(latest), len(judged)
         told = f"{name} {mean:.3f} in the latest {few} of {all_} windows"
+        guessed = sum(window.estimated for window in latest)
+        told += f" ({guessed} of them estimated)" if guessed else ""
         return f"{'decayed' if train else 'no decay'}: {told}, {promised}"
 
     def _margin(self, promised: float, greater_is_better: bool) -> float:
@@ -159,6 +168,7 @@ class _Window(NamedTuple):
     error: float | None
     start: float | None
     end: float | None
+    estimated: bool = False
 
 
 class _Promise(NamedTuple):
@@ -207,13 +217,22 @@ class _Detector:
 
 
 def _windows(evidence: Evidence) -> list[_Window]:
-    """Return the champion's windows since the last training; of one scored twice, the latest."""
-    scored = {
-        fact.batch: fact
-        for fact in evidence.facts
-        if isinstance(fact, Scored) and fact.version == evidence.champion and not fact.estimated
-    }
-    return [window for fact in scored.values() if (window := _window(fact)) is not None]
+    """Return the champion's windows since the last training; of one scored twice, the latest.
+
+    An estimate stands in for a window that has not been scored; one that is hardly trusted
+    does not.
+    """
+    scored: dict[int, Scored] = {}
+    for fact in evidence.facts:
+        if not isinstance(fact, Scored) or fact.version != evidence.champion:
+            continue
+        if fact.estimated and (
+            fact.batch in scored or fact.trust is None or fact.trust < _BELIEVED
+        ):
+            continue
+        scored[fact.batch] = fact
+    found = (_window(scored[batch]) for batch in sorted(scored))
+    return [window for window in found if window is not None]
 
 
 def _window(fact: Scored) -> _Window | None:
@@ -222,12 +241,16 @@ def _window(fact: Scored) -> _Window | None:
     error = None
     if fact.low is not None and fact.high is not None and math.isfinite(fact.high - fact.low):
         error = max(0.0, fact.high - fact.low) / (2 * _Z95)
+        if fact.estimated and fact.trust:
+            # What is half believed is taken as twice as uncertain.
+            error /= fact.trust
     return _Window(
         metric=fact.metric,
         value=fact.value,
         error=error,
         start=None if fact.from_ is None else fact.from_.timestamp(),
         end=None if fact.to is None else fact.to.timestamp(),
+        estimated=fact.estimated,
     )
 
 

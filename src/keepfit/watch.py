@@ -1,0 +1,187 @@
+"""The part of the loop that watches: predicts, scores, estimates, and measures drift."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from keepfit import estimates, facts
+from keepfit.batch import LABEL, SCORE, VERSION
+from keepfit.errors import KeepfitError
+from keepfit.facts import Fact
+from keepfit.metrics import mature
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.loop import Loop
+    from keepfit.registry import Version
+
+TAUGHT_BY = 20_000
+"""Newest labelled rows that an estimate is learnt from at most."""
+
+ENOUGH = 200
+"""Labelled rows without which nothing is estimated."""
+
+LEARNT_AGAIN = 1.1
+"""An estimate is learnt again when its labelled rows have grown by this factor."""
+
+
+class Watch:
+    """Looks at what the champion does with each batch that was let in."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self._taught: tuple[str, str, int, Any] | None = None
+
+    def predict(self) -> None:
+        """Let the champion answer what came, and keep the answers."""
+        loop = self.loop
+        for number in loop.state.unserved:
+            rows = loop.memory.lake.batch(number)
+            loop.memory.lake.predict_land(number, loop.scorer.predict(loop.state, number, rows))
+
+    # Realised performance ---------------------------------------------------------------
+
+    def score(self, now: datetime) -> list[Fact]:
+        """Return how the champion did on each batch whose labels have matured."""
+        scored: list[Fact] = []
+        for arrived in self.loop.state.unscored:
+            if self._early(arrived, now):
+                continue
+            rows = self.loop.memory.lake.scored(arrived.batch, now)
+            known = rows.height - rows.get_column(LABEL).null_count()
+            if self._mature(arrived, known, rows.height, now):
+                scored.append(self.loop.scorer.score(self.loop.state, arrived, rows))
+        return scored
+
+    def _early(self, arrived: facts.Arrived, now: datetime) -> bool:
+        delay = self.loop.source.roles.label_delay
+        reached = arrived.to is None or now >= arrived.to
+        return delay is not None and not reached and not self.loop.simulated
+
+    def _mature(self, arrived: facts.Arrived, known: int, total: int, now: datetime) -> bool:
+        delay = self.loop.source.roles.label_delay
+        if arrived.to is None or mature(known, total, to=arrived.to, now=now, label_delay=delay):
+            return True
+        # Nobody said how late labels are: what two more batches did not bring is not waited for.
+        age = self.loop.state.batch - arrived.batch
+        return delay is None and ((age >= 2 and known >= 0.9 * total) or (age >= 10 and known > 0))
+
+    # Estimated performance --------------------------------------------------------------
+
+    def estimate(self, now: datetime, scored: list[Fact]) -> list[Fact]:
+        """Return what to expect of each batch whose labels are still to come, once a batch."""
+        state = self.loop.state
+        realised = {fact.batch for fact in scored if isinstance(fact, facts.Scored)}
+        waiting = [
+            arrived
+            for arrived in state.unscored
+            if arrived.batch > state.estimated and arrived.batch not in realised
+        ]
+        found = (self._estimated(arrived, now) for arrived in waiting)
+        return [fact for fact in found if fact is not None]
+
+    def _estimated(self, arrived: facts.Arrived, now: datetime) -> Fact | None:
+        loop, state = self.loop, self.loop.state
+        champion = state.versions[state.champion] if state.champion else None
+        if champion is None or not loop.scorer.estimable(champion):
+            return None
+        served = loop.memory.lake.scored(arrived.batch, now)
+        if set(served.get_column(VERSION)) != {champion.name}:
+            return None
+        method = "Weighted" if state.drifted else "CBPE"
+        learnt = self._learnt(champion, method, now)
+        if learnt is None:
+            return None
+        scores = loop.scorer.stored(champion, served.get_column(SCORE))
+        estimate = loop.scorer.estimate(
+            champion, learnt, scores, lambda: loop.memory.lake.batch(arrived.batch)
+        )
+        if not estimate:
+            return None
+        trust = estimate.trust * estimates.Trust()(state.estimates)
+        return facts.Scored(
+            batch=arrived.batch,
+            version=champion.name,
+            metric=estimate.metric,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            n=estimate.n,
+            from_=arrived.from_,
+            to=arrived.to,
+            estimated=True,
+            trust=trust,
+            unlike=estimate.unlike,
+        )
+
+    def _learnt(self, champion: Version, method: str, now: datetime) -> Any:
+        """Return what estimates rest on: labelled rows that the champion was not trained on."""
+        loop = self.loop
+        count = loop.memory.lake.count_labelled(
+            as_of=now,
+            until_batch=loop.state.batch,
+            excluded=loop.state.excluded,
+            after=champion.snapshot.to,
+        )
+        if count < ENOUGH:
+            return None
+        known = self._taught
+        if known and known[:2] == (champion.name, method) and count < known[2] * LEARNT_AGAIN:
+            return known[3]
+        rows = loop.labelled(now, after=champion.snapshot.to).tail(TAUGHT_BY)
+        self._taught = champion.name, method, count, self._fitted(champion, method, rows)
+        return self._taught[3]
+
+    def _fitted(self, champion: Version, method: str, rows: pl.DataFrame) -> Any:
+        scorer = self.loop.scorer
+        model = scorer.model(champion)
+        labels, scores = model.codes(rows.get_column(LABEL)), model.predict(rows)
+        features = rows.select(list(model.features))
+        try:
+            if model.task == "regression":
+                return estimates.DLE().fit(labels, scores, features)
+            kept = labels >= 0
+            labels, scores = labels[kept], scores[kept]
+            if method == "CBPE":
+                return estimates.CBPE().fit(labels, scores)
+            return estimates.Weighted().fit(labels, scores, features.filter(kept))
+        except KeepfitError:
+            # One class so far, or scores that are no probabilities: nothing to learn from yet.
+            return None
+
+    # Drift ------------------------------------------------------------------------------
+
+    def drift(self) -> list[Fact]:
+        """Return how far the newest batch lies from the champion's training rows."""
+        loop, state = self.loop, self.loop.state
+        newest = state.let_in[-1].batch if state.let_in else 0
+        champion = state.versions.get(state.champion or "")
+        if champion is None or not champion.reference:
+            return []
+        if newest != state.batch or state.watched >= newest:
+            return []
+        reference = loop.scorer.reference(champion.reference)
+        rows = loop.columns(loop.memory.lake.batch(newest))
+        found: list[Fact] = []
+        for detector in loop.pipeline.detectors:
+            moved = tuple(detector.check(reference, rows))
+            drifted = [column for column in moved if column.drifted]
+            found.append(
+                facts.DetectorAdvanced(
+                    batch=newest, detector=detector.name, columns=moved[:20], drifted=len(drifted)
+                )
+            )
+            fresh = tuple(column for column in drifted if column.column not in state.drifted)
+            if fresh:
+                found.append(
+                    facts.Drifted(
+                        batch=newest,
+                        detector=detector.name,
+                        columns=fresh[:20],
+                        of=len(moved),
+                        rows_to=state.let_in[-1].to,
+                    )
+                )
+        return found
