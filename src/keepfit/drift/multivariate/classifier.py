@@ -26,7 +26,7 @@ class _State(State, frozen=True, kw_only=True):
     sample: bytes
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DomainClassifier(Multivariate[_State]):
     """How well a classifier tells rows from the reference's: its AUC on rows it has not seen.
 

@@ -39,7 +39,7 @@ class _State(State, frozen=True, kw_only=True):
         return middle, np.frombuffer(self.components, dtype=np.float32).reshape(-1, middle.size)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PCA(Multivariate[_State]):
     """Reconstruction error of the reference's principal components, against the reference's own.
 
