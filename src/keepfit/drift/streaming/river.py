@@ -16,8 +16,8 @@ from keepfit.parts import written
 class Stream(Following):
     """Any drift detector of River's, taken as it is.
 
-    It is cloned: a stream begins with River's parameters and without what the detector may
-    have seen. Its state is opened again only if it consists of River's own classes.
+    A stream begins with the detector's parameters, without what it may have seen. Its state
+    is opened again only if it consists of River's own classes.
 
     Parameters
     ----------
@@ -48,16 +48,24 @@ class Stream(Following):
         return f"Stream({self._text}{on})"
 
     def _fresh(self) -> Any:
-        return self.detector.clone()
+        return type(self.detector)(**self._parameters)
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        """What River's class was called with, where that is not its default."""
+        known = inspect.signature(type(self.detector)).parameters.values()
+        given = {one.name: getattr(self.detector, one.name, one.default) for one in known}
+        # KSWIN calls what it has seen `window`, as the parameter that it may begin with.
+        return {
+            one.name: given[one.name]
+            for one in known
+            if one.name != "window" and given[one.name] != one.default
+        }
 
     @property
     def _text(self) -> str:
-        shown = [
-            f"{one.name}={written(value)}"
-            for one in inspect.signature(type(self.detector)).parameters.values()
-            if (value := getattr(self.detector, one.name, one.default)) != one.default
-        ]
-        return f"{self._method}({', '.join(shown)})"
+        shown = ", ".join(f"{name}={written(value)}" for name, value in self._parameters.items())
+        return f"{self._method}({shown})"
 
     @property
     def _method(self) -> str:
