@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,18 +57,12 @@ class Race:
     ours: Tool
     theirs: Tool
     metrics: str
+    write: Callable[[Path, int, int], Path]
 
     @property
     def first(self) -> str:
         """The metric whose values are compared."""
         return self.metrics.split(",")[0]
-
-
-RACES = (
-    Race("roc_auc", CBPE, NANNYML_CBPE, "roc_auc"),
-    Race("five metrics", CBPE, NANNYML_CBPE, "roc_auc,f1,precision,recall,accuracy"),
-    Race("mae", DLE, NANNYML_DLE, "mae"),
-)
 
 
 def classified(folder: Path, rows: int, seed: int) -> Path:
@@ -98,64 +91,84 @@ def _chance(odds: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-odds))
 
 
+RACES = (
+    Race("roc_auc", CBPE, NANNYML_CBPE, "roc_auc", classified),
+    Race("five metrics", CBPE, NANNYML_CBPE, "roc_auc,f1,precision,recall,accuracy", classified),
+    Race("mae", DLE, NANNYML_DLE, "mae", regressed),
+)
+
+
 def costs(folder: Path, scale: Scale) -> list[str]:
     """Measure fits and estimates in chunks, and how far the values lie apart."""
-    options = ("--chunk", CHUNK, "--repeats", scale.repeats, "--budget", scale.budget)
     body: list[list[str]] = []
-    apart: list[str] = []
     silent: list[str] = []
+    apart: list[str] = []
     for race in RACES:
-        write = regressed if race.ours is DLE else classified
-        reference = write(folder / f"{write.__name__}-reference", scale.reference, 1)
-        found: dict[Tool, list[Answer]] = {race.ours: [], race.theirs: []}
-        for rows, tool in itertools.product(scale.sizes, found):
-            path = write(folder / f"{write.__name__}-{rows}", rows, 2)
-            question = (reference, path, "--metrics", race.metrics, *options)
-            about = f"{race.name}, {rows:,} rows"
-            found[tool].append(asked(tool, *question, about=about, timeout=scale.timeout))
-        for tool, answers in found.items():
-            ours, last = found[race.ours], answers[-1]
-            cells = [cell(a, b, seconds) for a, b in zip(answers, ours, strict=True)]
-            if isinstance(last, Silent):
-                silent.append(f"- {tool.label}, {race.name}: {last}")
-                fit, error = "–", "–"
-            else:
-                fit = seconds(last["fit"]["wall"])
-                error = f"{_error(last, race.first, path):.4f}"
-            cpu = cell(last, ours[-1], seconds, "cpu")
-            body.append([f"{tool.label}, {race.name}", fit, *cells, cpu, peak(last), error])
-        apart.append(f"{race.name} {_apart(*found.values(), race.first)}")
+        ours, theirs = run(race, folder, scale)
+        for tool, answers in ((race.ours, ours), (race.theirs, theirs)):
+            body.append([f"{tool.label}, {race.name}", *_cells(race, answers, ours, folder, scale)])
+            if isinstance(answers[-1], Silent):
+                silent.append(f"- {tool.label}, {race.name}: {answers[-1]}")
+        apart.append(f"{race.name} {_apart(ours[-1], theirs[-1], race.first)}")
     head = [f"{rows:,} rows" for rows in scale.sizes]
     return [
         f"### In chunks of {CHUNK:,}",
         "",
-        f"Seconds to fit on {scale.reference:,} rows and to estimate every chunk, in brackets how "
-        "many times keepfit's; CPU, the peak of memory beyond the loaded rows, and the mean "
-        "distance from the realised value at the largest size.",
+        f"Median seconds to estimate every chunk after a fit on {scale.reference:,} rows, in "
+        "brackets how many times keepfit's; CPU, the peak of memory beyond the loaded rows, and the "
+        "mean distance from the realised value at the largest size.",
         "",
         *table(["", "fit", *head, "CPU", "peak MB", "error"], body),
         "",
-        *silent,
-        *([""] if silent else []),
-        f"Largest difference between the two tools in any chunk, of the first metric: {'; '.join(apart)}.",
+        *([*silent, ""] if silent else []),
+        "Largest difference between the two tools in any chunk, of the first metric: "
+        f"{'; '.join(apart)}.",
         "",
     ]
 
 
-def _apart(ours: Sequence[Answer], theirs: Sequence[Answer], metric: str) -> str:
+def run(race: Race, folder: Path, scale: Scale) -> tuple[list[Answer], list[Answer]]:
+    """Return both tools' answers at each size."""
+    options = ("--chunk", CHUNK, "--repeats", scale.repeats, "--budget", scale.budget)
+    reference = race.write(folder / f"{race.write.__name__}-reference", scale.reference, 1)
+    found: tuple[list[Answer], list[Answer]] = ([], [])
+    for rows in scale.sizes:
+        question = (reference, _rows(race, folder, rows), "--metrics", race.metrics, *options)
+        about = f"{race.name}, {rows:,} rows"
+        for tool, answers in zip((race.ours, race.theirs), found, strict=True):
+            answers.append(asked(tool, *question, about=about, timeout=scale.timeout))
+    return found
+
+
+def _rows(race: Race, folder: Path, rows: int) -> Path:
+    return race.write(folder / f"{race.write.__name__}-{rows}", rows, 2)
+
+
+def _cells(
+    race: Race, answers: Sequence[Answer], ours: Sequence[Answer], folder: Path, scale: Scale
+) -> list[str]:
+    """Return a tool's line."""
+    last = answers[-1]
+    fit, error = "–", "–"
+    if not isinstance(last, Silent):
+        own = ours[-1] if isinstance(ours[-1], Silent) else ours[-1]["fit"]
+        fit = cell(last["fit"], own, seconds)
+        path = _rows(race, folder, scale.sizes[-1])
+        away = _values(last, race.first) - realised(path, race.first, CHUNK)
+        error = f"{np.abs(away).mean():.4f}"
+    cells = [cell(answer, own, seconds) for answer, own in zip(answers, ours, strict=True)]
+    return [fit, *cells, cell(last, ours[-1], seconds, "cpu"), peak(last), error]
+
+
+def _apart(ours: Answer, theirs: Answer, metric: str) -> str:
     """Return how far the estimates of two tools lie apart, at most."""
-    if isinstance(ours[-1], Silent) or isinstance(theirs[-1], Silent):
+    if isinstance(ours, Silent) or isinstance(theirs, Silent):
         return "–"
-    return f"{np.abs(_values(ours[-1], metric) - _values(theirs[-1], metric)).max():.1g}"
+    return f"{np.abs(_values(ours, metric) - _values(theirs, metric)).max():.1g}"
 
 
 def _values(answer: dict[str, Any], metric: str) -> np.ndarray:
     return np.array(answer["said"][metric], dtype=np.float64)[:, 0]
-
-
-def _error(answer: dict[str, Any], metric: str, path: Path, chunk: int = CHUNK) -> float:
-    """Return the mean distance of estimates from realised values."""
-    return float(np.abs(_values(answer, metric) - realised(path, metric, chunk)).mean())
 
 
 def realised(path: Path, metric: str, chunk: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import pickle
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ WARM = 2_000
 
 @dataclass(frozen=True)
 class Columns:
-    """Rows as arrays: numbers as float64, categories as texts."""
+    """Rows as arrays: numbers as float64, categories as texts, times in UTC as datetime64."""
 
     numbers: dict[str, np.ndarray]
     categories: dict[str, np.ndarray]
+    times: dict[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Columns:
@@ -39,19 +40,22 @@ class Columns:
         with np.load(path) as stored:
             levels = {k[7:]: stored[k] for k in stored.files if k.startswith("levels_")}
             numbers = {k[2:]: stored[k] for k in stored.files if k.startswith("n_")}
+            times = {k[2:]: stored[k] for k in stored.files if k.startswith("t_")}
             categories = {
                 name: texts.astype(object)[stored[f"c_{name}"]] for name, texts in levels.items()
             }
-        return cls(numbers, categories)
+        return cls(numbers, categories, times)
 
     @staticmethod
     def save(
         path: Path,
         numbers: Mapping[str, np.ndarray],
         categories: Mapping[str, tuple[np.ndarray, np.ndarray]],
+        times: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Write numbers, and categories as codes with their texts."""
+        """Write numbers, times, and categories as codes with their texts."""
         arrays = {f"n_{name}": values for name, values in numbers.items()}
+        arrays |= {f"t_{name}": values for name, values in (times or {}).items()}
         for name, (codes, levels) in categories.items():
             arrays |= {f"c_{name}": codes, f"levels_{name}": levels}
         np.savez(path, **arrays)
@@ -64,10 +68,8 @@ class Columns:
     def part(self, start: int, rows: int) -> Columns:
         """Return copies of some rows."""
         cut = slice(start, start + rows)
-        return Columns(
-            {name: values[cut].copy() for name, values in self.numbers.items()},
-            {name: values[cut].copy() for name, values in self.categories.items()},
-        )
+        kinds = (self.numbers, self.categories, self.times)
+        return Columns(*({name: kind[name][cut].copy() for name in kind} for kind in kinds))
 
 
 class DriftTool:
@@ -86,7 +88,8 @@ class DriftTool:
         """Return the rows in the form that the tool takes; a pandas frame unless it says else."""
         import pandas as pd
 
-        return pd.DataFrame({**columns.numbers, **columns.categories})
+        times = {name: pd.Series(at).dt.tz_localize("UTC") for name, at in columns.times.items()}
+        return pd.DataFrame({**columns.numbers, **columns.categories, **times})
 
     def fit(self, reference: Any) -> Any:
         """Return what a check needs; the rows themselves for a tool that cannot keep a reference."""
@@ -205,16 +208,16 @@ def _once(tool: DriftTool, asked: argparse.Namespace) -> dict[str, Any]:
 
 def _batches(tool: DriftTool, asked: argparse.Namespace) -> dict[str, Any]:
     """Fit once, then check batches of the current rows."""
+    columns = Columns.load(asked.reference)
+    _warm(tool, columns)
+    reference = tool.table(columns)
     columns = Columns.load(asked.current)
     # No tool sees the same batch twice in a row: what it remembers of one is not measured.
     starts = range(0, min(columns.rows, 20 * asked.rows), asked.rows)
     if len(starts) < 2:
         raise ValueError(f"expected rows for two batches of {asked.rows}, got {columns.rows}")
     batches = [tool.table(columns.part(start, asked.rows)) for start in starts]
-    warm = columns.part(0, WARM)
     del columns
-    reference = tool.table(Columns.load(asked.reference))
-    tool.check(tool.fit(tool.table(warm)), tool.table(warm))
     fitting = Meter()
     fitted = fitting.time(lambda: tool.fit(reference))
     fit = fitting.answer()
@@ -247,11 +250,15 @@ def _first(tool: DriftTool, asked: argparse.Namespace) -> dict[str, Any]:
 def _loaded(tool: DriftTool, asked: argparse.Namespace) -> tuple[Any, Any]:
     """Return both tables, after a first call on few rows."""
     columns = Columns.load(asked.reference)
-    warm = tool.table(columns.part(0, WARM))
-    tool.check(tool.fit(warm), warm)
+    _warm(tool, columns)
     reference = tool.table(columns)
     del columns
     return reference, tool.table(Columns.load(asked.current))
+
+
+def _warm(tool: DriftTool, columns: Columns) -> None:
+    few = tool.table(columns.part(0, WARM))
+    tool.check(tool.fit(few), few)
 
 
 def repeats(most: int, budget: float) -> Iterator[int]:

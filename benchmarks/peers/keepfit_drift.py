@@ -18,7 +18,12 @@ class Everything(DriftTool):
         texts = {
             name: pl.Series(values, dtype=pl.String) for name, values in columns.categories.items()
         }
-        return pl.DataFrame({**columns.numbers, **texts})
+        numbers = {n: pl.Series(values, nan_to_null=True) for n, values in columns.numbers.items()}
+        times = {
+            name: pl.Series(values).dt.replace_time_zone("UTC")
+            for name, values in columns.times.items()
+        }
+        return pl.DataFrame({**numbers, **texts, **times})
 
     def fit(self, reference: Any) -> drift.Reference:
         return drift.Reference.fit(reference)
