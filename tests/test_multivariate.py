@@ -314,6 +314,33 @@ def test_constants_are_no_drift_until_they_change(detector: Multivariate) -> Non
 
 
 @ALL
+def test_every_type_of_number_time_and_text_is_written(detector: Multivariate) -> None:
+    two = pl.Series([1, 2] * 200)
+    rows = pl.DataFrame(
+        {
+            "large": two.cast(pl.UInt64) * 2**62,
+            "larger": two.cast(pl.Int128),
+            "huge": [1e308, -1e308] * 200,
+            "far": [0.0] * 300 + [1e308, -1e308] * 50,
+            "exact": two.cast(pl.Decimal(20, 4)),
+            "length": two.cast(pl.Duration("ns")),
+            "hour": two.cast(pl.Time),
+            "day": two.cast(pl.Date),
+            "holes": pl.Series([True, None] * 200),
+            "text": pl.Series([None] * 400, dtype=pl.String),
+            "named": pl.Series(["x", "y"] * 200, dtype=pl.Enum(["x", "y"])),
+            "many": pl.Series(["x", "y"] * 200, dtype=pl.Categorical),
+            "vectors": pl.Series([[1, 2]] * 400, dtype=pl.Array(pl.Int8, 2)),
+            "empty": pl.Series([[]] * 400, dtype=pl.List(pl.Float32)),
+        }
+    )
+    state = detector.fit(rows)
+    assert not detector.measure(state, rows.sample(fraction=0.8, shuffle=True, seed=1)).drifted
+    texts = rows.cast({"named": pl.String, "many": pl.String})
+    assert detector.measure(state, texts) == detector.measure(state, rows)
+
+
+@ALL
 def test_times_are_moments_whatever_their_zone(detector: Multivariate) -> None:
     start = datetime(2024, 1, 1, tzinfo=UTC)
     times = pl.Series([start + timedelta(minutes=i) for i in range(2_000)])

@@ -258,7 +258,7 @@ def _of_categories(values: pl.Series) -> Field:
     import polars as pl
 
     present = values.cast(pl.String).drop_nulls()
-    counted = present.value_counts(name="rows#").rows()
+    counted = present.value_counts(name=values.name + "#").rows()
     common = [(text, count) for text, count in counted if count >= _COMMON * present.len()]
     top = sorted(common, key=lambda item: (-item[1], item[0]))[:_TOP]
     shares = [count / present.len() for _, count in top]
@@ -295,7 +295,9 @@ def _numbers(values: pl.Series) -> tuple[np.ndarray, np.ndarray]:
     import numpy as np
     import polars as pl
 
-    there = floats(values.cast(pl.Int8) if values.dtype == pl.Boolean else values)
+    # NumPy has no integers of 128 bits, and makes objects of booleans with holes.
+    plain = values.dtype not in (pl.Boolean, pl.Int128, pl.UInt128)
+    there = floats(values if plain else values.cast(pl.Float64))
     return there, ~np.isfinite(there)
 
 
@@ -309,13 +311,15 @@ def _scale(there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     if not len(there):
         return np.zeros(there.shape[1]), np.ones(there.shape[1])
-    low, middle, high = np.quantile(there, _ONE_SPREAD, axis=0)
-    with np.errstate(over="ignore"):
-        spread = high / 2 - low / 2
+    # A value that is there, not one between two, whose difference may not be finite.
+    low, middle, high = np.quantile(there, _ONE_SPREAD, axis=0, method="nearest")
+    spread = high / 2 - low / 2
     for place in np.flatnonzero(spread <= 0):
-        away = np.abs(there[:, place] - middle[place])
+        with np.errstate(over="ignore"):
+            away = np.abs(there[:, place] - middle[place])
         away = away[away > 0]
-        spread[place] = np.median(away) if away.size else 1e-9 * max(1.0, abs(middle[place]))
+        least = 1e-9 * max(1.0, abs(middle[place]))
+        spread[place] = np.quantile(away, 0.5, method="nearest") if away.size else least
     return middle, spread
 
 
