@@ -124,6 +124,8 @@ class Arrived(Fact, frozen=True, kw_only=True):
     """A batch of rows and labels landed in the lake.
 
     ``cursor`` says where its source goes on; a long one as what differs from the batch before.
+    ``lost`` names columns the lake knows and the batch did not have, ``retyped`` those whose
+    values came in another kind and were not kept, with that type.
     """
 
     batch: int
@@ -137,6 +139,8 @@ class Arrived(Fact, frozen=True, kw_only=True):
     duplicates: int = 0
     corrections: int = 0
     late: int = 0
+    lost: tuple[str, ...] = ()
+    retyped: dict[str, str] = {}
 
 
 class Found(Fact, frozen=True, kw_only=True):

@@ -95,7 +95,7 @@ class State(msgspec.Struct):
 
     ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
     whose labels are not mature; ``since`` the evidence since the last decision to train.
-    ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by batch;
+    ``forgiven`` names columns that a person let go or change their type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by batch;
     ``estimates`` those of the latest batches with what was realised.
     """
 
@@ -129,6 +129,7 @@ class State(msgspec.Struct):
     trainings: list[tuple[datetime, float]] = []
     paused: str | None = None
     schema_accepted: int = 0
+    forgiven: list[str] = []
     fresh: bool = False
     last_decision: Decided | None = None
     last_scored: Scored | None = None
@@ -228,6 +229,9 @@ class State(msgspec.Struct):
         self.fresh = True
         if fact.what == "schema":
             self.schema_accepted = self.batch + 1
+            if self.pending is not None:
+                changed = {*self.forgiven, *self.pending.lost, *self.pending.retyped}
+                self.forgiven = sorted(changed)
         for arrived in [held for held in self.quarantined if held.batch == fact.batch]:
             self.quarantined.remove(arrived)
             self.counts.quarantined -= 1

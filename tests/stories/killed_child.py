@@ -20,6 +20,7 @@ import polars as pl
 from keepfit import Challenger, Pipeline, executors, gates, pickles, selection, sources, triggers
 from keepfit.loop import Loop
 from keepfit.turn import Turn
+from keepfit.watch import Watch
 
 FEATURES = ("distance", "temp", "wind_speed", "minute_of_day")
 
@@ -113,7 +114,13 @@ def _kill_after(seconds: float) -> None:
 
 
 def _kill_within(phase: str, seconds: float) -> None:
-    owner = Turn if phase in ("start", "finish", "judge", "_train") else Loop
+    owner = (
+        Turn
+        if phase in ("start", "finish", "judge", "_train")
+        else Watch
+        if phase == "predict"
+        else Loop
+    )
     inner = getattr(owner, phase)
 
     def armed(self: Any, *args: Any, **options: Any) -> Any:

@@ -28,7 +28,7 @@ PHASES = (
     "judge",
     "append",
     "recover",
-    "_predict",
+    "predict",
 )
 KILLS = 100
 

@@ -266,3 +266,32 @@ def test_the_first_version_needs_enough_labels(tmp_path: Path) -> None:
     assert loop.state.champion is None
     assert loop.state.last_decision is not None
     assert "50" in loop.state.last_decision.decision.reason
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows.drop("y"), "y"),
+        (lambda rows: rows.with_columns(pl.col("y").cast(pl.String)), "String"),
+    ],
+)
+def test_a_column_that_goes_or_turns_to_text_is_blocked_until_a_person_accepts_it(
+    change, said: str, folder: Path, tmp_path: Path
+) -> None:
+    made = pipeline(
+        sources.Parquet(str(folder), **ROLES), tmp_path / "home", checks=[checks.Schema()]
+    )
+    play(live(made, START + 20 * DAY), 1)
+    drop(folder, change(days(stream(40), 10, 11)), "second")
+    loop = live(made, START + 20 * DAY)
+    play(loop, 1)
+    quarantined = [e.fact for e in loop.memory.ledger.facts("churn") if e.fact.kind == "Quarantined"]
+    assert [fact.batch for fact in quarantined] == [11]
+    assert "`y`" in quarantined[0].reason
+    assert said in quarantined[0].reason
+    loop.pipeline.accept(reason="the source changed", schema=True)
+    drop(folder, change(days(stream(40), 11, 13)), "third")
+    again = live(made, START + 20 * DAY)
+    play(again, 1)
+    assert again.state.excluded == (11,)
+    assert again.state.let_in[-1].batch == 13

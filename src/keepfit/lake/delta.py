@@ -94,6 +94,7 @@ class Delta:
         last = self._table("rows").number(source)
         if number <= last:
             return self._landed_before(number, last, source)
+        lost, retyped = self._strayed(batch)
         new = self._new_rows(batch, number)
         labels, relabelled = self._new_labels(batch, new.rows, number)
         landed = Landed(
@@ -104,10 +105,19 @@ class Delta:
             digest=new.digest(labels),
             duplicates=new.duplicates,
             corrections=new.corrections + relabelled,
+            lost=lost,
+            retyped=retyped,
             watermark=batch.watermark,
         ).placed(new.rows.get_column(TIME), self.landed(last, source=source))
         self._commit(new, labels, landed, source)
         return landed
+
+    def _strayed(self, batch: Batch) -> tuple[tuple[str, ...], dict[str, str]]:
+        from keepfit.lake.types import storable, strayed
+
+        if batch.rows.is_empty():
+            return (), {}
+        return strayed(storable(batch.rows), self._table("rows").schema)
 
     def _labels_before(self, number: int, source: str) -> int:
         """Return how many labels a process that died left under a number."""

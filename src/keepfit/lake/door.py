@@ -25,7 +25,9 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``rows`` and ``labels`` count what was new; ``duplicates`` the rows that the lake held
     already; ``corrections`` the rows and labels that came again with another content;
-    ``late`` the rows older than the watermark before. ``cursor`` and ``watermark`` are
+    ``late`` the rows older than the watermark before. ``lost`` names columns that the lake
+    knows and the batch did not have; ``retyped`` those that came with values of another
+    kind, which the lake could not keep, and their type. ``cursor`` and ``watermark`` are
     those of the batch that landed: after a crash the source may offer more under the same
     number, and the loop goes on from here.
     """
@@ -38,6 +40,8 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     duplicates: int = 0
     corrections: int = 0
     late: int = 0
+    lost: tuple[str, ...] = ()
+    retyped: dict[str, str] = {}
     from_: datetime | None = None
     to: datetime | None = None
     watermark: datetime | None = None

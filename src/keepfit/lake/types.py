@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from keepfit.batch import ID
+from keepfit.batch import ID, RESERVED
 from keepfit.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -175,6 +175,19 @@ def conform(
         if narrowed is not None:
             changed.append(narrowed)
     return (frame.with_columns(changed) if changed else frame), widened
+
+
+def strayed(
+    frame: pl.DataFrame, kept: Mapping[str, pl.DataType]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the kept columns that a frame lacks, and those it has in a type of another kind."""
+    lost = tuple(name for name in kept if name not in frame.columns and name not in RESERVED)
+    retyped = {
+        name: str(dtype)
+        for name, dtype in frame.schema.items()
+        if name not in RESERVED and name in kept and wider(kept[name], dtype) is None
+    }
+    return lost, retyped
 
 
 def narrow(values: pl.Series, dtype: pl.DataType) -> pl.Series | None:
