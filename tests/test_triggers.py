@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from keepfit.errors import ConfigError
 from keepfit.facts import (
     AnyFact,
     Arrived,
+    Assessed,
     ColumnDrift,
     Cost,
     Decided,
@@ -246,6 +248,77 @@ def test_on_drift_ignores_columns_within_their_limit() -> None:
         .decide(evidence(facts=[fact], labelled_to=START))
         .reason.startswith("no drift")
     )
+
+
+# OnRelevance ----------------------------------------------------------------------------
+
+
+def assessed(batch: int, verdict: str = "learn", rows: int = 300, **more: Any) -> Assessed:
+    given = {"version": "v1", "reasons": (f"because of batch {batch}",), "rows": rows} | more
+    return Assessed(batch=batch, verdict=verdict, **given)
+
+
+def came(batch: int, rows: int = 300) -> Arrived:
+    return msgspec.structs.replace(arrived(batch, rows), to=START + batch * DAY)
+
+
+def test_on_relevance_trains_when_batches_worth_learning_from_hold_enough_labelled_rows() -> None:
+    trigger = triggers.OnRelevance(500)
+    one = [came(1), assessed(1)]
+    early = trigger.decide(evidence(facts=one, labelled_to=START + 9 * DAY))
+    assert not early.train
+    assert early.reason == "300 rows worth learning from, 500 asked for"
+    two = [*one, came(2), assessed(2, "keep"), came(3), assessed(3)]
+    decision = trigger.decide(evidence(facts=two, labelled_to=START + 3 * DAY))
+    assert decision.train
+    assert decision.reason == "600 rows in 2 batches worth learning from: because of batch 3"
+    assert decision.evidence["needs"] == 500
+
+
+def test_on_relevance_waits_for_the_labels_of_the_rows_that_made_it_enough() -> None:
+    trigger = triggers.OnRelevance(500)
+    facts = [fact for n in range(1, 5) for fact in (came(n), assessed(n))]
+    for labelled_to in (None, START + DAY):
+        waiting = trigger.decide(evidence(facts=facts, labelled_to=labelled_to, labelled=9))
+        assert not waiting.train
+        assert waiting.evidence["waiting"]
+        assert "waiting for their labels to 2024-01-03" in waiting.reason
+    # Two batches held enough, so that later ones do not put it off.
+    assert trigger.decide(evidence(facts=facts, labelled_to=START + 2 * DAY)).train
+
+
+def test_on_relevance_of_rows_without_an_end_waits_for_any_new_label() -> None:
+    trigger = triggers.OnRelevance(1)
+    assert not trigger.decide(evidence(facts=[assessed(1)], labelled=0)).train
+    assert trigger.decide(evidence(facts=[assessed(1)], labelled=5)).train
+
+
+@pytest.mark.parametrize(("keeps", "train"), [(0, True), (2, True), (3, False)])
+def test_on_relevance_may_ask_for_a_share_of_all_rows_beside_their_number(
+    keeps: int, train: bool
+) -> None:
+    facts: list[AnyFact] = [came(1), assessed(1), came(2), assessed(2)]
+    facts += [fact for n in range(3, 3 + keeps) for fact in (came(n), assessed(n, "keep"))]
+    trigger = triggers.OnRelevance(500, share=0.5)
+    assert trigger.decide(evidence(facts=facts, labelled_to=START + 9 * DAY)).train is train
+
+
+def test_on_relevance_counts_the_latest_word_on_a_batch_and_none_that_was_set_apart() -> None:
+    trigger = triggers.OnRelevance(300)
+    known = {"labelled_to": START + 9 * DAY}
+    taken_back = [came(1), assessed(1, estimated=True), assessed(1, "keep")]
+    assert not trigger.decide(evidence(facts=taken_back, **known)).train
+    apart = [came(1), assessed(1), Quarantined(batch=1, rows=300, reason="")]
+    assert not trigger.decide(evidence(facts=apart, **known)).train
+    let_in = [*apart, Overridden(what="batch", reason="", by="", batch=1)]
+    assert trigger.decide(evidence(facts=let_in, **known)).train
+
+
+def test_on_relevance_leaves_out_what_an_earlier_champion_had_to_learn() -> None:
+    facts = [came(1), assessed(1, version="v1")]
+    known = {"facts": facts, "labelled_to": START + 9 * DAY}
+    assert triggers.OnRelevance(300).decide(evidence(**known, champion="v1")).train
+    assert not triggers.OnRelevance(300).decide(evidence(**known, champion="v2")).train
 
 
 # OnDecay --------------------------------------------------------------------------------
@@ -516,6 +589,9 @@ def test_or_and_and_not_in_words_fail_with_the_signs_to_write() -> None:
         lambda: triggers.Guarded(YES, budget="3 per 0d"),
         lambda: triggers.Guarded(YES, enough=0),
         lambda: triggers.Guarded(YES, max_age="old"),
+        lambda: triggers.OnRelevance(0),
+        lambda: triggers.OnRelevance(share=1.1),
+        lambda: triggers.OnRelevance(share=float("nan")),
     ],
 )
 def test_a_trigger_written_wrongly_fails_before_it_sees_data(wrong: Callable[[], object]) -> None:

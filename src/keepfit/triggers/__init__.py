@@ -19,7 +19,7 @@ from keepfit.triggers.joins import (
     detectors,
     resolved,
 )
-from keepfit.triggers.rules import AfterRows, Every, OnDrift, OnEvent
+from keepfit.triggers.rules import AfterRows, Every, OnDrift, OnEvent, OnRelevance
 
 __all__ = [
     "AfterRows",
@@ -32,6 +32,7 @@ __all__ = [
     "OnDecay",
     "OnDrift",
     "OnEvent",
+    "OnRelevance",
     "Rule",
     "default",
     "detectors",

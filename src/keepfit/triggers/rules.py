@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from keepfit.clock import cron_after, duration, is_cron
 from keepfit.errors import ConfigError
 from keepfit.facts import (
     Arrived,
+    Assessed,
     ColumnDrift,
     Decision,
     Drifted,
@@ -203,15 +205,11 @@ class OnDrift(Rule):
 
     def _seen(self, fact: Drifted, columns: Sequence[ColumnDrift], evidence: Evidence) -> Decision:
         labelled_to, rows_to = evidence.labelled_to, fact.rows_to
-        ready = evidence.labelled > 0
-        if rows_to is not None:
-            ready = labelled_to is not None and labelled_to >= rows_to
+        ready = _labels_reached(rows_to, evidence)
         shown = ", ".join(f"{one.column} {one.method} {one.value:.2f}" for one in columns[:_SHOWN])
         reason = f"{shown} ({len(columns)} of {fact.of} columns drifted)"
         if not ready:
-            until = "" if rows_to is None else f" to {_date(rows_to)}"
-            reached = "none yet" if labelled_to is None else f"labelled to {_date(labelled_to)}"
-            reason += f"; waiting for labels of the drifted rows{until}, {reached}"
+            reason += f"; waiting for labels of the drifted rows{_awaited(rows_to, evidence)}"
         return Decision(
             train=ready,
             trigger=self.name,
@@ -225,6 +223,120 @@ class OnDrift(Rule):
                 "labelled_to": None if labelled_to is None else _date(labelled_to),
             },
         )
+
+
+@dataclass(frozen=True, repr=False)
+class OnRelevance(Rule):
+    """Train when the batches worth learning from hold enough rows, and these have labels.
+
+    A batch counts when it was assessed against the champion with the verdict *learn*: it
+    does harm, or it is new and the champion is less certain of it than as a rule. As for
+    `OnDrift`, the training waits until labels reach the last of the rows.
+
+    Parameters
+    ----------
+    rows
+        The rows that such batches must hold since the last training.
+    share
+        The least share they must be of all rows since the last training, beside that.
+
+    Raises
+    ------
+    ConfigError
+        The number of rows is below one, or the share is not from 0 to 1.
+
+    Examples
+    --------
+    >>> OnRelevance(), OnRelevance(2_000, share=0.5)
+    (OnRelevance(), OnRelevance(2000, share=0.5))
+    """
+
+    rows: int = 500
+    share: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ConfigError(f"OnRelevance: expected 1 row or more, got {self.rows!r}")
+        if not 0.0 <= self.share <= 1.0:
+            raise ConfigError(f"OnRelevance: expected a share from 0 to 1, got {self.share!r}")
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        worth = _worth_learning(evidence)
+        needs = max(self.rows, math.ceil(self.share * _arrived(evidence)))
+        rows = 0
+        for fact in worth:
+            rows += fact.rows
+            if rows >= needs:
+                return self._reached(fact, worth, needs, evidence)
+        return Decision(
+            train=False,
+            trigger=self.name,
+            reason=f"{rows:,} rows worth learning from, {needs:,} asked for",
+            evidence={"rows": rows, "needs": needs, "batches": len(worth)},
+        )
+
+    def _reached(
+        self, fact: Assessed, worth: Sequence[Assessed], needs: int, evidence: Evidence
+    ) -> Decision:
+        """Answer once enough rows came, of which those of one fact were the last to be needed."""
+        ends = [
+            one.to for one in evidence.facts if isinstance(one, Arrived) if one.batch == fact.batch
+        ]
+        rows_to = ends[-1] if ends else None
+        ready = _labels_reached(rows_to, evidence)
+        rows = sum(one.rows for one in worth)
+        newest = worth[-1]
+        reason = f"{rows:,} rows in {len(worth)} batches worth learning from"
+        if newest.reasons:
+            reason += f": {'; '.join(newest.reasons)}"
+        if not ready:
+            reason += f"; waiting for their labels{_awaited(rows_to, evidence)}"
+        return Decision(
+            train=ready,
+            trigger=self.name,
+            reason=reason,
+            evidence={
+                "batch": fact.batch,
+                "rows": rows,
+                "needs": needs,
+                "batches": len(worth),
+                "waiting": not ready,
+                "rows_to": None if rows_to is None else _date(rows_to),
+            },
+        )
+
+
+def _worth_learning(evidence: Evidence) -> list[Assessed]:
+    """Return the newest word on each batch that is worth learning from, oldest first.
+
+    What an earlier champion had to learn is not counted: the one that serves may know it.
+    """
+    latest: dict[int, Assessed] = {}
+    apart: set[int] = set()
+    for fact in evidence.facts:
+        if isinstance(fact, Assessed) and fact.version == evidence.champion:
+            latest[fact.batch] = fact
+        elif isinstance(fact, Quarantined):
+            apart.add(fact.batch)
+        elif isinstance(fact, Overridden) and fact.batch is not None:
+            apart.discard(fact.batch)
+    found = (fact for _, fact in sorted(latest.items()))
+    return [fact for fact in found if fact.verdict == "learn" and fact.batch not in apart]
+
+
+def _labels_reached(rows_to: datetime | None, evidence: Evidence) -> bool:
+    """Return whether rows up to a moment have their labels; of unknown ones, whether any has."""
+    if rows_to is None:
+        return evidence.labelled > 0
+    return evidence.labelled_to is not None and evidence.labelled_to >= rows_to
+
+
+def _awaited(rows_to: datetime | None, evidence: Evidence) -> str:
+    """Return up to where labels are waited for, and how far they have come."""
+    until = "" if rows_to is None else f" to {_date(rows_to)}"
+    known = evidence.labelled_to
+    return f"{until}, {'none yet' if known is None else f'labelled to {_date(known)}'}"
 
 
 def _arrived(evidence: Evidence) -> int:
