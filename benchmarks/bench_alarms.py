@@ -1,0 +1,365 @@
+"""How often alarms are false, and how late they are, beside River's detectors and a fixed rule.
+
+`python benchmarks/bench_alarms.py [FOLDER]`; the folder of Parquet streams is otherwise
+named by KEEPFIT_STREAMS, and without one only a made-up stream is used. River is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import polars as pl
+from river import drift
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+from keepfit.drift.alarms import Alarm
+
+BUDGET = 30
+BLOCKS = 26
+ROWS = 96
+BEFORE = 5
+WITHIN = 40
+QUIET = 3
+UNCHANGED = int(os.environ.get("KEEPFIT_BENCH_RUNS", "24"))
+TRIALS = int(os.environ.get("KEEPFIT_BENCH_TRIALS", "24"))
+POINTS = 80
+
+REAL = ("elec2", "bike_hour", "weather_noaa", "metro_traffic")
+LOSSES = {"sea_50k": (6_000, 12_500, 25_000), "mixed_abrupt": (5_000, 10_000, 20_000)}
+
+Flags = np.ndarray
+"""Whether a detector signals, batch by batch."""
+
+
+class Life(NamedTuple):
+    """A reference of blocks and the batches after it, as rows, distances and one score each."""
+
+    reference: list[np.ndarray]
+    batches: list[np.ndarray]
+    history: np.ndarray
+    distances: np.ndarray
+    past: np.ndarray
+    scores: np.ndarray
+
+
+Draw = Callable[[np.random.Generator, bool], np.ndarray]
+"""Returns the rows of a block: of the usual stream, or of the changed one."""
+
+
+def life(draw: Draw, rng: np.random.Generator, batches: list[np.ndarray]) -> Life:
+    """Return a reference with the distances of its blocks and of batches."""
+    reference = [draw(rng, False) for _ in range(BLOCKS)]
+    everything = np.concatenate(reference)
+    grid = np.nanquantile(everything, np.linspace(0, 1, POINTS), axis=0)
+    blocks = np.array([_curves(block, grid) for block in reference])
+    rest = (blocks.sum(axis=0) - blocks) / (BLOCKS - 1)
+    history = np.abs(blocks - rest).max(axis=1)
+    whole = blocks.mean(axis=0)
+    distances = np.array([np.abs(_curves(batch, grid) - whole).max(axis=0) for batch in batches])
+    mean, spread = history.mean(axis=0), np.maximum(history.std(axis=0, ddof=1), 1e-3)
+    past, scores = (((d - mean) / spread).max(axis=1) for d in (history, distances))
+    return Life(reference, batches, history, distances, past, scores)
+
+
+def _curves(rows: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Return distribution functions on a grid, with the share of missing values on top."""
+    found = np.empty((POINTS + 1, rows.shape[1]))
+    for j in range(rows.shape[1]):
+        there = np.sort(rows[~np.isnan(rows[:, j]), j])
+        found[:-1, j] = np.searchsorted(there, grid[:, j], side="right") / max(1, there.size)
+        found[-1, j] = 1 - there.size / rows.shape[0]
+    return found
+
+
+# The detectors: each returns a flag per batch, at a setting that is tuned for all but ours.
+
+
+def ours(run: Life, factor: float) -> Flags:
+    """keepfit's alarm; as it comes with a factor of one on its threshold."""
+    alarm = Alarm.calibrate(run.history, [ROWS] * BLOCKS, batches=BUDGET)
+    alarm = msgspec.structs.replace(alarm, threshold=alarm.threshold * factor)
+    state, flags = None, []
+    for distances in run.distances:
+        state = alarm.advance(state, distances, ROWS)
+        flags.append(state.fired)
+    return np.array(flags)
+
+
+def per_column(run: Life, k: float) -> Flags:
+    """The rule of chunks: a column beyond mean plus k standard deviations of the reference's."""
+    return run.scores > k
+
+
+def on_scores(make: Callable[[float], drift.ADWIN]) -> Callable[[Life, float], Flags]:
+    def flags(run: Life, setting: float) -> Flags:
+        detector = make(setting)
+        for value in run.past:
+            detector.update(float(value))
+        return np.array([_told(detector, [value]) for value in run.scores])
+
+    return flags
+
+
+def on_rows(make: Callable[[float], drift.ADWIN], every: int = 1) -> Callable[[Life, float], Flags]:
+    def flags(run: Life, setting: float) -> Flags:
+        found = np.zeros(len(run.batches), dtype=bool)
+        past = np.concatenate(run.reference)
+        centre, spread = np.nanmean(past, axis=0), np.nanstd(past, axis=0) + 1e-9
+        for j in range(past.shape[1]):
+            detector = make(setting)
+            _told(detector, (past[::every, j] - centre[j]) / spread[j])
+            for t, batch in enumerate(run.batches):
+                found[t] |= _told(detector, (batch[::every, j] - centre[j]) / spread[j])
+        return found
+
+    return flags
+
+
+def _told(detector: drift.ADWIN, values: np.ndarray) -> bool:
+    told = False
+    for value in values:
+        if value == value:
+            detector.update(float(value))
+            told |= detector.drift_detected
+    return told
+
+
+def _page_hinkley(threshold: float) -> drift.PageHinkley:
+    return drift.PageHinkley(min_instances=5, delta=0.1, threshold=threshold, alpha=1.0)
+
+
+# A greater setting is always a quieter detector; bounds of the search beside each.
+DETECTORS = {
+    "keepfit": (ours, None),
+    "keepfit, tuned as the others": (ours, (1e-3, 1e6)),
+    "mean + k sd per column": (per_column, (0.5, 50.0)),
+    "Page-Hinkley on scores": (on_scores(_page_hinkley), (0.5, 500.0)),
+    "ADWIN on scores": (
+        on_scores(lambda s: drift.ADWIN(delta=math.exp(-s), clock=1, grace_period=5)),
+        (0.05, 300.0),
+    ),
+    "KSWIN on scores": (
+        on_scores(lambda s: drift.KSWIN(alpha=math.exp(-s), window_size=26, stat_size=6, seed=1)),
+        (0.5, 40.0),
+    ),
+    "Page-Hinkley on rows": (on_rows(_page_hinkley), (5.0, 50_000.0)),
+    "ADWIN on rows": (on_rows(lambda s: drift.ADWIN(delta=math.exp(-s))), (0.5, 600.0)),
+    "KSWIN on rows": (
+        on_rows(
+            lambda s: drift.KSWIN(alpha=math.exp(-s), window_size=100, stat_size=30, seed=1), 8
+        ),
+        (2.0, 100.0),
+    ),
+}
+
+
+def alarms(flags: Flags) -> np.ndarray:
+    """Return which flags are alarms: those after three batches without one, or the first."""
+    quiet, found = QUIET, np.zeros(flags.size, dtype=bool)
+    for t, flag in enumerate(flags):
+        found[t] = flag and quiet >= QUIET
+        quiet = 0 if flag else quiet + 1
+    return found
+
+
+def rate(detector: Callable, setting: float, lives: list[Life]) -> tuple[float, float]:
+    """Return alarms per batch and their standard error over references."""
+    raw = [detector(run, setting) for run in lives]
+    shares = np.array([(f if detector is ours else alarms(f)).mean() for f in raw])
+    return float(shares.mean()), float(shares.std(ddof=1) / math.sqrt(len(lives)))
+
+
+def tuned(detector: Callable, bounds: tuple[float, float], lives: list[Life], most: float) -> float:
+    """Return the most sensitive setting found that keeps a rate, by bisection of the logarithm."""
+    low, high = map(math.log, bounds)
+    for _ in range(9):
+        middle = (low + high) / 2
+        if rate(detector, math.exp(middle), lives)[0] > most:
+            low = middle
+        else:
+            high = middle
+    return math.exp(high)
+
+
+def delay(detector: Callable, setting: float, run: Life) -> float:
+    """Return batches from the change to the first alarm after it; NaN after a false alarm."""
+    flags = detector(run, setting)
+    if flags[:BEFORE].any():
+        return math.nan
+    after = np.flatnonzero(flags[BEFORE:])
+    return float(after[0] + 1) if after.size else WITHIN + 1.0
+
+
+# The streams.
+
+
+def features(frame: pl.DataFrame) -> np.ndarray:
+    """Return the features as numbers with unit spread."""
+    x = frame.drop("id", "time", "label").to_numpy().astype(np.float64)
+    return (x - np.nanmean(x, axis=0)) / (np.nanstd(x, axis=0) + 1e-9)
+
+
+def chunks(x: np.ndarray) -> Draw:
+    """Return blocks of neighbouring rows from anywhere in a stream: unchanged by construction."""
+
+    def draw(rng: np.random.Generator, _: bool) -> np.ndarray:
+        start = int(rng.integers(0, x.shape[0] - ROWS))
+        return x[start : start + ROWS].copy()
+
+    return draw
+
+
+def made() -> np.ndarray:
+    """Return made-up rows of eight numbers that depend on each other and on the rows before."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(30_000, 9))
+    for t in range(1, noise.shape[0]):
+        noise[t] += 0.5 * noise[t - 1]
+    return noise[:, :8] + 0.7 * noise[:, 8:]
+
+
+def losses(frame: pl.DataFrame, trained: int, until: int, end: int) -> Draw:
+    """Return the champion's loss per row before and after a concept changes."""
+    x, y = features(frame), frame["label"].to_numpy()
+    model = DecisionTreeClassifier(max_depth=6, random_state=0).fit(x[:trained], y[:trained])
+    if np.unique(y).size == 2 and x.shape[1] <= 3:
+        model = LogisticRegression().fit(x[:trained], y[:trained])
+    wrong = (model.predict(x) != y).astype(np.float64)
+
+    def draw(rng: np.random.Generator, changed: bool) -> np.ndarray:
+        part = wrong[until:end] if changed else wrong[trained:until]
+        return rng.choice(part, size=(ROWS, 1))
+
+    return draw
+
+
+Shift = Callable[[np.ndarray, np.random.Generator, int], np.ndarray]
+
+
+def _moved(by: float, columns: int = 2) -> Shift:
+    def shift(rows: np.ndarray, rng: np.random.Generator, _: int) -> np.ndarray:
+        rows[:, :columns] += by
+        return rows
+
+    return shift
+
+
+def _scaled(rows: np.ndarray, rng: np.random.Generator, _: int) -> np.ndarray:
+    rows[:, :2] *= 1.6
+    return rows
+
+
+def _share(rows: np.ndarray, rng: np.random.Generator, _: int) -> np.ndarray:
+    rows[rng.random(rows.shape[0]) < 0.25, 0] = 0.0
+    return rows
+
+
+def _lost(rows: np.ndarray, rng: np.random.Generator, _: int) -> np.ndarray:
+    rows[rng.random(rows.shape[0]) < 0.1, 0] = np.nan
+    return rows
+
+
+def _gradual(rows: np.ndarray, rng: np.random.Generator, step: int) -> np.ndarray:
+    rows[:, :2] += 0.05 * step
+    return rows
+
+
+SHIFTS: dict[str, Shift] = {
+    "mean of 2 columns, 0.25 sd": _moved(0.25),
+    "mean of 2 columns, 0.5 sd": _moved(0.5),
+    "mean of 2 columns, 1 sd": _moved(1.0),
+    "mean of all, 0.25 sd": _moved(0.25, 1_000),
+    "scale × 1.6 of 2": _scaled,
+    "one value takes 25 % of a column": _share,
+    "10 % missing in a column": _lost,
+    "gradual, 0.05 sd a batch": _gradual,
+}
+
+
+def worlds(folder: Path | None) -> Iterator[tuple[str, Draw, dict[str, Shift | None]]]:
+    """Yield a name, the blocks, and the changes of each stream."""
+    yield "made up", chunks(made()), dict(SHIFTS)
+    for name in REAL if folder else ():
+        path = folder / f"{name}.parquet"
+        if path.exists():
+            yield name, chunks(features(pl.read_parquet(path))), dict(SHIFTS)
+    for name, cuts in LOSSES.items() if folder else ():
+        path = folder / f"{name}.parquet"
+        if path.exists():
+            yield f"{name}, loss", losses(pl.read_parquet(path), *cuts), {"concept": None}
+
+
+def changed(draw: Draw, shift: Shift | None, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return batches of which the first few are as before."""
+    batches = [draw(rng, False) for _ in range(BEFORE)]
+    for step in range(1, WITHIN + 1):
+        rows = draw(rng, shift is None)
+        batches.append(rows if shift is None else shift(rows, rng, step))
+    return batches
+
+
+def compare(name: str, draw: Draw, shifts: dict[str, Shift | None]) -> list[str]:
+    """Return the table of one stream."""
+    rng = np.random.default_rng(len(name))
+    usual = [
+        life(draw, rng, [draw(rng, False) for _ in range(3 * BUDGET)]) for _ in range(UNCHANGED)
+    ]
+    lives = {
+        what: [life(draw, rng, changed(draw, shift, rng)) for _ in range(TRIALS)]
+        for what, shift in shifts.items()
+    }
+    lines = [
+        f"### {name}",
+        "",
+        "| | false alarms per budget | " + " | ".join(lives) + " | mean delay |",
+        "|---" * (len(lives) + 3) + "|",
+    ]
+    most = 1 / BUDGET
+    for title, (detector, bounds) in DETECTORS.items():
+        setting = tuned(detector, bounds, usual, most) if bounds else 1.0
+        found, error = rate(detector, setting, usual)
+        delays = {what: [delay(detector, setting, run) for run in lives[what]] for what in lives}
+        cells = [_interval(np.array(values)) for values in delays.values()]
+        whole = _interval(np.concatenate([np.array(values) for values in delays.values()]))
+        share = f"{found * BUDGET:.2f} ± {1.96 * error * BUDGET:.2f}"
+        lines.append(f"| {title} | {share} | " + " | ".join(cells) + f" | **{whole}** |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    return [*lines, ""]
+
+
+def _interval(values: np.ndarray) -> str:
+    kept = values[~np.isnan(values)]
+    if kept.size < 2:
+        return "-"
+    error = 1.96 * kept.std(ddof=1) / math.sqrt(kept.size)
+    return f"{kept.mean():.1f} ± {error:.1f}"
+
+
+def main(folder: str | None = None) -> list[str]:
+    """Return the lines of the report."""
+    named = folder or os.environ.get("KEEPFIT_STREAMS")
+    lines = [
+        "## Alarms",
+        "",
+        f"Delays in batches of {ROWS} rows from a change to the alarm, {WITHIN + 1} where none "
+        f"came within {WITHIN}; {TRIALS} changes each, with 95 % intervals. The budget is one false "
+        f"alarm in {BUDGET} batches, references have {BLOCKS} blocks. keepfit sees the reference "
+        "alone; the others are tuned to the budget on the unchanged stream itself, "
+        f"{UNCHANGED} × {3 * BUDGET} batches.",
+        "",
+    ]
+    for name, draw, shifts in worlds(Path(named) if named else None):
+        lines += compare(name, draw, shifts)
+    return lines
+
+
+if __name__ == "__main__":
+    print("\n".join(main(*sys.argv[1:2])))

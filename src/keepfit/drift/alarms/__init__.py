@@ -1,0 +1,8 @@
+"""Alarms at a stated rate: one over all columns, and an anchor that sees slow drift."""
+
+from __future__ import annotations
+
+from keepfit.drift.alarms.alarm import Alarm, AlarmState
+from keepfit.drift.alarms.anchor import Anchor, AnchorState
+
+__all__ = ["Alarm", "AlarmState", "Anchor", "AnchorState"]
