@@ -26,9 +26,14 @@ WIDTH = 128
 
 _TOP = 32
 _COMMON = 0.01
+"""The share of rows from which a category has a number of its own: rarer ones are luck's choice."""
+
 _BUCKETS = 8
 _SPREAD_OF_PRESENCE = 0.25
+"""The least spread of what is there or not, so that one missing value does not count for all."""
+
 _ONE_SPREAD = (0.159, 0.5, 0.841)
+"""Shares of a normal distribution below its middle less one spread, the middle, and plus one."""
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):

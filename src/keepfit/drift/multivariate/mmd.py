@@ -21,6 +21,7 @@ WAVES = 128
 
 _PAIRS = 2_000
 _PIECE = 4_096
+"""Rows of which the features are held at a time: they fit into the processor's cache."""
 
 
 class _State(State, frozen=True, kw_only=True):

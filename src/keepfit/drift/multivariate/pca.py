@@ -20,6 +20,7 @@ FLOOR = 0.1
 
 _MOST = 256
 _LEAST = 0.01
+"""The least error that changes are related to, for columns that the components hold in full."""
 
 
 class _State(State, frozen=True, kw_only=True):

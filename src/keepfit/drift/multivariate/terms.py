@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 FOLDS = 4
 
 _PAIRED = 256
+"""Numbers of a row of which products are formed: their count grows with the square."""
+
 _TERMS = 96
+"""Terms that the discriminant takes at most; with all of them it would learn the noise."""
+
 _NOTABLE = 1.5
+"""Standard errors by which the means of a term must differ for it to be taken."""
+
 _RIDGE = 0.1
+"""What is added to the terms' variance of one, so that terms that are alike share the weight."""
+
 _HALF_INSIDE = 0.6745
+"""Half of a normal distribution lies within so many spreads."""
 
 
 class Terms:
