@@ -181,12 +181,21 @@ class Scored(Fact, frozen=True, kw_only=True):
 
 
 class DetectorAdvanced(Fact, frozen=True, kw_only=True):
-    """A detector looked at a batch: the columns that moved most, worst first."""
+    """A detector looked at a batch: the columns that moved most, worst first.
+
+    ``state`` is what it goes on from with the next batch, where evidence adds up; then
+    ``evidence`` is held against ``threshold``, and ``provisional`` says that the reference
+    is short for the rate of false alarms that it promises.
+    """
 
     batch: int
     detector: str
     columns: tuple[ColumnDrift, ...]
     drifted: int = 0
+    state: dict[str, Any] = {}
+    evidence: float | None = None
+    threshold: float | None = None
+    provisional: bool = False
 
 
 class Drifted(Fact, frozen=True, kw_only=True):

@@ -123,9 +123,11 @@ class Pipeline:
             enough=enough,
             max_age=max_age,
         )
-        self.detectors: tuple[Detector, ...] = tuple(triggers.detectors(self.trigger)) or (
-            drift.Columns(),
-        )
+        budgeted = (drift.Alarms(budget) for budget in triggers.budgets(self.trigger))
+        self.detectors: tuple[Detector, ...] = (
+            *triggers.detectors(self.trigger),
+            *budgeted,
+        ) or (drift.Alarms(),)
         self.challengers = _challengers(challengers, self.learner)
         self.gate: tuple[Gate, ...] = tuple(gates.resolve(gate))
         if final_fit not in (None, "all"):

@@ -94,7 +94,9 @@ class Detector(Protocol):
     """A drift detector: measures how far rows have moved from a reference.
 
     A detector that needs more of the reference than its profile has a method
-    ``fit(rows) -> bytes``; what it returns is kept in ``reference.parts`` under its name.
+    ``fit(rows) -> bytes``, or ``calibrate(reference, rows, *, every, weights) -> bytes``;
+    what it returns is kept in ``reference.parts`` under its name. One whose evidence adds up
+    over batches has ``advance(reference, rows, state, anchor) -> Advanced``.
     """
 
     @property
@@ -103,6 +105,23 @@ class Detector(Protocol):
 
     def check(self, reference: Reference, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
         """Return one value with its limit per column, worst first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced:
+    """What one more batch adds to a detector whose evidence adds up over batches.
+
+    ``columns`` are all that it measured, worst first; ``alarm`` those that raise an alarm
+    with this batch, none in most. ``state`` goes into a fact and comes back with the next
+    batch. ``provisional`` says that its reference is short for the rate it promises.
+    """
+
+    columns: Sequence[ColumnDrift]
+    state: Mapping[str, Any]
+    alarm: Sequence[ColumnDrift] = ()
+    evidence: float = 0.0
+    threshold: float = 0.0
+    provisional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,8 +95,10 @@ class State(msgspec.Struct):
 
     ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
     whose labels are not mature; ``since`` the evidence since the last decision to train.
-    ``forgiven`` names columns that a person let go or change their type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by batch;
-    ``estimates`` those of the latest batches with what was realised.
+    ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
+    of the first champion. ``forgiven`` names columns that a person let go or change their
+    type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by
+    batch; ``estimates`` those of the latest batches with what was realised.
     """
 
     seq: int = 0
@@ -125,6 +127,8 @@ class State(msgspec.Struct):
     ] = []
     assessed: int = 0
     drifted: list[str] = []
+    detectors: dict[str, dict[str, Any]] = {}
+    anchor: str = ""
     labelled_to: datetime | None = None
     trainings: list[tuple[datetime, float]] = []
     paused: str | None = None
@@ -256,6 +260,7 @@ class State(msgspec.Struct):
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
         self.watched = fact.batch
         self.drifted = [column.column for column in fact.columns if column.drifted]
+        self.detectors[fact.detector] = fact.state
 
     def _drifted(self, fact: Drifted, at: datetime) -> None:
         self.since.append(fact)
@@ -359,6 +364,13 @@ class State(msgspec.Struct):
         self.versions[name].promoted_at = at
         self.reigns.append((at, name))
         self.drifted = []
+        self.anchor = self.anchor or self.versions[name].reference
+        # What adds up against a reference begins anew with another; the anchor's goes on.
+        self.detectors = {
+            detector: {"anchor": state["anchor"]}
+            for detector, state in self.detectors.items()
+            if state.get("anchor")
+        }
 
     def _paused(self, fact: Paused, at: datetime) -> None:
         self.paused = fact.reason

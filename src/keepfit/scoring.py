@@ -65,7 +65,9 @@ class Scorer:
     def reference(self, digest: str) -> Reference:
         """Return a stored description of training rows, to measure batches against."""
         if digest not in self._references:
-            self._references = {digest: Reference.loads(self.artifacts.get(digest))}
+            # The champion's and the anchor's; of those before, none is asked for again.
+            kept = dict(list(self._references.items())[-3:])
+            self._references = kept | {digest: Reference.loads(self.artifacts.get(digest))}
         return self._references[digest]
 
     def metric(self, model: Model) -> Metric:

@@ -31,7 +31,7 @@ MICROSECOND = timedelta(microseconds=1)
 GROWTH = 1.25
 """A challenger without enough evidence is judged again when its holdout has grown by this factor."""
 
-REFERENCE_ROWS = 20_000
+REFERENCE_ROWS = 50_000
 WEIGHTS = {"leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
 
@@ -230,7 +230,8 @@ class Turn:
             loop.memory.artifacts.remember(version.key, known)
         cpu, wall, peak = known["cost"]
         try:
-            features = tuple(loop.scorer.load(known["artifact"]).features)
+            model = loop.scorer.load(known["artifact"])
+            features = tuple(model.features)
         except Exception as error:  # a model of the user's own may fail in any way it likes
             message = f"the model cannot be opened again: {type(error).__name__}: {error}"
             return TrainingFailed(
@@ -242,7 +243,7 @@ class Turn:
         return Trained(
             version=version.name,
             artifact=known["artifact"],
-            reference=self._described(version),
+            reference=self._described(version, model),
             cost=facts.Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak)),
             code=learner.fingerprint,
             parameters=learner.parameters,
@@ -282,7 +283,8 @@ class Turn:
         moment = Moment(as_of=snapshot.as_of, since=snapshot.since, seed=snapshot.seed)
         return challenger.select.select(pool, moment)
 
-    def _described(self, version: Version) -> str:
+    def _described(self, version: Version, model: Any) -> str:
+        """Keep what a version's training rows look like, and return the artifact's digest."""
         loop = self.loop
         if not loop.pipeline.detectors:
             return ""
@@ -290,7 +292,13 @@ class Turn:
 
         rows = self.rows_of(version).drop(LABEL)
         step = -(-rows.height // REFERENCE_ROWS)
-        described = Reference.fit(rows.gather_every(step), detectors=loop.pipeline.detectors)
+        importances = getattr(model, "importances", None)
+        described = Reference.fit(
+            rows.gather_every(step),
+            detectors=loop.pipeline.detectors,
+            every=loop.every,
+            weights=None if importances is None else importances(),
+        )
         return loop.memory.artifacts.put(described.dumps())
 
     def _challenger(self, version: Version) -> Challenger | None:

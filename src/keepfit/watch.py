@@ -14,7 +14,9 @@ from keepfit.metrics import mature
 if TYPE_CHECKING:
     import polars as pl
 
+    from keepfit.drift import Reference
     from keepfit.loop import Loop
+    from keepfit.protocols import Advanced, Detector
     from keepfit.registry import Version
 
 TAUGHT_BY = 20_000
@@ -166,22 +168,50 @@ class Watch:
         rows = loop.columns(loop.memory.lake.batch(newest))
         found: list[Fact] = []
         for detector in loop.pipeline.detectors:
-            moved = tuple(detector.check(reference, rows))
-            drifted = [column for column in moved if column.drifted]
+            found.extend(self._advanced(detector, reference, rows, newest))
+        return found
+
+    def _advanced(
+        self, detector: Detector, reference: Reference, rows: pl.DataFrame, batch: int
+    ) -> list[Fact]:
+        """Return what a detector says of a batch, and its alarm if it raises one."""
+        state, name = self.loop.state, detector.name
+        if hasattr(detector, "advance"):
+            said: Advanced = detector.advance(
+                reference, rows, state.detectors.get(name), self._anchor()
+            )
+            moved, alarm = tuple(said.columns), tuple(said.alarm)
+            more: dict[str, Any] = {
+                "state": said.state,
+                "evidence": said.evidence,
+                "threshold": said.threshold,
+                "provisional": said.provisional,
+            }
+        else:
+            moved, more = tuple(detector.check(reference, rows)), {}
+            alarm = tuple(one for one in moved if one.drifted and one.column not in state.drifted)
+        found: list[Fact] = [
+            facts.DetectorAdvanced(
+                batch=batch,
+                detector=name,
+                columns=moved[:20],
+                drifted=sum(one.drifted for one in moved),
+                **more,
+            )
+        ]
+        if alarm:
+            to = state.let_in[-1].to
             found.append(
-                facts.DetectorAdvanced(
-                    batch=newest, detector=detector.name, columns=moved[:20], drifted=len(drifted)
+                facts.Drifted(
+                    batch=batch, detector=name, columns=alarm[:20], of=len(moved), rows_to=to
                 )
             )
-            fresh = tuple(column for column in drifted if column.column not in state.drifted)
-            if fresh:
-                found.append(
-                    facts.Drifted(
-                        batch=newest,
-                        detector=detector.name,
-                        columns=fresh[:20],
-                        of=len(moved),
-                        rows_to=state.let_in[-1].to,
-                    )
-                )
         return found
+
+    def _anchor(self) -> Reference | None:
+        """Return the reference of the first champion, where another serves."""
+        state = self.loop.state
+        champion = state.versions[state.champion or ""]
+        if not state.anchor or state.anchor == champion.reference:
+            return None
+        return self.loop.scorer.reference(state.anchor)

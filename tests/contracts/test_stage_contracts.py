@@ -31,6 +31,7 @@ DETECTORS: list[Detector] = [
     drift.PSI(),
     drift.ChiSquare(),
     drift.Wasserstein(),
+    drift.Alarms(),
     drift.Columns(limit=0.3, exclude=["whole"]),
 ]
 TRIGGERS: list[Trigger] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keepfit.drift.alarmed import Alarms
 from keepfit.drift.reference import Reference, compare
 from keepfit.drift.report import DriftReport, Measured
 from keepfit.drift.univariate import KS, PSI, ChiSquare, Columns, JensenShannon, Wasserstein
@@ -9,6 +10,7 @@ from keepfit.drift.univariate import KS, PSI, ChiSquare, Columns, JensenShannon,
 __all__ = [
     "KS",
     "PSI",
+    "Alarms",
     "ChiSquare",
     "Columns",
     "DriftReport",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,14 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
     parts: dict[str, bytes] = {}
 
     @classmethod
-    def fit(cls, rows: Any, *, detectors: Sequence[Detector] = ()) -> Reference:
+    def fit(
+        cls,
+        rows: Any,
+        *,
+        detectors: Sequence[Detector] = (),
+        every: timedelta | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> Reference:
         """Describe rows, so that later ones can be measured against them.
 
         Parameters
@@ -54,6 +62,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         detectors
             Detectors that look at several columns together; each keeps its part. Of rows
             read in parts they see the first.
+        every, weights
+            The length of a batch, and how much each column counts: what detectors that
+            promise a rate of alarms are calibrated with.
 
         Raises
         ------
@@ -71,7 +82,11 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
                 raise ConfigError("expected rows to make a reference of, got none")
             profile = Profile.of_parts(chain([first], parts))
         kept = {one.name: one.fit(first) for one in detectors if hasattr(one, "fit")}
-        return cls(profile=profile, parts=kept)
+        reference = cls(profile=profile, parts=kept)
+        for one in detectors if every is not None and first.height else ():
+            if hasattr(one, "calibrate"):
+                kept[one.name] = one.calibrate(reference, first, every=every, weights=weights)
+        return reference
 
     @classmethod
     def merge(cls, references: Sequence[Reference]) -> Reference:

@@ -16,6 +16,7 @@ from keepfit.triggers.joins import (
     AtLeast,
     Not,
     Rule,
+    budgets,
     detectors,
     resolved,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "OnEvent",
     "OnRelevance",
     "Rule",
+    "budgets",
     "default",
     "detectors",
     "resolve",

@@ -10,11 +10,11 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
+from keepfit.clock import rate
 from keepfit.errors import ConfigError
 from keepfit.facts import Decision, Scored
 from keepfit.protocols import Evidence
 from keepfit.triggers.joins import Rule
-from keepfit.triggers.rates import rate
 
 _LEARNED = 4
 """Windows that make a promise where the gate made none."""

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from keepfit.clock import duration, humanise
+from keepfit.clock import duration, humanise, rate
 from keepfit.errors import ConfigError
 from keepfit.facts import Decision, TrainingFailed
 from keepfit.parts import Part
 from keepfit.protocols import Evidence, Trigger
 from keepfit.triggers.joins import resolved
-from keepfit.triggers.rates import rate
 
 
 @dataclass(frozen=True, repr=False)

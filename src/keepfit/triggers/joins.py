@@ -220,6 +220,19 @@ def detectors(trigger: Trigger) -> tuple[Detector, ...]:
     return tuple({detector.name: detector for detector in named if detector is not None}.values())
 
 
+def budgets(trigger: Trigger) -> tuple[str, ...]:
+    """Return the budgets of alarms that a trigger names in place of a detector, once each.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every, OnDrift
+    >>> budgets(Every("28d") | OnDrift())
+    ('1 per 90d',)
+    """
+    named = (getattr(part, "budget_of_alarms", None) for part in _tree(trigger))
+    return tuple(dict.fromkeys(budget for budget in named if budget is not None))
+
+
 def _tree(trigger: Trigger) -> Iterator[Trigger]:
     yield trigger
     inner = getattr(trigger, "triggers", None) or (getattr(trigger, "trigger", None),)

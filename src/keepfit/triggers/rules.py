@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from keepfit.clock import cron_after, duration, is_cron
+from keepfit.clock import cron_after, duration, is_cron, rate
 from keepfit.errors import ConfigError
 from keepfit.facts import (
     Arrived,
@@ -157,9 +157,12 @@ class OnDrift(Rule):
     Parameters
     ----------
     detector
-        What measures drift; None for the pipeline's default, and then any detector counts.
+        What measures drift; None for `drift.Alarms` with the budget, and then any counts.
     at_least
         Columns that must have drifted since the last training.
+    alarms
+        How often a false alarm is acceptable on data that does not change, where no detector
+        is named.
 
     Raises
     ------
@@ -174,6 +177,7 @@ class OnDrift(Rule):
 
     detector: Detector | None = None
     at_least: int = field(default=1, kw_only=True)
+    alarms: str = field(default="1 per 90d", kw_only=True)
 
     def __post_init__(self) -> None:
         fits = isinstance(self.detector, Detector) and not isinstance(self.detector, type)
@@ -184,6 +188,16 @@ class OnDrift(Rule):
             )
         if self.at_least < 1:
             raise ConfigError(f"OnDrift: expected at_least=1 or more, got {self.at_least!r}")
+        if isinstance(rate(self.alarms, "alarms")[0], timedelta):
+            raise ConfigError(
+                f"OnDrift: expected a count of alarms per length of time, got {self.alarms!r}",
+                hint='write alarms="1 per 90d"',
+            )
+
+    @property
+    def budget_of_alarms(self) -> str | None:
+        """The budget of alarms; None where a detector has limits of its own."""
+        return self.alarms if self.detector is None else None
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return yes or no, with the reason and what it rests on."""

@@ -1,0 +1,212 @@
+"""The detector whose user states how often a false alarm is acceptable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from keepfit.clock import rate
+from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
+from keepfit.drift.history import blocks_of, distance, history
+from keepfit.drift.univariate import Columns
+from keepfit.errors import ConfigError
+from keepfit.facts import ColumnDrift
+from keepfit.parts import Part
+from keepfit.protocols import Advanced
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.protocols import Reference
+
+LEAST_BATCHES = 1.5
+"""A budget of more than one alarm per batch is none; this is the loosest there is."""
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reference keeps for its alarms; ``usual`` is the distance that a block rarely passes."""
+
+    alarm: Alarm
+    anchor: Anchor
+    usual: tuple[float, ...]
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    alarm: AlarmState | None = None
+    anchor: AnchorState | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class Alarms(Part):
+    """Alarms when the columns of a stream move, as seldom as asked while nothing does.
+
+    The default detector. How far batches usually lie from a reference is learnt from blocks
+    of the reference itself, over all columns together, with the seasons and the likeness of
+    neighbouring blocks that it holds; evidence adds up over batches, and one cause is one
+    alarm. Columns that the champion uses count for more. Beside the champion's own
+    reference, which moves with every training, the first one stays as an anchor: a column
+    that has slowly left it is said once.
+
+    The budget is provisional while the reference spans fewer than four of its periods.
+
+    Parameters
+    ----------
+    budget
+        How often a false alarm is acceptable: ``"1 per 90d"``, in event time.
+    exclude
+        Columns to leave out, such as a date that moves by its nature.
+
+    Raises
+    ------
+    ConfigError
+        The budget is no count of alarms per length of time.
+
+    Examples
+    --------
+    >>> Alarms(), Alarms("1 per 30d", exclude=["seen_on"])
+    (Alarms(), Alarms("1 per 30d", exclude=['seen_on']))
+
+    References
+    ----------
+    Shin, Ramdas and Rinaldo, E-detectors: a nonparametric framework for sequential change
+    detection (2022).
+    """
+
+    budget: str = "1 per 90d"
+    exclude: Sequence[str] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if isinstance(rate(self.budget, "Alarms")[0], timedelta):
+            raise ConfigError(
+                f"Alarms: expected a count of alarms per length of time, got {self.budget!r}",
+                hint='write "1 per 90d"',
+            )
+        Columns(exclude=self.exclude)
+
+    def batches(self, every: timedelta) -> float:
+        """Return the batches in which one false alarm is acceptable."""
+        alarms, period = rate(self.budget, "Alarms")
+        return max(LEAST_BATCHES, period / every / cast("int", alarms))
+
+    def check(self, reference: Reference, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
+        """Return one value with its limit per column, as `Columns` does for a batch alone."""
+        return Columns(exclude=self.exclude).check(reference, rows)
+
+    def calibrate(
+        self,
+        reference: Reference,
+        rows: pl.DataFrame,
+        *,
+        every: timedelta,
+        weights: Mapping[str, float] | None = None,
+    ) -> bytes:
+        """Return what a reference keeps: how far blocks of its rows lie from the rest of them.
+
+        Parameters
+        ----------
+        reference
+            The reference that describes the rows.
+        rows
+            Its rows, with their event times.
+        every
+            The length of a batch.
+        weights
+            How much each column counts for the champion.
+        """
+        import numpy as np
+
+        apart, sizes = history(reference.profile, rows, blocks_of(rows, every))
+        names = [column.name for column in reference.profile.columns]
+        apart[:, [name in self.exclude for name in names]] = np.nan
+        if not sizes.size:
+            apart, sizes = np.full((1, len(names)), np.nan), np.ones(1)
+        counted = None if not weights else [weights.get(name, 0.0) for name in names]
+        filled = np.where(np.isfinite(apart), apart, 0.0)
+        kept = _Kept(
+            alarm=Alarm.calibrate(apart, sizes, batches=self.batches(every), weights=counted),
+            anchor=Anchor.of(apart, sizes),
+            usual=tuple(np.quantile(filled, 0.95, axis=0).tolist()),
+        )
+        return msgspec.msgpack.encode(kept)
+
+    def advance(
+        self,
+        reference: Reference,
+        rows: pl.DataFrame,
+        state: Mapping[str, Any] | None,
+        anchor: Reference | None = None,
+    ) -> Advanced:
+        """Return what one more batch adds: every column's movement, and an alarm if there is one.
+
+        Parameters
+        ----------
+        reference
+            The champion's reference, calibrated.
+        rows
+            The batch.
+        state
+            What `advance` said of the batch before.
+        anchor
+            The first reference, where it is another.
+        """
+        columns = tuple(self.check(reference, rows))
+        before = msgspec.convert(dict(state or {}), _State)
+        kept = self._kept(reference)
+        if kept is None or not rows.height:
+            return Advanced(columns=columns, state=dict(state or {}))
+        values = self._distances(reference, rows)
+        now = kept.alarm.advance(before.alarm, values, rows.height)
+        alarm = self._alarmed(reference, kept, now, values) if now.fired else ()
+        slow = before.anchor
+        slowly: tuple[ColumnDrift, ...] = ()
+        if anchor is not None and (first := self._kept(anchor)) is not None:
+            far = self._distances(anchor, rows)
+            slow = first.anchor.advance(before.anchor, far, rows.height)
+            limits = first.anchor.limits(rows.height)
+            names = [column.name for column in anchor.profile.columns]
+            known = {one.column for one in alarm}
+            slowly = tuple(
+                ColumnDrift(column=names[i], method="anchor", value=far[i], limit=limits[i])
+                for i in slow.fired
+                if names[i] not in known
+            )
+        return Advanced(
+            columns=columns,
+            state=msgspec.to_builtins(_State(alarm=now, anchor=slow)),
+            alarm=alarm + slowly,
+            evidence=now.evidence,
+            threshold=now.threshold,
+            provisional=kept.alarm.provisional,
+        )
+
+    def _kept(self, reference: Reference) -> _Kept | None:
+        content = reference.parts.get(self.name)
+        return None if content is None else msgspec.msgpack.decode(content, type=_Kept)
+
+    def _distances(self, reference: Reference, rows: pl.DataFrame) -> list[float]:
+        return [
+            float("nan") if reading.column.name in self.exclude else distance(reading)
+            for reading in reference.read(rows)
+        ]
+
+    def _alarmed(
+        self, reference: Reference, kept: _Kept, state: AlarmState, values: Sequence[float]
+    ) -> tuple[ColumnDrift, ...]:
+        """Return the columns that carry the evidence, with what was usual as their limit."""
+        names = [column.name for column in reference.profile.columns]
+        kinds = [column.kind for column in reference.profile.columns]
+        return tuple(
+            ColumnDrift(
+                column=names[place],
+                method="KS" if kinds[place] in ("number", "time", "text") else "variation",
+                value=values[place],
+                # Many small movements make an alarm together: the limit stays below each.
+                limit=min(kept.usual[place], 0.999 * values[place]) or 1e-9,
+            )
+            for place, _ in state.columns
+            if values[place] > 0
+        )
