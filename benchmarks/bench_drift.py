@@ -36,7 +36,7 @@ TOOLS = (
     Tool("floor: `np.sort` of the numbers, 2 threads", "floor", "sort"),
 )
 IMPORTS = {
-    OURS: "from keepfit import drift",
+    OURS: "import numpy, polars; from keepfit import drift; drift.Reference",
     NANNYML: "import nannyml",
     TOOLS[3]: "import evidently, evidently.presets",
     TOOLS[5]: "from alibi_detect.cd import TabularDrift",

@@ -116,7 +116,7 @@ TRAPS = (
 def verdict(trap: Trap, answer: Answer) -> str:
     """Return what a tool did, and whether it was right."""
     if isinstance(answer, Silent):
-        return "✗ error" if str(answer).startswith("failed") else "–"
+        return "error" if str(answer).startswith("failed") else "–"
     said = [("x" in batch) for batch in answer["flagged"]]
     if all(said):
         word = "alarm"
@@ -147,7 +147,8 @@ def main(*, quick: bool = False) -> list[str]:
         "## Broken data, and what the tools say of it",
         "",
         f"One column of four, {ROWS:,} rows as reference and batches of {BATCH:,}; each tool at its "
-        "own limits. ✓ is an alarm in every batch where one is due, and none where nothing happened.",
+        "own limits. ✓ is an alarm in every batch where one is due, and none where nothing happened; "
+        "an error is no report on any column, and what it says stands below.",
         "",
         *table(["column", *(tool.label for tool in asks)], body),
         "",

@@ -23,17 +23,22 @@ class Feature(DriftTool):
         return FeatureDrift(n_samples=None).run(fitted, rows, with_display=False)
 
     def flagged(self, result: Any) -> list[str]:
-        return [name for name, found in result.value.items() if found["Drift score"] > LIMIT]
+        return [name for name, found in _scores(result) if found["Drift score"] > LIMIT]
 
     def statistics(self, result: Any) -> dict[str, float]:
         return {
             name: float(found["Drift score"])
-            for name, found in result.value.items()
+            for name, found in _scores(result)
             if found["Method"] == "Kolmogorov-Smirnov"
         }
 
     def state(self, fitted: Any) -> int:
         raise NotImplementedError("it keeps the rows")
+
+
+def _scores(result: Any) -> list[tuple[str, Any]]:
+    """Return the columns that got a score; one without values gets none."""
+    return [(name, one) for name, one in result.value.items() if one["Drift score"] is not None]
 
 
 TOOLS = {"feature": Feature}
