@@ -1,0 +1,13 @@
+"""Relevance: what new rows mean to a model, batch by batch and row by row.
+
+`assess` says of a batch whether the champion should learn from it. `row_relevance` gives
+each labelled row a number by which `selection.Relevant` thins a training.
+"""
+
+from __future__ import annotations
+
+from keepfit.relevance.memory import RowMemory, Told
+from keepfit.relevance.usual import Usual
+from keepfit.relevance.verdict import Change, Known, assess
+
+__all__ = ["Change", "Known", "RowMemory", "Told", "Usual", "assess"]

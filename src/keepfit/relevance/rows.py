@@ -1,0 +1,172 @@
+"""What each labelled row can teach the next model about the present."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.batch import LABEL
+from keepfit.relevance.probe import Probe, Table
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Array = NDArray[np.float64]
+
+HALVED = (0.5, 0.2, 0.08)
+"""The shares of all rows over which a row's weight is halved; the shorter, the more only the newest count."""
+
+NEWEST = 0.1
+"""The share of the rows, the newest, that stands for the present."""
+
+SLICE = 4_000
+"""The most rows that stand for the present."""
+
+FEWEST = 400
+"""Rows below which none counts more than another: too few to learn what pays."""
+
+DRAWN = 5_000
+"""The most rows that a probe is trained on."""
+
+BLOCKS = 10
+"""Blocks of time over which the gain of a weighing is averaged, for its standard error."""
+
+SURE = 2.0
+"""Standard errors by which a weighing must beat even weights before it is used."""
+
+FAVOUR = 20.0
+"""How much more, or less, a row of the same concept may count than another."""
+
+ALIKE = "all rows alike"
+SAME = "rows of the same concept"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """A weight per row, and how it was found: what won, and the loss that each one saved."""
+
+    weights: Array
+    chosen: str
+    gains: Mapping[str, float]
+
+
+def row_relevance(rows: pl.DataFrame, *, task: str, seed: int = 0) -> Array:
+    """Return how much each labelled row can teach the next model about the present.
+
+    Rows are in order of time. `weigh` says how, and what won.
+
+    Examples
+    --------
+    >>> import numpy as np, polars as pl
+    >>> x, place = np.random.default_rng(0).normal(size=2000), np.arange(2000)
+    >>> turned = pl.DataFrame({"x": x, "_label": np.where(place < 1000, x > 0, x < 0)})
+    >>> relevance = row_relevance(turned, task="binary")
+    >>> bool(relevance[1000:].mean() > 3 * relevance[:1000].mean())
+    True
+    """
+    return weigh(rows, task=task, seed=seed).weights
+
+
+def weigh(rows: pl.DataFrame, *, task: str, seed: int = 0) -> Weighing:
+    """Find out on the newest rows which weights of the older ones pay.
+
+    Whether the past still teaches something is a question of the stream: so several answers
+    are tried. All rows alike; newer rows the more, at three rates; and rows whose label fits
+    the newest rows better than it fits the older ones, which finds a concept that comes
+    back. For each a small model, the *probe*, is trained on as many older rows drawn by
+    these weights, and scored on the newest. Even weights stay unless another saves loss by
+    more than two standard errors; of those that do, the best is taken.
+
+    How uncertain the champion is of a row does not enter, nor whether it was wrong: drawing
+    such rows more often made models worse, not better, because they are for the most part
+    rows that nobody can get right.
+
+    Parameters
+    ----------
+    rows
+        Labelled rows in order of time, the labels in ``_label``.
+    task
+        ``"binary"``, ``"multiclass"`` or ``"regression"``.
+    seed
+        Draws the rows of the probes.
+
+    References
+    ----------
+    Klinkenberg, Learning drifting concepts: example selection vs. example weighting (2004);
+    Bickel, Brückner and Scheffer, Discriminative learning under covariate shift (2009), for
+    the ratio of two models' likelihoods.
+    """
+    from threadpoolctl import threadpool_limits
+
+    size = rows.height
+    present = min(SLICE, int(NEWEST * size))
+    if size < FEWEST:
+        return Weighing(np.ones(size), ALIKE, {})
+    # How many threads there are would show in the last digits.
+    with threadpool_limits(limits=1):
+        return _Trial(Table.of(rows, LABEL, task), size - present, seed).run()
+
+
+class _Trial:
+    """Weights of older rows, put to the test on the newest ones.
+
+    Of the newest rows every second one judges; the others may say what the concept is.
+    """
+
+    def __init__(self, table: Table, cut: int, seed: int) -> None:
+        self.table, self.cut = table, cut
+        self.shown = np.arange(cut, table.rows, 2)
+        self.judges = np.arange(cut + 1, table.rows, 2)
+        rng = np.random.default_rng(seed)
+        # The same chances for all, so that they differ by their weights alone.
+        self.chances = np.log(rng.random(cut))
+        self.drawn = min(DRAWN, cut // 2)
+
+    def run(self) -> Weighing:
+        """Return the weights that won."""
+        ages = self.table.rows - 1 - np.arange(self.table.rows)
+        weighings = {ALIKE: np.ones(self.table.rows)}
+        for share in HALVED:
+            weighings[f"halved every {share:.0%}"] = 0.5 ** (ages / (share * self.table.rows))
+        weighings[SAME] = self._same_concept()
+        losses = {name: self._loss(weights[: self.cut]) for name, weights in weighings.items()}
+        gains = {name: losses[ALIKE] - loss for name, loss in losses.items()}
+        worth = {name: float(gain.mean()) for name, gain in gains.items() if _sure(gain)}
+        chosen = max(worth, key=lambda name: worth[name]) if worth else ALIKE
+        found = {name: float(gain.mean()) for name, gain in gains.items()}
+        return Weighing(weighings[chosen], chosen, found)
+
+    def _loss(self, weights: Array) -> Array:
+        """Return the loss on the judging rows of a probe trained on rows drawn by weights."""
+        keys = self.chances / np.maximum(weights, 1e-12)
+        drawn = np.sort(np.argpartition(-keys, self.drawn - 1)[: self.drawn])
+        return Probe.fit(self.table, drawn).losses(self.judges)
+
+    def _same_concept(self) -> Array:
+        """Return how much better each label fits the newest rows than the older ones."""
+        older = np.linspace(0, self.cut - 1, self.shown.size).astype(np.int64)
+        now, then = Probe.fit(self.table, self.shown), Probe.fit(self.table, older)
+        places = np.arange(self.cut)
+        ratio = np.exp(then.losses(places) - now.losses(places))
+        newest = np.full(self.table.rows - self.cut, FAVOUR)
+        return np.concatenate([np.clip(ratio, 1 / FAVOUR, FAVOUR), newest])
+
+
+def _sure(gain: Array) -> bool:
+    """Return whether a gain is above zero by more than chance, rows being alike within blocks."""
+    blocks = np.array([block.mean() for block in np.array_split(gain, BLOCKS)])
+    error = float(blocks.std(ddof=1)) / BLOCKS**0.5
+    return bool(gain.mean() > SURE * error and gain.mean() > 0)
+
+
+def relevance_of(task: str, *, seed: int = 0) -> Any:
+    """Return `row_relevance` for a task, as `Moment.relevance` wants it."""
+
+    def relevance(rows: pl.DataFrame) -> Array:
+        return row_relevance(rows, task=task, seed=seed)
+
+    return relevance
