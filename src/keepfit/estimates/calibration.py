@@ -112,8 +112,9 @@ def calibration(scores: Array, labels: Array, weights: Array | None = None) -> C
     firsts = _joined(rising.x, rising.blocks[:-1])
     summed = np.add.reduceat(total, firsts)
     squares = np.add.reduceat(np.add.reduceat(weight**2, starts), firsts)
-    chances = np.add.reduceat(total * means, firsts) / summed
-    return _blocks(scores, starts[firsts], chances, summed**2 / squares, moved=True)
+    rows = summed**2 / squares
+    chances = _softened(np.add.reduceat(total * means, firsts) / summed, rows)
+    return _blocks(scores, starts[firsts], chances, rows, moved=True)
 
 
 def as_they_are(scores: Array, labels: Array) -> Calibration:
@@ -147,6 +148,20 @@ def _pays(scores: Array, labels: Array) -> bool:
         found = calibration(scores[~out], labels[~out])(scores[out])
         better += float(((scores[out] - labels[out]) ** 2 - (found - labels[out]) ** 2).sum())
     return better > 0
+
+
+def _softened(chances: Array, rows: Array) -> Array:
+    """Return chances whose ends are not certain: as if half a row had been on the other side.
+
+    The first block of an isotonic fit ends where its mean is least, so it is too low, and
+    the last too high; where a metric is as steep as a logarithm that would show.
+    """
+    soft = (chances * rows + 0.5) / (rows + 1)
+    low = chances.min(initial=1.0, where=chances > 0)
+    high = chances.max(initial=0.0, where=chances < 1)
+    soft = np.where(chances <= 0, np.minimum(soft, low), soft)
+    soft = np.where(chances >= 1, np.maximum(soft, high), soft)
+    return np.where((chances <= 0) | (chances >= 1), soft, chances)
 
 
 def _joined(chances: Array, firsts: NDArray[Any]) -> NDArray[np.intp]:

@@ -34,6 +34,8 @@ class CBPE(Part):
     by class, and the expected metric follows. It holds while what the score says about the
     label holds: it sees data drift that makes rows harder, where `Weighted` is closer, and
     cannot see concept drift. For that compare estimates with realised values (`Trust`).
+    Give it a thousand reference rows per class or more: from fewer the calibration is too
+    sure at its ends, and log_loss comes out too low.
 
     Parameters
     ----------

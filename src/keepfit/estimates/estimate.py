@@ -47,10 +47,9 @@ class Estimate:
         if math.isnan(self.value):
             return f"{self.metric} not estimated over {rows}: {self.reason}"
         told = f"{self.metric} estimated {self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-        odd = f", {self.unlike:.2g} unlike" if 0 < self.unlike < 0.01 else ""
-        odd = odd or (f", {self.unlike:.0%} unlike".replace("%", " %") if self.unlike else "")
+        odd = f", {100 * self.unlike:.2g} % unlike the reference" if self.unlike else ""
         doubt = f", trust {self.trust:.1f}" if self.trust < 0.95 else ""
-        return f"{told} over {rows}{odd and odd + ' the reference'}{doubt}"
+        return f"{told} over {rows}{odd}{doubt}"
 
     def __bool__(self) -> bool:
         return not math.isnan(self.value)

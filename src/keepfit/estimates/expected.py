@@ -1,7 +1,7 @@
 """What a metric is expected to be when the labels are known only as chances.
 
 Each function returns the expected value and the *pull* of each row on it: its derivative
-with respect to that row's label, from which every interval is made. Means over rows are
+with respect to that row's chance, from which every interval is made. Means over rows are
 exact. Ratios of counts are the ratio of what both are expected to be, which differs from
 the expected ratio by a term of the order of one over the rows of the rarer class.
 With chances of 0 and 1 all of them are the metrics themselves.
@@ -202,8 +202,9 @@ def _average_precision(scores: Array, chances: Array) -> Expected:
     upto = np.cumsum(found)
     area = float(((found * upto + own) / taken).sum()) / ones
     later = np.cumsum((found / taken)[::-1])[::-1]
-    pulls = (upto / taken + later - area) / ones
-    return Expected(area, np.repeat(pulls, sizes)[::-1])
+    pulls = np.repeat(upto / taken + later - area, sizes)
+    pulls += (1 - 2 * falling) / np.repeat(taken, sizes)
+    return Expected(area, (pulls / ones)[::-1])
 
 
 def _ties(scores: Array) -> tuple[Any, Any]:

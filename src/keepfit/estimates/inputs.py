@@ -123,7 +123,7 @@ def _codes(labels: NDArray[Any], width: int, classes: Sequence[Any] | None) -> N
         codes = np.where(whole, labels, -1).astype(np.intp)
         unknown = (codes < 0) | (codes >= width) | (codes != np.where(whole, labels, -1))
     if unknown.any():
-        first = labels[unknown][0]
+        first = labels[unknown].tolist()[0]
         known = f"one of {list(classes)!r}" if classes is not None else f"a code 0 to {width - 1}"
         raise ConfigError(
             f"expected every label to be {known}, got {first!r} "

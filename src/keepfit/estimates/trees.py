@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Codes = NDArray[np.uint8]
 
-CUTS = 31
+CUTS = 63
 """Cuts of a column at most: even shares of its values."""
 
 TRIED = 16
