@@ -36,18 +36,18 @@ class World(NamedTuple):
 WORLDS = {
     5: (
         World(1),
-        World(1, 0.5, 1e3, points=1),
+        World(1, 0.6, 1e3, points=1),
         World(1, 0.3, 1.0, freedom=4),
-        World(5, 0.6, 1.0, 0.3),
+        World(5, 0.6, 2.5, 0.3),
         World(5, 0.6, 2.0, 0.8),
     ),
     50: (
         World(50),
-        World(50, 0.6, 1.0, 0.3),
+        World(50, 0.6, 2.5, 0.3),
         World(50, 0.6, 1.0, 0.9),
         World(50, 0.3, 1.0, 0.3, freedom=5),
     ),
-    500: (World(500, 0.6, 1.0, points=2), World(500, 0.6, 1.0, 0.6, points=2)),
+    500: (World(500, 0.6, 1.0, points=2), World(500, 0.6, 1.5, 0.6, points=2)),
 }
 REFERENCES = {1: 600, 5: 500, 50: 200, 500: 40}
 

@@ -15,7 +15,20 @@ from keepfit.drift import Reference
 from keepfit.errors import ConfigError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
-WORDS = ["late", "cold", "warm", "bag", "lost", "seat", "food", "crew", "gate", "kind", "slow", "calm"]
+WORDS = [
+    "late",
+    "cold",
+    "warm",
+    "bag",
+    "lost",
+    "seat",
+    "food",
+    "crew",
+    "gate",
+    "kind",
+    "slow",
+    "calm",
+]
 
 
 def rows(n: int, seed: int, *, shift: float = 0.0) -> pl.DataFrame:

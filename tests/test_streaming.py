@@ -207,7 +207,7 @@ def planted(value: object) -> bytes:
         datetime(2024, 1, 1, tzinfo=UTC),
         np.zeros(3),
     ],
-    ids=repr,
+    ids=["print", "eval", "getattr", "method", "import", "class", "time", "array"],
 )
 def test_a_state_that_holds_anything_else_is_not_opened(
     value: object, capsys: pytest.CaptureFixture[str]

@@ -190,7 +190,12 @@ class Loop:
         """Predict what came, score what has matured, estimate the rest, and measure drift."""
         self.watcher.predict()
         scored = self.watcher.score(now)
-        seen = [*scored, *self.watcher.estimate(now, scored), *self.watcher.drift()]
+        seen = [
+            *scored,
+            *self.watcher.losses(now, scored),
+            *self.watcher.estimate(now, scored),
+            *self.watcher.drift(),
+        ]
         if seen:
             self.append(seen, now)
 

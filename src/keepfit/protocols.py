@@ -96,7 +96,9 @@ class Detector(Protocol):
     A detector that needs more of the reference than its profile has a method
     ``fit(rows) -> bytes``, or ``calibrate(reference, rows, *, every, weights) -> bytes``;
     what it returns is kept in ``reference.parts`` under its name. One whose evidence adds up
-    over batches has ``advance(reference, rows, state, anchor) -> Advanced``.
+    over batches has ``accumulate(reference, rows, state, anchor) -> Advanced``. One that follows a series
+    value by value has ``on``, what it follows (``"loss"``, ``"score"`` or a column), and
+    ``advance(state, values) -> (state, places)``.
     """
 
     @property

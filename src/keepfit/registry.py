@@ -95,6 +95,7 @@ class State(msgspec.Struct):
 
     ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
     whose labels are not mature; ``since`` the evidence since the last decision to train.
+    ``moved`` names the columns beyond their limit by detector, in the newest batch;
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``forgiven`` names columns that a person let go or change their
     type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by
@@ -126,7 +127,7 @@ class State(msgspec.Struct):
         Arrived | Scored | Drifted | Assessed | Signalled | Decided | Promoted | RolledBack
     ] = []
     assessed: int = 0
-    drifted: list[str] = []
+    moved: dict[str, list[str]] = {}
     detectors: dict[str, dict[str, Any]] = {}
     anchor: str = ""
     labelled_to: datetime | None = None
@@ -189,6 +190,11 @@ class State(msgspec.Struct):
                 break
             serving = version
         return serving
+
+    @property
+    def drifted(self) -> list[str]:
+        """The columns that lie beyond a limit in the newest batch, by any detector."""
+        return list(dict.fromkeys(name for names in self.moved.values() for name in names))
 
     @property
     def excluded(self) -> tuple[int, ...]:
@@ -258,8 +264,8 @@ class State(msgspec.Struct):
             self.labelled_to = max(fact.to, self.labelled_to or fact.to)
 
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
-        self.watched = fact.batch
-        self.drifted = [column.column for column in fact.columns if column.drifted]
+        self.watched = max(self.watched, fact.batch)
+        self.moved[fact.detector] = [one.column for one in fact.columns if one.drifted]
         self.detectors[fact.detector] = fact.state
 
     def _drifted(self, fact: Drifted, at: datetime) -> None:
@@ -363,13 +369,13 @@ class State(msgspec.Struct):
         self.versions[name].state = "champion"
         self.versions[name].promoted_at = at
         self.reigns.append((at, name))
-        self.drifted = []
+        self.moved = {}
         self.anchor = self.anchor or self.versions[name].reference
-        # What adds up against a reference begins anew with another; the anchor's goes on.
+        # What adds up against a reference begins anew with another; what was said is not.
+        lasting = ("anchor", "muted")
         self.detectors = {
-            detector: {"anchor": state["anchor"]}
+            detector: {key: state[key] for key in lasting if state.get(key)}
             for detector, state in self.detectors.items()
-            if state.get("anchor")
         }
 
     def _paused(self, fact: Paused, at: datetime) -> None:

@@ -167,6 +167,18 @@ class Scorer:
             high=_finite(high),
         )
 
+    def errors(self, version: Version, rows: pl.DataFrame) -> list[float]:
+        """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers."""
+        model = self.model(version)
+        served = rows.filter(rows.get_column(VERSION) == version.name).drop_nulls([LABEL, SCORE])
+        labels, scores = _aligned(model, served)
+        if model.task == "regression":
+            wrong: list[float] = abs(labels - scores).tolist()
+            return wrong
+        said = scores >= 0.5 if scores.ndim == 1 else scores.argmax(axis=1)
+        wrong = (said != labels).astype(float).tolist()
+        return wrong
+
     def estimable(self, version: Version) -> bool:
         """Return whether the metric of a version can be estimated without labels."""
         return self.metric(self.model(version)).name in ESTIMABLE

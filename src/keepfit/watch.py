@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keepfit import estimates, facts
 from keepfit.batch import LABEL, SCORE, VERSION
 from keepfit.errors import KeepfitError
-from keepfit.facts import Fact
+from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
 
 if TYPE_CHECKING:
@@ -168,16 +170,91 @@ class Watch:
         rows = loop.columns(loop.memory.lake.batch(newest))
         found: list[Fact] = []
         for detector in loop.pipeline.detectors:
-            found.extend(self._advanced(detector, reference, rows, newest))
+            if not hasattr(detector, "on"):
+                found.extend(self._advanced(detector, reference, rows, newest))
+            elif detector.on != "loss":
+                values = self._series(detector, rows, newest)
+                found.extend(self._followed(detector, values, newest, state.let_in[-1].to))
         return found
+
+    # Series -----------------------------------------------------------------------------
+
+    def losses(self, now: datetime, scored: list[Fact]) -> list[Fact]:
+        """Return what detectors of the champion's losses make of the batches just scored."""
+        loop = self.loop
+        followers = [one for one in loop.pipeline.detectors if getattr(one, "on", "") == "loss"]
+        found: list[Fact] = []
+        for fact in scored if followers else ():
+            if not isinstance(fact, facts.Scored) or fact.version != loop.state.champion:
+                continue
+            rows = loop.memory.lake.scored(fact.batch, now)
+            values = loop.scorer.errors(loop.state.versions[fact.version], rows)
+            for detector in followers:
+                found.extend(self._followed(detector, values, fact.batch, fact.to, found))
+        return found
+
+    def _series(self, detector: Any, rows: pl.DataFrame, batch: int) -> Sequence[float]:
+        if detector.on == "score":
+            served = self.loop.memory.lake.scored(batch, self.loop.clock.now())
+            champion = self.loop.state.versions[self.loop.state.champion or ""]
+            scores = self.loop.scorer.stored(champion, served.get_column(SCORE).drop_nulls())
+            values: Sequence[float] = (scores if scores.ndim == 1 else scores.max(axis=1)).tolist()
+            return values
+        found: Sequence[float] | None = detector.values(rows)
+        return found or []
+
+    def _followed(
+        self,
+        detector: Any,
+        values: Sequence[float],
+        batch: int,
+        to: datetime | None,
+        before: Sequence[Fact] = (),
+    ) -> list[Fact]:
+        """Return where a detector of a series stands after more values, and its alarm."""
+        name = detector.name
+        known = self.loop.state.detectors.get(name, {})
+        for fact in before:
+            if isinstance(fact, facts.DetectorAdvanced) and fact.detector == name:
+                known = fact.state
+        kept = known.get("at")
+        state = b64decode(kept) if kept else self._begun(name)
+        state, places = detector.advance(state, values)
+        moved = (
+            ColumnDrift(
+                column=detector.on, method=type(detector).__name__, value=len(places), limit=0.5
+            ),
+        )
+        found: list[Fact] = [
+            facts.DetectorAdvanced(
+                batch=batch,
+                detector=name,
+                columns=moved,
+                drifted=int(bool(places)),
+                state={"at": b64encode(state).decode()},
+            )
+        ]
+        if places:
+            found.append(facts.Drifted(batch=batch, detector=name, columns=moved, of=1, rows_to=to))
+        return found
+
+    def _begun(self, name: str) -> bytes | None:
+        """Return where a detector stands after the champion's reference, if it has seen that."""
+        state = self.loop.state
+        champion = state.versions[state.champion or ""]
+        if not champion.reference:
+            return None
+        return self.loop.scorer.reference(champion.reference).parts.get(name)
+
+    # Columns ----------------------------------------------------------------------------
 
     def _advanced(
         self, detector: Detector, reference: Reference, rows: pl.DataFrame, batch: int
     ) -> list[Fact]:
         """Return what a detector says of a batch, and its alarm if it raises one."""
         state, name = self.loop.state, detector.name
-        if hasattr(detector, "advance"):
-            said: Advanced = detector.advance(
+        if hasattr(detector, "accumulate"):
+            said: Advanced = detector.accumulate(
                 reference, rows, state.detectors.get(name), self._anchor()
             )
             moved, alarm = tuple(said.columns), tuple(said.alarm)

@@ -32,6 +32,16 @@ DETECTORS: list[Detector] = [
     drift.ChiSquare(),
     drift.Wasserstein(),
     drift.Alarms(),
+    drift.DomainClassifier(),
+    drift.MMD(),
+    drift.PCA(),
+    drift.ADWIN(on="number"),
+    drift.KSWIN(on="number"),
+    drift.PageHinkley(threshold=500, on="number"),
+    drift.DDM(),
+    drift.EDDM(),
+    drift.HDDM_A(),
+    drift.HDDM_W(),
     drift.Columns(limit=0.3, exclude=["whole"]),
 ]
 TRIGGERS: list[Trigger] = [
@@ -96,7 +106,7 @@ def test_a_selection_keeps_its_contract(chosen: Selection) -> None:
 
 def test_no_built_in_class_is_left_out() -> None:
     made = {type(one).__name__ for one in [*CHECKS, *DETECTORS, *TRIGGERS, *SELECTIONS]}
-    results = {"DriftReport", "Measured", "Reference"}
+    results = {"DriftReport", "Measured", "Movement", "Progress", "Reference", "Stream"}
     for module in (checks, drift, triggers, selection):
         assert exported(module) <= made | results
 

@@ -285,7 +285,9 @@ def test_a_column_that_goes_or_turns_to_text_is_blocked_until_a_person_accepts_i
     drop(folder, change(days(stream(40), 10, 11)), "second")
     loop = live(made, START + 20 * DAY)
     play(loop, 1)
-    quarantined = [e.fact for e in loop.memory.ledger.facts("churn") if e.fact.kind == "Quarantined"]
+    quarantined = [
+        e.fact for e in loop.memory.ledger.facts("churn") if e.fact.kind == "Quarantined"
+    ]
     assert [fact.batch for fact in quarantined] == [11]
     assert "`y`" in quarantined[0].reason
     assert said in quarantined[0].reason

@@ -11,6 +11,7 @@ import msgspec
 
 from keepfit.clock import rate
 from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
+from keepfit.drift.alarms.thresholds import LEAST
 from keepfit.drift.history import blocks_of, distance, history
 from keepfit.drift.univariate import Columns
 from keepfit.errors import ConfigError
@@ -36,8 +37,15 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where an alarm goes on; ``muted`` names the columns whose alarm stands.
+
+    They stay muted when another reference begins, so that a training which a drift set off
+    does not raise the same alarm again.
+    """
+
     alarm: AlarmState | None = None
     anchor: AnchorState | None = None
+    muted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +141,7 @@ class Alarms(Part):
         )
         return msgspec.msgpack.encode(kept)
 
-    def advance(
+    def accumulate(
         self,
         reference: Reference,
         rows: pl.DataFrame,
@@ -149,7 +157,7 @@ class Alarms(Part):
         rows
             The batch.
         state
-            What `advance` said of the batch before.
+            What `accumulate` said of the batch before.
         anchor
             The first reference, where it is another.
         """
@@ -158,30 +166,56 @@ class Alarms(Part):
         kept = self._kept(reference)
         if kept is None or not rows.height:
             return Advanced(columns=columns, state=dict(state or {}))
+        if kept.alarm.blocks < LEAST:
+            return self._uncalibrated(columns, before)
+        names = [column.name for column in reference.profile.columns]
         values = self._distances(reference, rows)
-        now = kept.alarm.advance(before.alarm, values, rows.height)
+        now = kept.alarm.advance(
+            before.alarm or _muted(kept.alarm, before.muted, names), values, rows.height
+        )
         alarm = self._alarmed(reference, kept, now, values) if now.fired else ()
-        slow = before.anchor
-        slowly: tuple[ColumnDrift, ...] = ()
-        if anchor is not None and (first := self._kept(anchor)) is not None:
-            far = self._distances(anchor, rows)
-            slow = first.anchor.advance(before.anchor, far, rows.height)
-            limits = first.anchor.limits(rows.height)
-            names = [column.name for column in anchor.profile.columns]
-            known = {one.column for one in alarm}
-            slowly = tuple(
-                ColumnDrift(column=names[i], method="anchor", value=far[i], limit=limits[i])
-                for i in slow.fired
-                if names[i] not in known
-            )
+        slow, slowly = self._left(anchor, before.anchor, rows)
+        stands = () if now.armed else now.muted or kept.alarm.watched
+        after = _State(alarm=now, anchor=slow, muted=tuple(names[place] for place in stands))
+        # A column that has alarmed is not said again because it stays away from the anchor.
+        known = {*after.muted, *before.muted, *(one.column for one in alarm)}
         return Advanced(
             columns=columns,
-            state=msgspec.to_builtins(_State(alarm=now, anchor=slow)),
-            alarm=alarm + slowly,
+            state=msgspec.to_builtins(after),
+            alarm=(*alarm, *(one for one in slowly if one.column not in known)),
             evidence=now.evidence,
             threshold=now.threshold,
             provisional=kept.alarm.provisional,
         )
+
+    def _uncalibrated(self, columns: Sequence[ColumnDrift], before: _State) -> Advanced:
+        """Alarm by limits of size: a reference of a block or two does not show what is usual.
+
+        The training that follows has more of them.
+        """
+        drifted = [one for one in columns if one.drifted]
+        alarm = tuple(one for one in drifted if one.column not in before.muted)
+        muted = tuple(one.column for one in drifted)
+        after = _State(anchor=before.anchor, muted=muted)
+        return Advanced(
+            columns=columns, state=msgspec.to_builtins(after), alarm=alarm, provisional=True
+        )
+
+    def _left(
+        self, anchor: Reference | None, before: AnchorState | None, rows: pl.DataFrame
+    ) -> tuple[AnchorState | None, list[ColumnDrift]]:
+        """Return where the anchor stands, and the columns that have now left it for good."""
+        first = None if anchor is None else self._kept(anchor)
+        if anchor is None or first is None:
+            return before, []
+        far = self._distances(anchor, rows)
+        after = first.anchor.advance(before, far, rows.height)
+        limits = first.anchor.limits(rows.height)
+        names = [column.name for column in anchor.profile.columns]
+        return after, [
+            ColumnDrift(column=names[i], method="anchor", value=far[i], limit=limits[i])
+            for i in after.fired
+        ]
 
     def _kept(self, reference: Reference) -> _Kept | None:
         content = reference.parts.get(self.name)
@@ -210,3 +244,11 @@ class Alarms(Part):
             for place, _ in state.columns
             if values[place] > 0
         )
+
+
+def _muted(alarm: Alarm, muted: Sequence[str], names: Sequence[str]) -> AlarmState | None:
+    """Return the state in which an alarm begins while columns are still muted from before."""
+    places = tuple(place for place in alarm.watched if names[place] in muted)
+    if not places:
+        return None
+    return AlarmState(evidence=0.0, threshold=alarm.threshold, batches=0, armed=False, muted=places)

@@ -167,7 +167,7 @@ def floats(values: pl.Series) -> np.ndarray:
     import numpy as np
     import polars as pl
 
-    if values.dtype == pl.Decimal:
+    if values.dtype in (pl.Decimal, pl.Int128, pl.UInt128):
         values = values.cast(pl.Float64)
     elif values.dtype.is_temporal():
         values = _microseconds(values)

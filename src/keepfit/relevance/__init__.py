@@ -7,7 +7,19 @@ each labelled row a number by which `selection.Relevant` thins a training.
 from __future__ import annotations
 
 from keepfit.relevance.memory import RowMemory, Told
+from keepfit.relevance.rows import Weighing, relevance_of, row_relevance, weigh
 from keepfit.relevance.usual import Usual
 from keepfit.relevance.verdict import Change, Known, assess
 
-__all__ = ["Change", "Known", "RowMemory", "Told", "Usual", "assess"]
+__all__ = [
+    "Change",
+    "Known",
+    "RowMemory",
+    "Told",
+    "Usual",
+    "Weighing",
+    "assess",
+    "relevance_of",
+    "row_relevance",
+    "weigh",
+]

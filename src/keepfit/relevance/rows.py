@@ -23,8 +23,8 @@ HALVED = (0.5, 0.2, 0.08)
 NEWEST = 0.1
 """The share of the rows, the newest, that stands for the present."""
 
-SLICE = 4_000
-"""The most rows that stand for the present."""
+JUDGES = 3_000
+"""The most rows that say what the concept is now, and the most that judge."""
 
 FEWEST = 400
 """Rows below which none counts more than another: too few to learn what pays."""
@@ -38,7 +38,7 @@ BLOCKS = 10
 SURE = 2.0
 """Standard errors by which a weighing must beat even weights before it is used."""
 
-FAVOUR = 20.0
+FAVOUR = 5.0
 """How much more, or less, a row of the same concept may count than another."""
 
 ALIKE = "all rows alike"
@@ -103,24 +103,25 @@ def weigh(rows: pl.DataFrame, *, task: str, seed: int = 0) -> Weighing:
     from threadpoolctl import threadpool_limits
 
     size = rows.height
-    present = min(SLICE, int(NEWEST * size))
     if size < FEWEST:
         return Weighing(np.ones(size), ALIKE, {})
     # How many threads there are would show in the last digits.
     with threadpool_limits(limits=1):
-        return _Trial(Table.of(rows, LABEL, task), size - present, seed).run()
+        return _Trial(Table.of(rows, LABEL, task), size - int(NEWEST * size), seed).run()
 
 
 class _Trial:
     """Weights of older rows, put to the test on the newest ones.
 
-    Of the newest rows every second one judges; the others may say what the concept is.
+    Of the newest rows the older half says what the concept is now, and the newer half
+    judges. Rows next to each other are much alike, so that one must not do for the other.
     """
 
     def __init__(self, table: Table, cut: int, seed: int) -> None:
         self.table, self.cut = table, cut
-        self.shown = np.arange(cut, table.rows, 2)
-        self.judges = np.arange(cut + 1, table.rows, 2)
+        middle = (cut + table.rows) // 2
+        self.shown = _spread(cut, middle)
+        self.judges = _spread(middle, table.rows)
         rng = np.random.default_rng(seed)
         # The same chances for all, so that they differ by their weights alone.
         self.chances = np.log(rng.random(cut))
@@ -154,6 +155,11 @@ class _Trial:
         ratio = np.exp(then.losses(places) - now.losses(places))
         newest = np.full(self.table.rows - self.cut, FAVOUR)
         return np.concatenate([np.clip(ratio, 1 / FAVOUR, FAVOUR), newest])
+
+
+def _spread(first: int, end: int) -> NDArray[np.int64]:
+    """Return places from one to another, of many an even share."""
+    return np.linspace(first, end - 1, min(end - first, JUDGES)).astype(np.int64)
 
 
 def _sure(gain: Array) -> bool:

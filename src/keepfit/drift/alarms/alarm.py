@@ -63,7 +63,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     one in ``batches``, on average over references drawn from that stream, for seasons that
     the reference contains and for block effects with an autocorrelation of up to 0.6. One
     reference may alarm more often than another: four blocks can be unlucky ones. A reference
-    of fewer than three blocks never alarms.
+    of fewer than three blocks never alarms, and beyond ninety batches per alarm thresholds are
+    extrapolated.
 
     Examples
     --------
@@ -252,6 +253,7 @@ class _Look:
 
     def after(self, state: AlarmState) -> AlarmState:
         """Return the state after this batch."""
+        from keepfit.drift.alarms import bets
 
         muted = self._muted(state)
         calm = state.calm + 1 if muted.any() and self._usual(muted & self.there) else 0
@@ -264,7 +266,7 @@ class _Look:
             )
         if state.fired:
             return self._fire(state, muted)
-        if not state.armed and calm >= _calm():
+        if not state.armed and calm >= bets.CALM:
             return msgspec.structs.replace(state, armed=True, muted=(), calm=0)
         return msgspec.structs.replace(state, calm=calm)
 
@@ -278,7 +280,8 @@ class _Look:
         before = np.array(state.before) if state.before else np.zeros(scores.SCORES)
         news = scores.news(level, now, before)[0]
         sums = np.array(state.sums) if state.sums else np.zeros((scores.SCORES, len(bets.SIZES)))
-        kept = state.evidence / (state.evidence + 1)
+        # After an alarm, evidence starts anew.
+        kept = state.evidence / (state.evidence + 1) if state.sums else 0.0
         sums = bets.bet(sums, news)
         evidence = float(bets.evidence(sums))
         return msgspec.structs.replace(
@@ -348,12 +351,6 @@ class _Look:
         combined = scores.combine(self.excesses[None, of], self.alarm.shares(of))
         values: Array = scores.standing(self.alarm.level(of), combined)[0]
         return values
-
-
-def _calm() -> int:
-    from keepfit.drift.alarms import bets
-
-    return bets.CALM
 
 
 def _shares(weights: Any, columns: int) -> Array:

@@ -12,6 +12,9 @@ from keepfit.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+_KOLMOGOROV = math.pi**2 / 12
+"""The mean square of sqrt(n) times a Kolmogorov-Smirnov distance without ties."""
+
 _ALPHA = 0.001
 """The chance that sampling noise passes its bound in any column of one batch."""
 
@@ -43,7 +46,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     rows
         Rows of the whole first reference.
     own
-        Per column, what the anchor's own blocks show beyond noise.
+        Per column, how far apart the anchor's own blocks are, beyond noise.
     limit
         The distance that counts.
     batches
@@ -95,10 +98,16 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
             )
         blocks, columns = found.shape
         total = float(rows.sum())
-        noise = np.array([_noise(columns, n, max(1.0, total - n)) for n in rows])
-        beyond = np.where(np.isfinite(found), np.maximum(found - noise[:, None], 0.0), 0.0)
-        # The greatest of few blocks is soon passed by the batches that follow.
-        own = beyond.max(axis=0) * (1 + 3 / blocks)
+        rest = np.maximum(1.0, total - rows)
+        noise = np.array([_noise(columns, *both) for both in zip(rows, rest, strict=True)])
+        there = np.isfinite(found)
+        known = np.where(there, found, 0.0)
+        beyond = np.maximum(known - noise[:, None], 0.0).max(axis=0)
+        # The mean square of a distance less that of sampling noise is what blocks differ by.
+        expected = np.where(there, _KOLMOGOROV * (1 / rows + 1 / rest)[:, None], 0.0)
+        more = (known**2 - expected).sum(axis=0) / np.maximum(1, there.sum(axis=0))
+        # Few blocks that resemble their neighbours show too little of how far a stream wanders.
+        own = np.maximum(beyond * (1 + 3 / blocks), np.sqrt(np.maximum(more, 0)) * (1 + 6 / blocks))
         return cls(rows=total, own=tuple(own.tolist()), limit=limit, batches=batches)
 
     def advance(self, state: AnchorState | None, distances: ArrayLike, size: float) -> AnchorState:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SIZES = (1.0, 2.0, 3.5)
+SIZES = (0.5, 1.0, 2.0, 3.5)
 """Shifts that the bets suit, in standard deviations: of those that persist, and abrupt ones."""
 
 NORMAL = 0.84

@@ -32,7 +32,7 @@ _TYPICAL = 0.25
 _FREEDOM = 15.0
 """Tails stay this heavy however long the reference: scores are normal only about."""
 
-_DOUBT = 1.0
+_DOUBT = 0.3
 """Standard errors of its own level that a reference is given before a batch counts against it."""
 
 
@@ -169,8 +169,8 @@ def standing(level: Level, scores: Array) -> Array:
 def news(level: Level, now: Array, before: Array) -> Array:
     """Return what a normal value adds to what the one before it let expect.
 
-    The standard error of the reference's own level is taken off: what a short reference is
-    wrong about stays wrong, batch after batch.
+    A part of the standard error of the reference's own level is taken off: what a short
+    reference is wrong about stays wrong, batch after batch.
     """
     fresh = (now - level.alike * before) / np.sqrt(1 - level.alike**2)
     kept = np.sqrt((1 - level.alike) / (1 + level.alike))

@@ -121,7 +121,7 @@ class Following(Part, ABC):
 
         For ``on="loss"`` and ``"score"``, which rows do not hold, it is that of the beginning.
         """
-        values = self._values(rows)
+        values = self.values(rows)
         return self.advance(None, [] if values is None else values[-WARM:])[0]
 
     def check(self, reference: Any, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
@@ -136,7 +136,7 @@ class Following(Part, ABC):
         state = parts.get(self.name)
         if state is None or self.on in STREAMS or not rows.height:
             return ()
-        values = self._values(rows)
+        values = self.values(rows)
         if values is None or (self.progress(state).seen and not any(map(math.isfinite, values))):
             return (ColumnDrift(column=self.on, method="missing", value=1.0, limit=0.5),)
         alarms = len(self.advance(state, values)[1])
@@ -191,7 +191,7 @@ class Following(Part, ABC):
                 hint="ADWIN, KSWIN and PageHinkley follow numbers",
             )
 
-    def _values(self, rows: pl.DataFrame) -> list[float] | None:
+    def values(self, rows: pl.DataFrame) -> list[float] | None:
         """Return the column in order of time; None without such a column of numbers."""
         import polars as pl
 

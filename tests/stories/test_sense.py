@@ -1,0 +1,128 @@
+"""What a pipeline notices: drift at a stated rate, series of losses, and estimates while labels are late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from tests.worlds import DAY, START, live, pipeline, play, source, stream
+
+from keepfit import drift, triggers
+from keepfit.facts import AnyFact, Decided, DetectorAdvanced, Drifted, Scored
+
+
+def facts_of(tmp_path: Path, frame: pl.DataFrame, **parts: Any) -> list[AnyFact]:
+    given = source(frame, **parts.pop("roles", {}))
+    made = pipeline(given, tmp_path / "home", **parts)
+    made.backtest(since=START + 20 * DAY, compare=False)
+    from keepfit import Ledger
+
+    with Ledger(tmp_path / "home" / "backtest" / "ledger.db") as ledger:
+        return [entry.fact for entry in ledger.facts("churn")]
+
+
+def only(facts: list[AnyFact], kind: type) -> list[Any]:
+    return [fact for fact in facts if isinstance(fact, kind)]
+
+
+def test_drift_alarms_once_soon_after_a_shift_and_not_before(tmp_path: Path) -> None:
+    frame = stream(80, shift_at=60)
+    facts = facts_of(tmp_path, frame, trigger=triggers.OnDrift(), challengers=None)
+    alarms = only(facts, Drifted)
+    assert [fact.batch for fact in alarms[:1]] == [61]
+    assert {"x"} <= {one.column for one in alarms[0].columns}
+    assert len(alarms) == 1
+    advanced = only(facts, DetectorAdvanced)
+    assert all(fact.provisional for fact in advanced)
+    assert advanced[0].detector == "Alarms()"
+    trained = [fact for fact in only(facts, Decided) if fact.decision.train]
+    assert any("x KS" in fact.decision.reason for fact in trained)
+
+
+def test_slow_drift_that_every_training_follows_is_said_once_by_the_anchor(tmp_path: Path) -> None:
+    frame = stream(100)
+    day = (pl.col("time") - START).dt.total_days()
+    slow = frame.with_columns(y=pl.col("y") + 0.02 * day)
+    facts = facts_of(tmp_path, slow, trigger=triggers.Every("5d"), challengers=None)
+    said = [one for fact in only(facts, Drifted) for one in fact.columns if one.method == "anchor"]
+    assert [one.column for one in said] == ["y"]
+
+
+@pytest.mark.parametrize(
+    "detector", [drift.ADWIN(), drift.DDM(), drift.HDDM_A(), drift.PageHinkley(threshold=20)]
+)
+def test_a_detector_of_losses_sees_labels_that_flip(detector: Any, tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, stream(70, flip_at=50), trigger=triggers.OnDrift(detector))
+    alarms = [fact for fact in only(facts, Drifted) if fact.batch >= 50]
+    assert alarms
+    assert alarms[0].batch <= 54
+    assert alarms[0].columns[0].column == "loss"
+    trained = [fact.batch for fact in only(facts, Decided) if fact.decision.train]
+    assert any(50 < batch <= 56 for batch in trained)
+
+
+def test_a_detector_of_scores_and_one_of_a_column_follow_batch_by_batch(tmp_path: Path) -> None:
+    trigger = triggers.OnDrift(drift.ADWIN(on="score")) | triggers.OnDrift(drift.ADWIN(on="x"))
+    facts = facts_of(tmp_path, stream(70, shift_at=50), trigger=trigger)
+    alarms = {one.column for fact in only(facts, Drifted) for one in fact.columns}
+    assert alarms == {"score", "x"}
+
+
+@pytest.mark.parametrize("detector", [drift.DomainClassifier(), drift.MMD(), drift.PCA()])
+def test_a_detector_of_whole_rows_works_in_a_pipeline(detector: Any, tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, stream(60, shift_at=45), trigger=triggers.OnDrift(detector))
+    advanced = only(facts, DetectorAdvanced)
+    assert advanced
+    assert any(one.column == "all columns" for fact in advanced for one in fact.columns)
+
+
+def test_performance_is_estimated_until_labels_come_and_then_realised(tmp_path: Path) -> None:
+    facts = facts_of(
+        tmp_path,
+        stream(60, per_day=400),
+        roles={"label_delay": "10d"},
+        trigger=triggers.Every("20d"),
+    )
+    scored = only(facts, Scored)
+    estimated = {fact.batch: fact for fact in scored if fact.estimated}
+    realised = {
+        fact.batch: fact for fact in scored if not fact.estimated and fact.value is not None
+    }
+    both = sorted(estimated.keys() & realised.keys())
+    assert len(both) >= 10
+    inside = [estimated[b].low <= realised[b].value <= estimated[b].high for b in both]
+    assert sum(inside) >= 0.8 * len(inside)
+    assert all(0 < estimated[b].trust <= 1 for b in both)
+    order = [(fact.batch, fact.estimated) for fact in scored if fact.batch in both]
+    assert all(order.index((b, True)) < order.index((b, False)) for b in both)
+
+
+def test_decay_is_seen_by_estimates_before_labels_come(tmp_path: Path) -> None:
+    frame = stream(90, per_day=400)
+    day = (pl.col("time") - START).dt.total_days()
+    # Rows move to where the champion cannot tell the classes apart.
+    dull = frame.with_columns(x=pl.when(day >= 60).then(pl.col("x") * 0.1).otherwise(pl.col("x")))
+    facts = facts_of(
+        tmp_path, dull, roles={"label_delay": "20d"}, trigger=triggers.OnDecay(), challengers=None
+    )
+    decided = [f for f in only(facts, Decided) if f.decision.train and f.batch > 30]
+    assert decided
+    assert 60 < decided[0].batch < 80
+    assert "estimated" in decided[0].decision.reason
+
+
+def test_a_live_loop_goes_on_with_its_alarm_in_another_process(tmp_path: Path) -> None:
+    given = source(stream(60, shift_at=50))
+    made = pipeline(given, tmp_path / "home", trigger=triggers.OnDrift())
+    for end in (25, 40, 49, 58):
+        loop = live(made, START + end * DAY)
+        play(loop, 1)
+    state = live(made, START + 58 * DAY).state
+    alarms = [e.fact for e in loop.memory.ledger.facts("churn") if isinstance(e.fact, Drifted)]
+    assert alarms[0].columns[0].column == "x"
+    assert alarms[0].rows_to is not None
+    assert alarms[0].rows_to < START + 51 * DAY
+    assert msgspec.json.encode(state.detectors) == msgspec.json.encode(loop.state.detectors)
