@@ -188,8 +188,8 @@ def test_a_new_batch_is_learnt_from_when_the_champion_is_less_certain_of_it() ->
     fact = assess(3, "v1", moved, Known(memory=MEMORY, usual=usual, scores=unsure))
     assert fact.verdict == "learn"
     assert fact.informative == 1.0
-    assert "AUC 0.7" in fact.reasons[0]
-    assert fact.reasons[0].endswith("; x betrays it")
+    auc = MEMORY.told(moved).auc  # type: ignore[union-attr]
+    assert fact.reasons[0] == f"told apart from the training rows with AUC {auc:.2f}; x betrays it"
     assert (
         fact.reasons[1] == "the champion is uncertain or wrong on 100% of the rows, 20% as a rule"
     )
@@ -302,7 +302,7 @@ def test_rows_count_alike_on_most_streams_that_do_not_change() -> None:
         x = rng.normal(size=1_500)
         labels = (rng.random(1_500) < 1 / (1 + np.exp(-x))).astype(int)
         chosen.append(weigh(stream(labels, x), task="binary").chosen)
-    assert chosen.count(ALIKE) >= 7
+    assert chosen.count(ALIKE) >= 10
 
 
 def test_relevance_knows_several_classes_and_values() -> None:

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -85,6 +86,116 @@ def test_replay_draws_every_older_row_equally_often() -> None:
     assert sum(drawn) == 400 * 20
 
 
+# Relevant -------------------------------------------------------------------------------
+
+
+def worth(rows: pl.DataFrame, values: np.ndarray, seed: int = 0) -> Moment:
+    """Return a moment at which each row has a relevance, by its place."""
+    return Moment(as_of=START, seed=seed, relevance=lambda asked: values[asked["_id"].to_numpy()])
+
+
+def rated(count: int, seed: int = 0) -> pl.DataFrame:
+    """Return rows of two numbers, one of which tells about the label."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=count)
+    labels = (rng.random(count) < 1 / (1 + np.exp(-2 * x))).astype(int)
+    return days(count).with_columns(x=x, noise=rng.normal(size=count), _label=labels)
+
+
+def test_relevant_keeps_its_share_of_another_selection() -> None:
+    assert len(chosen(selection.Relevant(0.3), days(100))) == 30
+    thinned = chosen(selection.Relevant(0.5, of=selection.Sliding("40d")), days(100))
+    assert len(thinned) == 20
+    assert min(thinned) >= 60
+    assert len(chosen(selection.Relevant(at_most=7), days(100))) == 7
+    assert chosen(selection.Relevant(1.0), days(5)) == [0, 1, 2, 3, 4]
+    assert chosen(selection.Relevant(0.01), days(5)) == [4]
+    assert chosen(selection.Relevant(), days(5).clear()) == []
+
+
+def test_relevant_draws_rows_in_proportion_to_what_they_can_teach() -> None:
+    rows, drawn = rated(400), np.zeros(400)
+    values = np.where(np.arange(400) % 4 == 0, 3.0, 1.0)
+    for seed in range(300):
+        kept = selection.Relevant(0.25).select(rows, worth(rows, values, seed))
+        assert kept.height == 100
+        drawn[kept["_id"].to_numpy()] += 1
+    # 100 rows of 3 and 300 of 1 share 100 places: a half and a sixth of the time.
+    heavy, light = drawn[values == 3.0][:-1] / 300, drawn[values == 1.0][:-1] / 300
+    assert heavy.mean() == pytest.approx(0.5, abs=0.01)
+    assert light.mean() == pytest.approx(1 / 6, abs=0.01)
+    # Binomial with 300 draws: five standard deviations hold for every row.
+    assert np.abs(heavy - 0.5).max() < 5 * (0.25 / 300) ** 0.5
+    assert np.abs(light - 1 / 6).max() < 5 * (5 / 36 / 300) ** 0.5
+
+
+def test_relevant_takes_the_most_relevant_rows_for_sure_and_the_rest_by_chance() -> None:
+    rows = rated(200)
+    values = np.where(np.arange(200) < 60, 1e6, 1.0)
+    kept = selection.Relevant(0.5).select(rows, worth(rows, values))["_id"].to_list()
+    assert kept[:60] == list(range(60))
+    assert len(kept) == 100
+
+
+@pytest.mark.parametrize("values", [np.zeros(50), np.full(50, np.nan), np.full(50, -1.0)])
+def test_relevance_that_says_nothing_is_as_good_as_none(values: np.ndarray) -> None:
+    rows = rated(50)
+    plain = selection.Relevant().select(rows, Moment(as_of=START))
+    assert selection.Relevant().select(rows, worth(rows, values)).equals(plain)
+
+
+def test_relevant_keeps_each_class_at_its_share() -> None:
+    rows = rated(1_001)
+    for seed in range(20):
+        kept = selection.Relevant().select(rows, Moment(as_of=START, seed=seed))
+        # One row of either class is what rounding and the newest row give.
+        assert abs(kept["_label"].sum() - rows["_label"].sum() / 2) <= 1
+
+
+def test_the_rows_that_relevant_keeps_look_more_like_all_rows_than_a_random_share() -> None:
+    rows = rated(4_000)
+    edges = np.quantile(rows["x"], np.linspace(0, 1, 41))
+
+    def rates(some: pl.DataFrame) -> np.ndarray:
+        """Return the share of ones in fortieths of x."""
+        bins = np.clip(np.searchsorted(edges, some["x"]) - 1, 0, 39)
+        return np.bincount(bins, some["_label"], 40) / np.bincount(bins, minlength=40)
+
+    whole, ours, random = rates(rows), [], []
+    for seed in range(10):
+        kept = selection.Relevant().select(rows, Moment(as_of=START, seed=seed))
+        ours.append(np.abs(rates(kept) - whole).mean())
+        random.append(np.abs(rates(rows.sample(2_000, seed=seed)) - whole).mean())
+    assert np.mean(ours) < 0.6 * np.mean(random)
+
+
+def test_relevant_thins_near_duplicates_evenly() -> None:
+    rng = np.random.default_rng(0)
+    # A hundred rows, each of them thirty times.
+    x = np.repeat(rng.normal(size=100), 30)
+    rows = days(3_000).with_columns(x=pl.Series(x), _label=(pl.Series(x) > 0).cast(pl.Int64))
+    kept = selection.Relevant(0.1).select(rows, Moment(as_of=START))
+    counts = kept["x"].value_counts()["count"].to_numpy()
+    assert counts.size == 100
+    assert counts.min() >= 1
+    assert counts.max() <= 6
+
+
+def test_relevant_takes_labels_and_columns_of_every_kind() -> None:
+    rows = rated(300).with_columns(
+        pl.col("x").alias("_label"),
+        plan=pl.Series(["a", None, "b"] * 100),
+        kind=pl.Series(["u", "v", "w"] * 100, dtype=pl.Categorical),
+        wild=pl.Series([float("inf"), float("nan"), 1e300] * 100),
+        empty=pl.lit(None),
+        vector=pl.Series([[0.1, 0.2]] * 300),
+        at=pl.lit(START),
+    )
+    for labels in (pl.col("x"), pl.lit("same"), pl.col("plan")):
+        kept = selection.Relevant().select(rows.with_columns(_label=labels), Moment(as_of=START))
+        assert kept.height == 150
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -95,6 +206,8 @@ def test_replay_draws_every_older_row_equally_often() -> None:
         "SinceLast()",
         "Replay()",
         "Replay(new=0.5, buffer=10)",
+        "Relevant()",
+        "Relevant(0.3, at_most=500)",
     ],
 )
 def test_a_selection_is_written_as_the_call_that_makes_it(text: str) -> None:
@@ -116,6 +229,10 @@ def test_a_selection_is_written_as_the_call_that_makes_it(text: str) -> None:
         lambda: selection.Replay(new=1.1),
         lambda: selection.Replay(new=float("nan")),
         lambda: selection.Replay(buffer=-1),
+        lambda: selection.Relevant(0.0),
+        lambda: selection.Relevant(1.1),
+        lambda: selection.Relevant(float("nan")),
+        lambda: selection.Relevant(of=[selection.Expanding()]),  # type: ignore[arg-type]
         lambda: selection.resolve(selection.Sliding),  # type: ignore[arg-type]
         lambda: selection.resolve([selection.Expanding()]),  # type: ignore[arg-type]
         lambda: selection.resolve("all"),  # type: ignore[arg-type]

@@ -68,6 +68,8 @@ SELECTIONS: list[Selection] = [
     selection.SinceLast(),
     selection.Replay(),
     selection.Replay(new=0.3, buffer=20, at_most=50),
+    selection.Relevant(),
+    selection.Relevant(0.3, of=selection.Sliding("2d"), at_most=50),
 ]
 
 

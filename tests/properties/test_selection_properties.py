@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -18,12 +19,27 @@ selections = st.one_of(
     st.builds(selection.Sliding, st.sampled_from(["1s", "6h", "3d", "2w"]), at_most=caps),
     st.builds(selection.SinceLast, at_most=caps),
     st.builds(selection.Replay, new=st.floats(0.01, 1.0), buffer=st.integers(0, 30), at_most=caps),
+    st.builds(
+        selection.Relevant,
+        st.floats(0.01, 1.0),
+        of=st.none() | st.builds(selection.Sliding, st.just("2d")),
+        at_most=caps,
+    ),
 )
+
+
+def by_content(rows: pl.DataFrame) -> np.ndarray:
+    """Return a relevance that follows from each row alone, some of it no number."""
+    worth = rows["_time"].dt.hour().to_numpy().astype(float) - 3
+    return np.where(worth == 5, np.nan, worth)
+
+
 moments = st.builds(
     Moment,
     as_of=st.just(START + timedelta(days=99)),
     since=st.none() | st.integers(-5, 120).map(lambda hours: START + timedelta(hours=hours)),
     seed=st.integers(0, 2**31),
+    relevance=st.sampled_from([None, by_content]),
 )
 
 
@@ -102,7 +118,12 @@ def test_new_rows_make_up_at_least_the_stated_share_of_a_replay(
 
 
 @pytest.mark.parametrize(
-    "wanted", [selection.Replay(new=0.5), selection.Replay(new=0.5, at_most=20)]
+    "wanted",
+    [
+        selection.Replay(new=0.5),
+        selection.Replay(new=0.5, at_most=20),
+        selection.Relevant(0.3, of=selection.Sliding("100h")),
+    ],
 )
 def test_another_seed_replays_other_rows(wanted: Selection) -> None:
     rows = pl.DataFrame(

@@ -35,8 +35,11 @@ DRAWN = 5_000
 BLOCKS = 10
 """Blocks of time over which the gain of a weighing is averaged, for its standard error."""
 
-SURE = 2.0
-"""Standard errors by which a weighing must beat even weights before it is used."""
+SURE = 3.0
+"""Standard errors by which a weighing must beat even weights before it is used.
+
+Of four that do not matter, on ten blocks, one passes by chance in three trainings of a hundred.
+"""
 
 FAVOUR = 5.0
 """How much more, or less, a row of the same concept may count than another."""
@@ -79,7 +82,7 @@ def weigh(rows: pl.DataFrame, *, task: str, seed: int = 0) -> Weighing:
     the newest rows better than it fits the older ones, which finds a concept that comes
     back. For each a small model, the *probe*, is trained on as many older rows drawn by
     these weights, and scored on the newest. Even weights stay unless another saves loss by
-    more than two standard errors; of those that do, the best is taken.
+    more than three standard errors; of those that do, the best is taken.
 
     How uncertain the champion is of a row does not enter, nor whether it was wrong: drawing
     such rows more often made models worse, not better, because they are for the most part
