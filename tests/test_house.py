@@ -26,7 +26,7 @@ DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
 NAMES = {"Challenger", "Ledger", "Pipeline", "load"}
 NAMESPACES = {
-    *("checks", "datasets", "drift", "executors", "gates"),
+    *("checks", "datasets", "drift", "estimates", "executors", "gates"),
     *("learners", "metrics", "selection", "sources", "triggers"),
 }
 

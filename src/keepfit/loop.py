@@ -196,6 +196,7 @@ class Loop:
             *self.watcher.estimate(now, scored),
             *self.watcher.drift(),
         ]
+        seen.extend(self.watcher.assess(now, seen))
         if seen:
             self.append(seen, now)
 

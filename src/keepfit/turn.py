@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import facts, gates
+from keepfit import facts, gates, relevance
 from keepfit.batch import LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
@@ -59,9 +59,7 @@ class Turn:
         ready = [one for one in self._runnable() if self._rests_until(one) <= state.batch]
         for challenger in ready or self._runnable():
             since = None if champion is None else champion.snapshot.to
-            rows = challenger.select.select(
-                pool, Moment(as_of=now, since=since, seed=loop.pipeline.seed)
-            )
+            rows = challenger.select.select(pool, self._selecting(now, since, loop.pipeline.seed))
             if rows.height:
                 chosen.append((_cost(challenger, rows.height), challenger, rows, since))
         chosen.sort(key=lambda one: one[0])
@@ -280,8 +278,17 @@ class Turn:
         challenger = self._challenger(version)
         if challenger is None or version.final_of:
             return pool
-        moment = Moment(as_of=snapshot.as_of, since=snapshot.since, seed=snapshot.seed)
+        moment = self._selecting(snapshot.as_of, snapshot.since, snapshot.seed)
         return challenger.select.select(pool, moment)
+
+    def _selecting(self, at: datetime, since: datetime | None, seed: int) -> Moment:
+        """Return the moment that a selection is told, with what rows are worth to the next model."""
+        state = self.loop.state
+        if since is None or state.champion is None:
+            return Moment(as_of=at, since=since, seed=seed)
+        task = self.loop.scorer.model(state.versions[state.champion]).task
+        worth = relevance.relevance_of(task, seed=seed)
+        return Moment(as_of=at, since=since, seed=seed, relevance=worth)
 
     def _described(self, version: Version, model: Any) -> str:
         """Keep what a version's training rows look like, and return the artifact's digest."""
@@ -415,7 +422,7 @@ class Turn:
         if final and challenger is not None:
             rows = challenger.select.select(
                 loop.labelled(at),
-                Moment(as_of=at, since=version.snapshot.since, seed=version.seed),
+                self._selecting(at, version.snapshot.since, version.seed),
             )
             new.append(
                 self._started(at, 0, challenger, rows, version.snapshot.since, None, version.name)

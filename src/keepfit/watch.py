@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit import estimates, facts
-from keepfit.batch import LABEL, SCORE, VERSION
+from keepfit import estimates, facts, relevance, triggers
+from keepfit.batch import LABEL, RESERVED, SCORE, VERSION
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
@@ -37,6 +37,8 @@ class Watch:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self._taught: tuple[str, str, int, Any] | None = None
+        self._remembered: tuple[str, relevance.RowMemory] | None = None
+        self._known: tuple[str, relevance.Usual] | None = None
 
     def predict(self) -> None:
         """Let the champion answer what came, and keep the answers."""
@@ -154,6 +156,89 @@ class Watch:
         except KeepfitError:
             # One class so far, or scores that are no probabilities: nothing to learn from yet.
             return None
+
+    # Relevance --------------------------------------------------------------------------
+
+    def assess(self, now: datetime, seen: Sequence[Fact]) -> list[Fact]:
+        """Return what the newest batch means to the champion, where the trigger asks for it."""
+        loop, state = self.loop, self.loop.state
+        champion = state.versions.get(state.champion or "")
+        newest = state.let_in[-1].batch if state.let_in else 0
+        if (
+            champion is None
+            or not champion.reference
+            or not triggers.assessed(loop.pipeline.trigger)
+        ):
+            return []
+        if newest != state.batch or state.assessed >= newest:
+            return []
+        model = loop.scorer.model(champion)
+        rows = loop.columns(loop.memory.lake.batch(newest))
+        served = loop.memory.lake.scored(newest, now)
+        answered = set(served.get_column(VERSION)) == {champion.name}
+        moved = [
+            one
+            for fact in seen
+            if isinstance(fact, facts.DetectorAdvanced) and fact.batch == newest
+            for one in fact.columns
+        ]
+        importances = getattr(model, "importances", None)
+        known = relevance.Known(
+            scores=loop.scorer.stored(champion, served.get_column(SCORE)) if answered else None,
+            labels=model.codes(served.get_column(LABEL)) if answered else None,
+            memory=self._memory(champion),
+            moved=moved,
+            weights={} if importances is None else importances(),
+            change=self._change(champion, newest, seen),
+            usual=self._usual(champion, now),
+        )
+        features = rows.select(name for name in rows.columns if name not in RESERVED)
+        return [relevance.assess(newest, champion.name, features, known)]
+
+    def _memory(self, champion: Version) -> relevance.RowMemory:
+        """Return where the champion's training rows lay."""
+        if self._remembered is None or self._remembered[0] != champion.name:
+            rows = self.loop.turns.rows_of(champion)
+            profile = self.loop.scorer.reference(champion.reference).profile
+            self._remembered = champion.name, relevance.RowMemory.fit(rows, profile)
+        return self._remembered[1]
+
+    def _usual(self, champion: Version, now: datetime) -> relevance.Usual | None:
+        """Return what the champion's answers are like on rows it was not trained on."""
+        loop = self.loop
+        if self._known is not None and self._known[0] == champion.name:
+            return self._known[1]
+        rows = loop.labelled(now, after=champion.snapshot.to).tail(TAUGHT_BY)
+        if rows.height < ENOUGH:
+            return None
+        model = loop.scorer.model(champion)
+        usual = relevance.Usual.of(
+            model.predict(rows),
+            model.codes(rows.get_column(LABEL)),
+            regression=model.task == "regression",
+        )
+        self._known = champion.name, usual
+        return usual
+
+    def _change(
+        self, champion: Version, batch: int, seen: Sequence[Fact]
+    ) -> relevance.Change | None:
+        """Return how the metric changed on a batch against what the gate promised."""
+        judged = champion.judged
+        if judged is None or judged.value is None:
+            return None
+        for fact in seen:
+            if not isinstance(fact, facts.Scored) or fact.batch != batch or fact.value is None:
+                continue
+            if fact.low is None or fact.high is None:
+                continue
+            better = self.loop.scorer.greater_is_better(self.loop.state)
+            worse = judged.value - fact.value if better else fact.value - judged.value
+            least = judged.value - fact.high if better else fact.low - judged.value
+            return relevance.Change(
+                metric=fact.metric, value=worse, low=least, estimated=fact.estimated
+            )
+        return None
 
     # Drift ------------------------------------------------------------------------------
 

@@ -10,8 +10,16 @@ import polars as pl
 import pytest
 from tests.worlds import DAY, START, live, pipeline, play, source, stream
 
-from keepfit import drift, triggers
-from keepfit.facts import AnyFact, Decided, DetectorAdvanced, Drifted, Scored
+from keepfit import Challenger, drift, selection, triggers
+from keepfit.facts import (
+    AnyFact,
+    Assessed,
+    Decided,
+    DetectorAdvanced,
+    Drifted,
+    Scored,
+    TrainingStarted,
+)
 
 
 def facts_of(tmp_path: Path, frame: pl.DataFrame, **parts: Any) -> list[AnyFact]:
@@ -126,3 +134,33 @@ def test_a_live_loop_goes_on_with_its_alarm_in_another_process(tmp_path: Path) -
     assert alarms[0].rows_to is not None
     assert alarms[0].rows_to < START + 51 * DAY
     assert msgspec.json.encode(state.detectors) == msgspec.json.encode(loop.state.detectors)
+
+
+def test_batches_worth_learning_from_are_assessed_and_trained_on(tmp_path: Path) -> None:
+    frame = stream(70, per_day=200, flip_at=45)
+    trigger = triggers.OnRelevance(300) | triggers.Every("20d")
+    facts = facts_of(tmp_path, frame, trigger=trigger, challengers=None)
+    assessed = only(facts, Assessed)
+    assert {fact.verdict for fact in assessed} <= {"ignore", "keep", "learn"}
+    learnt = [fact.batch for fact in assessed if fact.verdict == "learn" and fact.batch > 45]
+    assert learnt
+    assert all(fact.reasons for fact in assessed if fact.verdict == "learn")
+    fired = [f for f in only(facts, Decided) if f.decision.train and f.batch > 45]
+    assert "OnRelevance" in fired[0].decision.trigger
+
+
+def test_no_batch_is_assessed_where_nobody_asks(tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, stream(40), trigger=triggers.Every("10d"))
+    assert not only(facts, Assessed)
+
+
+def test_a_selection_by_relevance_trains_on_its_share_and_again_alike(tmp_path: Path) -> None:
+    recipe = Challenger(select=selection.Relevant(0.5))
+    trained = []
+    for place in ("a", "b"):
+        facts = facts_of(
+            tmp_path / place, stream(60), trigger=triggers.Every("10d"), challengers=[recipe]
+        )
+        trained.append([f.snapshot.digest for f in only(facts, TrainingStarted)])
+    assert len(trained[0]) >= 3
+    assert trained[0] == trained[1]

@@ -233,6 +233,18 @@ def budgets(trigger: Trigger) -> tuple[str, ...]:
     return tuple(dict.fromkeys(budget for budget in named if budget is not None))
 
 
+def assessed(trigger: Trigger) -> bool:
+    """Return whether a trigger asks what each batch means to the champion.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every, OnRelevance
+    >>> assessed(Every("28d")), assessed(Every("28d") | OnRelevance())
+    (False, True)
+    """
+    return any(getattr(part, "asks_relevance", False) for part in _tree(trigger))
+
+
 def _tree(trigger: Trigger) -> Iterator[Trigger]:
     yield trigger
     inner = getattr(trigger, "triggers", None) or (getattr(trigger, "trigger", None),)

@@ -274,6 +274,11 @@ class OnRelevance(Rule):
         if not 0.0 <= self.share <= 1.0:
             raise ConfigError(f"OnRelevance: expected a share from 0 to 1, got {self.share!r}")
 
+    @property
+    def asks_relevance(self) -> bool:
+        """Whether batches have to be assessed for it."""
+        return True
+
     def decide(self, evidence: Evidence) -> Decision:
         """Return yes or no, with the reason and what it rests on."""
         worth = _worth_learning(evidence)
