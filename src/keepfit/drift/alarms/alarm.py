@@ -23,6 +23,9 @@ _CARRIERS = 8
 _CARRIED = 1.0
 """Standard deviations above usual at which a column carries evidence."""
 
+_AGAIN = 10.0
+"""Budgets in which one false alarm is acceptable while another alarm stands."""
+
 _FORGOTTEN = 0.1
 """Standard deviations below which a column is no longer remembered."""
 
@@ -95,6 +98,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     watched: tuple[int, ...]
     """Places of the columns that the reference can speak of."""
     threshold: float
+    again: float
+    """The threshold while an alarm stands: what else moves must be plain to see."""
     distances: bytes
     """Distances of the watched columns by block, as 32-bit numbers."""
     sizes: tuple[float, ...]
@@ -142,12 +147,16 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         # A block without a distance counts as a usual one: it says nothing either way.
         middle = np.nanmedian(np.where(there, found, np.nan)[:, watched], axis=0)
         kept = np.where(np.isfinite(kept), kept, middle) if watched.size else kept
-        limit = threshold(watched.size, blocks, batches) if watched.size else NEVER
+        limits = [
+            threshold(watched.size, blocks, batches * times) if watched.size else NEVER
+            for times in (1.0, _AGAIN)
+        ]
         return cls(
             batches=float(batches),
             blocks=blocks,
             watched=tuple(watched.tolist()),
-            threshold=limit,
+            threshold=limits[0],
+            again=max(limits),
             distances=kept.astype("<f4").tobytes(),
             sizes=tuple(rows.tolist()),
             weights=tuple(_shares(weights, columns)[watched].tolist()),
@@ -256,7 +265,8 @@ class _Look:
         from keepfit.drift.alarms import bets
 
         muted = self._muted(state)
-        calm = state.calm + 1 if muted.any() and self._usual(muted & self.there) else 0
+        over = muted.any() and self._usual(muted & self.there) and self._usual(self.there)
+        calm = state.calm + 1 if over else 0
         rest = self.there & ~muted
         if rest.any():
             state = self._bet(state, rest)
@@ -283,12 +293,14 @@ class _Look:
         # After an alarm, evidence starts anew.
         kept = state.evidence / (state.evidence + 1) if state.sums else 0.0
         sums = bets.bet(sums, news)
+        limit = self.alarm.threshold if state.armed else self.alarm.again
         evidence = float(bets.evidence(sums))
         return msgspec.structs.replace(
             state,
             evidence=evidence,
             batches=state.batches + 1,
-            fired=evidence >= self.alarm.threshold,
+            threshold=limit,
+            fired=evidence >= limit,
             columns=self._carriers(state, rest, kept),
             sums=tuple(map(tuple, sums.tolist())),
             before=tuple(now.tolist()),
