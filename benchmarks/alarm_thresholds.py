@@ -19,7 +19,7 @@ from keepfit.drift.alarms import bets, scores
 
 BLOCKS = (3, 4, 6, 8, 13, 26, 52, 104)
 BATCHES = (5, 10, 20, 45, 90)
-TRIED = np.exp(np.linspace(math.log(0.2), math.log(1e7), 80))
+TRIED = np.exp(np.linspace(math.log(0.2), math.log(1e7), 50))
 
 
 class World(NamedTuple):
@@ -49,7 +49,7 @@ WORLDS = {
     ),
     500: (World(500, 0.6, 1.0, points=2), World(500, 0.6, 1.5, 0.6, points=2)),
 }
-REFERENCES = {1: 3_000, 5: 2_000, 50: 800, 500: 150}
+REFERENCES = {1: 600, 5: 500, 50: 200, 500: 40}
 
 
 def curves(world: World, rng: np.random.Generator, references: int, length: int) -> np.ndarray:
