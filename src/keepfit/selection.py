@@ -350,7 +350,8 @@ def _halvings(table: np.ndarray, labels: np.ndarray) -> list[int]:
     from sklearn.tree import DecisionTreeClassifier
 
     some = np.linspace(0, size - 1, min(size, _LOOKED_AT)).astype(np.int64)
-    tree = DecisionTreeClassifier(max_leaf_nodes=64, min_samples_leaf=_LEAF, random_state=0)
+    # A tree grown to the end takes every column that tells something, not the first few alone.
+    tree = DecisionTreeClassifier(min_samples_leaf=_LEAF, random_state=0)
     worth = tree.fit(table[some], labels[some]).feature_importances_
     if not worth.any():
         return []
