@@ -32,12 +32,12 @@ class Scale:
 
     streams: Sequence[str] = ("flights", *STREAMS)
     seeds: int = 5
-    every: int = 5
+    every: Sequence[int] = (2, 5)
     trees: int = 60
     thin: int = 2
 
 
-QUICK = Scale(streams=("bike_hour",), seeds=2, every=15, trees=20)
+QUICK = Scale(streams=("bike_hour",), seeds=2, every=(15,), trees=20)
 
 
 @dataclass
@@ -139,17 +139,19 @@ def _scores(labels: np.ndarray, said: np.ndarray) -> tuple[float, float]:
     return float(roc_auc_score(labels, said)), float(log_loss(labels, said))
 
 
-def _compared(stream: Stream, scale: Scale) -> tuple[list[str], bool]:
+def _compared(stream: Stream, every: int, seeds: int) -> tuple[list[str], bool]:
     """Return a line of the table, and whether relevance won beyond chance."""
-    full = stream.life("all", 0, scale.every)
+    full = stream.life("all", 0, every)
     lives = {
-        policy: np.array([stream.life(policy, seed, scale.every) for seed in range(scale.seeds)])
+        policy: np.array([stream.life(policy, seed, every) for seed in range(seeds)])
         for policy in ("random", "relevant")
     }
     gains = lives["relevant"] - lives["random"]
     low, high = _interval(gains[:, 0])
     worse_low, worse_high = _interval(gains[:, 1])
-    chosen = Counter(one.chosen for one in stream.known.values()).most_common()
+    rows = stream.rows.height
+    trained = [rows * step // 100 for step in range(FIRST, 100, every)]
+    chosen = Counter(stream.weighed(upto).chosen for upto in trained).most_common()
     cells = [
         stream.name,
         f"{full[0]:.4f}",
@@ -178,34 +180,43 @@ def main(*, quick: bool = False, streams: Path | None = None) -> list[str]:
     return report(scale, streams)
 
 
-def report(scale: Scale, streams: Path | None) -> list[str]:
+def report(scale: Scale, folder: Path | None) -> list[str]:
     """Return the lines of the report at a scale."""
-    body, won, absent = [], [], []
-    for name in scale.streams:
-        stream = Stream.read(name, streams, scale)
-        if stream is None:
-            absent.append(name)
-            continue
-        cells, better = _compared(stream, scale)
-        body.append(cells)
-        won.extend([name] if better else [])
-        say(" | ".join(cells))
-    head = ["", "all rows", "random half", "relevant half", "gain in roc_auc", "change of log loss"]
-    return [
+    found = {name: Stream.read(name, folder, scale) for name in scale.streams}
+    absent = [name for name, stream in found.items() if stream is None]
+    streams = [stream for stream in found.values() if stream is not None]
+    lines = [
         "## Half the rows: chosen by relevance, or at random",
         "",
-        f"LightGBM ({scale.trees} trees) trained anew every {scale.every} % of a stream on all "
-        "rows so far, on a random half, or on the half that `selection.Relevant()` keeps; each "
-        "hundredth is scored before it is learnt from. Mean roc_auc over the hundredths and "
-        f"{scale.seeds} seeds; differences are paired by seed, with their interval at 95 %. Of the "
-        f"flights every {scale.thin}. row is taken. The last column says which weighing of older "
-        "rows won, and how often.",
+        f"LightGBM ({scale.trees} trees) trained anew, now and then, on all rows so far, on a random "
+        "half, or on the half that `selection.Relevant()` keeps; each hundredth of a stream is "
+        f"scored before it is learnt from. Mean roc_auc over the hundredths and {scale.seeds} seeds; "
+        "differences are paired by seed, with their interval at 95 %. Of the flights every "
+        f"{scale.thin}. row is taken. The last column says which weighing of older rows was used, "
+        "and how often.",
+        "",
+    ]
+    for every in scale.every:
+        lines += _trained_every(every, streams, scale.seeds)
+    return [*lines, *([f"Streams not at hand: {', '.join(absent)}.", ""] if absent else [])]
+
+
+def _trained_every(every: int, streams: Sequence[Stream], seeds: int) -> list[str]:
+    """Return the table of trainings at one distance."""
+    body, won = [], []
+    for stream in streams:
+        cells, better = _compared(stream, every, seeds)
+        body.append(cells)
+        won.extend([stream.name] if better else [])
+        say(f"every {every} %: {' | '.join(cells)}")
+    head = ["", "all rows", "random half", "relevant half", "gain in roc_auc", "change of log loss"]
+    return [
+        f"### Trained every {every} % of the stream",
         "",
         *table([*head, "weighings"], body),
         "",
         f"Better than the random half beyond chance: {', '.join(won) or 'nowhere'}.",
         "",
-        *([f"Streams not at hand: {', '.join(absent)}.", ""] if absent else []),
     ]
 
 
