@@ -115,7 +115,9 @@ class Advanced:
 
     ``columns`` are all that it measured, worst first; ``alarm`` those that raise an alarm
     with this batch, none in most. ``state`` goes into a fact and comes back with the next
-    batch. ``provisional`` says that its reference is short for the rate it promises.
+    batch. ``waiting`` says that the rows are a part of a batch as the reference knows them:
+    they are shown again with the next. ``provisional`` says that its reference is short for
+    the rate it promises.
     """
 
     columns: Sequence[ColumnDrift]
@@ -123,6 +125,7 @@ class Advanced:
     alarm: Sequence[ColumnDrift] = ()
     evidence: float = 0.0
     threshold: float = 0.0
+    waiting: bool = False
     provisional: bool = False
 
 

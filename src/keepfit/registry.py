@@ -372,7 +372,7 @@ class State(msgspec.Struct):
         self.moved = {}
         self.anchor = self.anchor or self.versions[name].reference
         # What adds up against a reference begins anew with another; what was said is not.
-        lasting = ("anchor", "muted")
+        lasting = ("anchor", "muted", "held")
         self.detectors = {
             detector: {key: state[key] for key in lasting if state.get(key)}
             for detector, state in self.detectors.items()

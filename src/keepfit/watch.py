@@ -12,13 +12,14 @@ from keepfit.batch import LABEL, RESERVED, SCORE, VERSION
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
+from keepfit.protocols import Advanced
 
 if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.drift import Reference
     from keepfit.loop import Loop
-    from keepfit.protocols import Advanced, Detector
+    from keepfit.protocols import Detector
     from keepfit.registry import Version
 
 TAUGHT_BY = 20_000
@@ -339,12 +340,18 @@ class Watch:
         """Return what a detector says of a batch, and its alarm if it raises one."""
         state, name = self.loop.state, detector.name
         if hasattr(detector, "accumulate"):
-            said: Advanced = detector.accumulate(
-                reference, rows, state.detectors.get(name), self._anchor()
-            )
+            before = dict(state.detectors.get(name, {}))
+            held: list[int] = before.pop("held", [])
+            together = self._together([*held, batch]) if held else rows
+            if self._complete():
+                said: Advanced = detector.accumulate(reference, together, before, self._anchor())
+            else:
+                columns = detector.check(reference, together)
+                said = Advanced(columns=columns, state=before, waiting=True)
             moved, alarm = tuple(said.columns), tuple(said.alarm)
+            waiting = {"held": [*held, batch]} if said.waiting else {}
             more: dict[str, Any] = {
-                "state": said.state,
+                "state": {**said.state, **waiting},
                 "evidence": said.evidence,
                 "threshold": said.threshold,
                 "provisional": said.provisional,
@@ -369,6 +376,27 @@ class Watch:
                 )
             )
         return found
+
+    def _complete(self) -> bool:
+        """Return whether the stream has been read to the end of the newest batch's window.
+
+        A live step that came before its cadence was over brought a part: of a week, a few
+        days. On the past, steps are as long as the cadence.
+        """
+        state, every = self.loop.state, self.loop.every
+        first, newest = state.first_at, state.let_in[-1]
+        if self.loop.simulated or first is None or newest.to is None or state.watermark is None:
+            return True
+        return state.watermark >= first + ((newest.to - first) // every + 1) * every
+
+    def _together(self, batches: Sequence[int]) -> pl.DataFrame:
+        """Return the rows of several batches, of which each was too short to be judged."""
+        import polars as pl
+
+        lake = self.loop.memory.lake
+        parts = (self.loop.columns(lake.batch(number)) for number in batches)
+        together: pl.DataFrame = pl.concat(parts, how="diagonal_relaxed")
+        return together
 
     def _anchor(self) -> Reference | None:
         """Return the reference of the first champion, where another serves."""

@@ -164,3 +164,37 @@ def test_a_selection_by_relevance_trains_on_its_share_and_again_alike(tmp_path: 
         trained.append([f.snapshot.digest for f in only(facts, TrainingStarted)])
     assert len(trained[0]) >= 3
     assert trained[0] == trained[1]
+
+
+def weekly(days: int) -> pl.DataFrame:
+    """Return a stream whose rows know the day of the week, so that no day is like a week."""
+    return stream(days).with_columns(weekday=pl.col("time").dt.weekday())
+
+
+def test_a_part_of_a_batch_is_not_held_against_whole_ones(tmp_path: Path) -> None:
+    facts = facts_of(
+        tmp_path, weekly(7 * 12 + 2), every="7d", trigger=triggers.OnDrift(), challengers=None
+    )
+    assert not only(facts, Drifted)
+    last = only(facts, DetectorAdvanced)[-1]
+    assert last.state["held"] == [last.batch]
+
+
+def test_batches_that_come_in_parts_are_judged_when_they_are_whole(tmp_path: Path) -> None:
+    frame = weekly(7 * 16)
+    moved = frame.with_columns(
+        x=pl.when(pl.col("time") >= START + 7 * 12 * DAY)
+        .then(pl.col("x") + 2)
+        .otherwise(pl.col("x"))
+    )
+    made = pipeline(
+        source(moved), tmp_path / "home", every="7d", trigger=triggers.OnDrift(), enough=4_000
+    )
+    for end in range(49, 7 * 14, 2):
+        loop = live(made, START + end * DAY)
+        play(loop, 1)
+    alarms = [e.fact for e in loop.memory.ledger.facts("churn") if isinstance(e.fact, Drifted)]
+    assert alarms
+    assert alarms[0].rows_to is not None
+    assert alarms[0].rows_to >= START + 7 * 12 * DAY
+    assert {one.column for one in alarms[0].columns} == {"x"}

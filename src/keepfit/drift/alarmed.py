@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from keepfit.batch import TIME
 from keepfit.clock import rate
 from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
 from keepfit.drift.alarms.thresholds import LEAST
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from keepfit.protocols import Reference
 
+WHOLE = 0.8
+"""Share of a batch's usual length or rows from which it is held against the blocks."""
+
 LEAST_BATCHES = 1.5
 """A budget of more than one alarm per batch is none; this is the loosest there is."""
 
@@ -34,6 +38,17 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     alarm: Alarm
     anchor: Anchor
     usual: tuple[float, ...]
+    every: timedelta
+
+    def whole(self, rows: pl.DataFrame) -> bool:
+        """Return whether rows are a whole batch, as long or as large as the blocks were.
+
+        A day differs from the weeks that it is a part of, and nothing has moved.
+        """
+        times = rows.get_column(TIME)
+        span = cast("datetime", times.max()) - cast("datetime", times.min())
+        usual = sorted(self.alarm.sizes)[len(self.alarm.sizes) // 2]
+        return span >= WHOLE * self.every or rows.height >= WHOLE * usual
 
 
 class _State(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -138,6 +153,7 @@ class Alarms(Part):
             alarm=Alarm.calibrate(apart, sizes, batches=self.batches(every), weights=counted),
             anchor=Anchor.of(apart, sizes),
             usual=tuple(np.quantile(filled, 0.95, axis=0).tolist()),
+            every=every,
         )
         return msgspec.msgpack.encode(kept)
 
@@ -155,7 +171,7 @@ class Alarms(Part):
         reference
             The champion's reference, calibrated.
         rows
-            The batch.
+            The batch, with what was waiting before it.
         state
             What `accumulate` said of the batch before.
         anchor
@@ -168,6 +184,8 @@ class Alarms(Part):
             return Advanced(columns=columns, state=dict(state or {}))
         if kept.alarm.blocks < LEAST:
             return self._uncalibrated(columns, before)
+        if not kept.whole(rows):
+            return Advanced(columns=columns, state=msgspec.to_builtins(before), waiting=True)
         names = [column.name for column in reference.profile.columns]
         values = self._distances(reference, rows)
         now = kept.alarm.advance(
