@@ -169,7 +169,7 @@ class Loop:
         number = state.batch
         findings = list(found)
         if state.pending.rows:
-            rows = _as_came(self.memory.lake.batch(number), state.pending, state.forgiven)
+            rows = _as_came(self.memory.lake.batch(number), state.pending, state.accepted)
             asked = Batch(
                 rows=self.columns(rows),
                 labels=self._labels(number, now),
@@ -420,15 +420,15 @@ def _arrived(landed: Landed) -> facts.Arrived:
     )
 
 
-def _as_came(rows: Any, arrived: facts.Arrived, forgiven: Sequence[str]) -> Any:
+def _as_came(rows: Any, arrived: facts.Arrived, accepted: Sequence[str]) -> Any:
     """Return a batch with the columns it came with: the lake fills up those it did not have.
 
     Of values in another kind only the kind is known; a word stands for them.
     """
     import polars as pl
 
-    lost = [name for name in arrived.lost if name not in forgiven]
-    retyped = [name for name in arrived.retyped if name not in forgiven]
+    lost = [name for name in arrived.lost if name not in accepted]
+    retyped = [name for name in arrived.retyped if name not in accepted]
     return rows.drop(lost, strict=False).with_columns(
         pl.lit(f"{arrived.retyped[name]} not kept").alias(name) for name in retyped
     )

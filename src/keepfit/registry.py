@@ -97,7 +97,7 @@ class State(msgspec.Struct):
     whose labels are not mature; ``since`` the evidence since the last decision to train.
     ``moved`` names the columns beyond their limit by detector, in the newest batch;
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
-    of the first champion. ``forgiven`` names columns that a person let go or change their
+    of the first champion. ``accepted`` names columns that a person let go or change their
     type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by
     batch; ``estimates`` those of the latest batches with what was realised.
     """
@@ -134,7 +134,7 @@ class State(msgspec.Struct):
     trainings: list[tuple[datetime, float]] = []
     paused: str | None = None
     schema_accepted: int = 0
-    forgiven: list[str] = []
+    accepted: list[str] = []
     fresh: bool = False
     last_decision: Decided | None = None
     last_scored: Scored | None = None
@@ -240,8 +240,8 @@ class State(msgspec.Struct):
         if fact.what == "schema":
             self.schema_accepted = self.batch + 1
             if self.pending is not None:
-                changed = {*self.forgiven, *self.pending.lost, *self.pending.retyped}
-                self.forgiven = sorted(changed)
+                changed = {*self.accepted, *self.pending.lost, *self.pending.retyped}
+                self.accepted = sorted(changed)
         for arrived in [held for held in self.quarantined if held.batch == fact.batch]:
             self.quarantined.remove(arrived)
             self.counts.quarantined -= 1

@@ -88,13 +88,15 @@ class Delta:
         KeepfitError
             The tables cannot be written to.
         """
+        from keepfit.lake.types import strayed
+
         if number < 1:
             raise ConfigError(f"expected a batch number of 1 or more, got {number}")
         self._refresh()
         last = self._table("rows").number(source)
         if number <= last:
             return self._landed_before(number, last, source)
-        lost, retyped = self._strayed(batch)
+        lost, retyped = strayed(batch.rows, self._table("rows").schema)
         new = self._new_rows(batch, number)
         labels, relabelled = self._new_labels(batch, new.rows, number)
         landed = Landed(
@@ -111,13 +113,6 @@ class Delta:
         ).placed(new.rows.get_column(TIME), self.landed(last, source=source))
         self._commit(new, labels, landed, source)
         return landed
-
-    def _strayed(self, batch: Batch) -> tuple[tuple[str, ...], dict[str, str]]:
-        from keepfit.lake.types import storable, strayed
-
-        if batch.rows.is_empty():
-            return (), {}
-        return strayed(storable(batch.rows), self._table("rows").schema)
 
     def _labels_before(self, number: int, source: str) -> int:
         """Return how many labels a process that died left under a number."""

@@ -181,10 +181,12 @@ def strayed(
     frame: pl.DataFrame, kept: Mapping[str, pl.DataType]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the kept columns that a frame lacks, and those it has in a type of another kind."""
+    if frame.is_empty():
+        return (), {}
     lost = tuple(name for name in kept if name not in frame.columns and name not in RESERVED)
     retyped = {
         name: str(dtype)
-        for name, dtype in frame.schema.items()
+        for name, dtype in storable(frame).schema.items()
         if name not in RESERVED and name in kept and wider(kept[name], dtype) is None
     }
     return lost, retyped

@@ -67,7 +67,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         """How many values are neither missing nor infinite."""
         return self.rows - self.missing - self.infinite
 
-    @property
+    @cached_property
     def tail(self) -> float:
         """The share of the next rows' categories to expect outside ``counts``.
 
@@ -75,10 +75,6 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         not be among ``counts`` had that row not been seen. The plain share of the rows
         outside is too small, because the categories kept are those that luck favoured.
         """
-        return self._tail
-
-    @cached_property
-    def _tail(self) -> float:
         present = self.rows - self.missing
         if not present or not self.counts:
             return 0.0
