@@ -132,8 +132,8 @@ class Ruler:
         if not ordered.size or spread is None:
             return
         self._counted(reading, *from_ordered(spread, ordered))
-        ends = ordered[[0, -1]]
-        if self.near is not spread or (self._within(ends) != ends).any():
+        low, high = self._reach
+        if self.near is not spread or ordered[0] < low or ordered[-1] > high:
             near = from_ordered(self.near, self._within(ordered))[1]
             reading.effects["Wasserstein"] = self._in_deviations(near)
 
@@ -176,17 +176,21 @@ class Ruler:
             self._edges[bins] = edges, np.append(inside, 1 - there)
         return self._edges[bins]
 
-    def _within(self, points: np.ndarray) -> np.ndarray:
-        """Return numbers drawn into `REACH` deviations around the reference's median."""
+    @cached_property
+    def _reach(self) -> tuple[float, float]:
+        """How far down and up values count: `REACH` deviations around the reference's median."""
         import numpy as np
 
         spread = self.column.spread
         assert spread is not None
         if not self.scale:
-            return points
+            return -np.inf, np.inf
         middle = float(spread.at(np.array([0.5]))[0])
-        reach = REACH * self.scale
-        drawn: np.ndarray = np.clip(points, middle - reach, middle + reach)
+        return middle - REACH * self.scale, middle + REACH * self.scale
+
+    def _within(self, points: np.ndarray) -> np.ndarray:
+        """Return numbers drawn into the reach."""
+        drawn: np.ndarray = points.clip(*self._reach)
         return drawn
 
     @cached_property
