@@ -549,7 +549,7 @@ def test_one_row_has_an_estimate_where_the_metric_has(state: estimates.Calibrate
         ([[0.5, 0.5]], "roc_auc", "one probability a row"),
         ([[0.5]], "roc_auc", r"shape \(1, 1\)"),
         ([0.5], "roc", "the nearest is 'roc_auc'"),
-        ([0.5], "mae", "that scores alone can estimate"),
+        ([0.5], "mae", "metrics that can be estimated here, got .mae"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(
@@ -598,7 +598,7 @@ def test_features_that_do_not_fit_are_refused() -> None:
         state.estimate(scores, features.drop("noise"))
     with pytest.raises(SchemaMismatch, match="`x` was a number in the reference, got String"):
         state.estimate(scores, features.with_columns(pl.col("x").cast(pl.String)))
-    with pytest.raises(ConfigError, match="a metric of mae, got 'rmse'"):
+    with pytest.raises(ConfigError, match="estimated here, got 'rmse'"):
         state.estimate(scores, features, "rmse")
     with pytest.raises(ConfigError, match="data frame or a matrix of numbers, got list"):
         state.estimate(scores, [["a"]] * 200)

@@ -36,6 +36,17 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
         facts.Resumed(reason="back", by="anna"),
         facts.Overridden(what="quarantine", reason="it was right", by="anna", batch=3),
         facts.Signalled(event="prices", data={"list": 7}),
+        facts.Estimated(
+            batch=1,
+            version="v1",
+            metric="roc_auc",
+            value=0.7,
+            n=9,
+            low=0.6,
+            high=0.8,
+            trust=1.0,
+            unlike=0.0,
+        ),
         facts.DetectorAdvanced(batch=1, detector="KS()", columns=()),
         facts.Assessed(batch=1, version="v1", verdict="learn", reasons=("new",), rows=10),
     ]

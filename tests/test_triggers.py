@@ -20,6 +20,7 @@ from keepfit.facts import (
     Decided,
     Decision,
     Drifted,
+    Estimated,
     Overridden,
     Quarantined,
     Scored,
@@ -63,6 +64,23 @@ def scored(batch: int, value: float | None, **more: Any) -> Scored:
     if error is not None and value is not None:
         given |= {"low": value - 1.96 * error, "high": value + 1.96 * error}
     return Scored(batch=batch, value=value, **(given | more))
+
+
+def estimated(batch: int, value: float, trust: float) -> Estimated:
+    found = scored(batch, value)
+    return Estimated(
+        batch=batch,
+        version=found.version,
+        metric=found.metric,
+        value=value,
+        n=found.n,
+        low=found.low or value,
+        high=found.high or value,
+        trust=trust,
+        unlike=0.0,
+        from_=found.from_,
+        to=found.to,
+    )
 
 
 def drifted(
@@ -380,9 +398,15 @@ def test_on_decay_leaves_out_windows_without_a_value_and_other_versions() -> Non
     drop = [0.64] * 5
     assert decay([None, *drop, None]).train
     others = [scored(i + 1, value, version="v0") for i, value in enumerate(drop)]
-    estimated = [scored(i + 1, value, estimated=True) for i, value in enumerate(drop)]
-    for facts in (others, estimated):
-        assert not triggers.OnDecay().decide(evidence(facts=facts, promised=0.7)).train
+    assert not triggers.OnDecay().decide(evidence(facts=others, promised=0.7)).train
+
+
+@pytest.mark.parametrize(("trust", "train"), [(0.2, False), (1.0, True)])
+def test_estimates_stand_in_for_windows_where_they_are_trusted(trust: float, train: bool) -> None:
+    facts = [estimated(i + 1, 0.64, trust) for i in range(5)]
+    decision = triggers.OnDecay().decide(evidence(facts=facts, promised=0.7))
+    assert decision.train == train
+    assert ("of them estimated" in decision.reason) == train
 
 
 def test_a_window_scored_again_counts_once_with_its_latest_value() -> None:

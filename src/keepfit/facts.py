@@ -159,11 +159,7 @@ class Quarantined(Fact, frozen=True, kw_only=True):
 
 
 class Scored(Fact, frozen=True, kw_only=True):
-    """How a version did on a batch whose labels are mature, or is estimated to have done.
-
-    An estimate carries the ``trust`` put in it, from 0 to 1, and the share of rows
-    ``unlike`` anything it was learnt from.
-    """
+    """How a version did on a batch whose labels are mature."""
 
     batch: int
     version: str
@@ -174,10 +170,27 @@ class Scored(Fact, frozen=True, kw_only=True):
     high: float | None = None
     from_: datetime | None = None
     to: datetime | None = None
-    estimated: bool = False
-    trust: float | None = None
-    unlike: float | None = None
     reason: str | None = None
+
+
+class Estimated(Fact, frozen=True, kw_only=True):
+    """How a version is expected to have done on a batch whose labels are still to come.
+
+    ``trust`` is the belief put in it, from 0 to 1, and ``unlike`` the share of rows unlike
+    anything it was learnt from.
+    """
+
+    batch: int
+    version: str
+    metric: str
+    value: float
+    n: int
+    low: float
+    high: float
+    trust: float
+    unlike: float
+    from_: datetime | None = None
+    to: datetime | None = None
 
 
 class DetectorAdvanced(Fact, frozen=True, kw_only=True):
@@ -354,6 +367,7 @@ AnyFact: TypeAlias = (
     | Found
     | Quarantined
     | Scored
+    | Estimated
     | DetectorAdvanced
     | Drifted
     | Assessed

@@ -19,6 +19,7 @@ from keepfit.facts import (
     DetectorAdvanced,
     Drifted,
     Entry,
+    Estimated,
     Fact,
     Found,
     Judged,
@@ -124,7 +125,15 @@ class State(msgspec.Struct):
     waiting: list[str] = []
     trained_at: datetime | None = None
     since: list[
-        Arrived | Scored | Drifted | Assessed | Signalled | Decided | Promoted | RolledBack
+        Arrived
+        | Scored
+        | Estimated
+        | Drifted
+        | Assessed
+        | Signalled
+        | Decided
+        | Promoted
+        | RolledBack
     ] = []
     assessed: int = 0
     moved: dict[str, list[str]] = {}
@@ -138,7 +147,6 @@ class State(msgspec.Struct):
     fresh: bool = False
     last_decision: Decided | None = None
     last_scored: Scored | None = None
-    last_estimated: Scored | None = None
     estimated: int = 0
     awaited: dict[int, tuple[float, float, float]] = {}
     estimates: list[tuple[float, float, float, float]] = []
@@ -249,12 +257,6 @@ class State(msgspec.Struct):
 
     def _scored(self, fact: Scored, at: datetime) -> None:
         self.since.append(fact)
-        if fact.estimated:
-            self.estimated = fact.batch
-            if fact.value is not None and fact.low is not None and fact.high is not None:
-                self.awaited[fact.batch] = fact.value, fact.low, fact.high
-            self.last_estimated = fact
-            return
         self.unscored = [arrived for arrived in self.unscored if arrived.batch != fact.batch]
         awaited = self.awaited.pop(fact.batch, None)
         if awaited is not None and fact.value is not None:
@@ -262,6 +264,11 @@ class State(msgspec.Struct):
         self.last_scored = fact
         if fact.to is not None:
             self.labelled_to = max(fact.to, self.labelled_to or fact.to)
+
+    def _estimated(self, fact: Estimated, at: datetime) -> None:
+        self.since.append(fact)
+        self.estimated = fact.batch
+        self.awaited[fact.batch] = fact.value, fact.low, fact.high
 
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
         self.watched = max(self.watched, fact.batch)
@@ -411,6 +418,7 @@ _HANDLERS: dict[type[Fact], Any] = {
     Quarantined: State._quarantined,
     Overridden: State._overridden,
     Scored: State._scored,
+    Estimated: State._estimated,
     DetectorAdvanced: State._advanced,
     Drifted: State._drifted,
     Assessed: State._assessed,

@@ -108,7 +108,7 @@ class Watch:
         if not estimate:
             return None
         trust = estimate.trust * estimates.Trust()(state.estimates)
-        return facts.Scored(
+        return facts.Estimated(
             batch=arrived.batch,
             version=champion.name,
             metric=estimate.metric,
@@ -118,7 +118,6 @@ class Watch:
             n=estimate.n,
             from_=arrived.from_,
             to=arrived.to,
-            estimated=True,
             trust=trust,
             unlike=estimate.unlike,
         )
@@ -144,16 +143,17 @@ class Watch:
     def _fitted(self, champion: Version, method: str, rows: pl.DataFrame) -> Any:
         scorer = self.loop.scorer
         model = scorer.model(champion)
+        metrics = (scorer.metric(model).name,)
         labels, scores = model.codes(rows.get_column(LABEL)), model.predict(rows)
         features = rows.select(list(model.features))
         try:
             if model.task == "regression":
-                return estimates.DLE().fit(labels, scores, features)
+                return estimates.DLE(metrics=metrics).fit(labels, scores, features)
             kept = labels >= 0
             labels, scores = labels[kept], scores[kept]
             if method == "CBPE":
-                return estimates.CBPE().fit(labels, scores)
-            return estimates.Weighted().fit(labels, scores, features.filter(kept))
+                return estimates.CBPE(metrics=metrics).fit(labels, scores)
+            return estimates.Weighted(metrics=metrics).fit(labels, scores, features.filter(kept))
         except KeepfitError:
             # One class so far, or scores that are no probabilities: nothing to learn from yet.
             return None
@@ -229,15 +229,18 @@ class Watch:
         if judged is None or judged.value is None:
             return None
         for fact in seen:
-            if not isinstance(fact, facts.Scored) or fact.batch != batch or fact.value is None:
+            if not isinstance(fact, facts.Scored | facts.Estimated) or fact.batch != batch:
                 continue
-            if fact.low is None or fact.high is None:
+            if fact.value is None or fact.low is None or fact.high is None:
                 continue
             better = self.loop.scorer.greater_is_better(self.loop.state)
             worse = judged.value - fact.value if better else fact.value - judged.value
             least = judged.value - fact.high if better else fact.low - judged.value
             return relevance.Change(
-                metric=fact.metric, value=worse, low=least, estimated=fact.estimated
+                metric=fact.metric,
+                value=worse,
+                low=least,
+                estimated=isinstance(fact, facts.Estimated),
             )
         return None
 

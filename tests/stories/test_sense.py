@@ -17,6 +17,7 @@ from keepfit.facts import (
     Decided,
     DetectorAdvanced,
     Drifted,
+    Estimated,
     Scored,
     TrainingStarted,
 )
@@ -94,18 +95,14 @@ def test_performance_is_estimated_until_labels_come_and_then_realised(tmp_path: 
         roles={"label_delay": "10d"},
         trigger=triggers.Every("20d"),
     )
-    scored = only(facts, Scored)
-    estimated = {fact.batch: fact for fact in scored if fact.estimated}
-    realised = {
-        fact.batch: fact for fact in scored if not fact.estimated and fact.value is not None
-    }
+    estimated = {fact.batch: fact for fact in only(facts, Estimated)}
+    realised = {fact.batch: fact for fact in only(facts, Scored) if fact.value is not None}
     both = sorted(estimated.keys() & realised.keys())
     assert len(both) >= 10
     inside = [estimated[b].low <= realised[b].value <= estimated[b].high for b in both]
     assert sum(inside) >= 0.8 * len(inside)
     assert all(0 < estimated[b].trust <= 1 for b in both)
-    order = [(fact.batch, fact.estimated) for fact in scored if fact.batch in both]
-    assert all(order.index((b, True)) < order.index((b, False)) for b in both)
+    assert all(facts.index(estimated[b]) < facts.index(realised[b]) for b in both)
 
 
 def test_decay_is_seen_by_estimates_before_labels_come(tmp_path: Path) -> None:

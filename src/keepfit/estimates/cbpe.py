@@ -42,6 +42,13 @@ class CBPE(Part):
     calibrate
         None to calibrate where it brings scores closer to labels left out of the fit; True
         or False to do so always or never.
+    metrics
+        Those that will be asked for; each of them costs some time in `fit`.
+
+    Raises
+    ------
+    ConfigError
+        A metric is none that can be estimated.
 
     Examples
     --------
@@ -60,6 +67,10 @@ class CBPE(Part):
     """
 
     calibrate: bool | None = None
+    metrics: Sequence[str] = METRICS
+
+    def __post_init__(self) -> None:
+        expected.checked(self.metrics)
 
     def fit(self, labels: Any, scores: Any, *, classes: Sequence[Any] | None = None) -> Calibrated:
         """Return what a reference teaches; its rows are in order of event time.
@@ -82,25 +93,34 @@ class CBPE(Part):
         codes, found = reference(labels, scores, classes)
         columns = _columns(codes, found)
         one = _calibrator(self.calibrate)
+        calibrations = tuple(one(column, labels) for column, labels in columns)
         return Calibrated(
             rows=len(found),
-            calibrations=tuple(one(column, labels) for column, labels in columns),
+            calibrations=calibrations,
             supports=tuple(support(column, gaps=True) for column, _ in columns),
-            wander=self._wander(codes, found),
+            metrics=tuple(self.metrics),
+            wander=self._wander(codes, found, [each.moved for each in calibrations]),
         )
 
-    def _wander(self, codes: NDArray[np.intp], scores: Array) -> dict[str, float]:
-        """Return how far estimates are off in stretches of time that the fit left out."""
+    def _wander(
+        self, codes: NDArray[np.intp], scores: Array, moved: Sequence[bool]
+    ) -> dict[str, float]:
+        """Return how far estimates are off in stretches of time that the fit left out.
+
+        Whether to calibrate was settled with all rows, and is not asked again of each nine tenths.
+        """
         thin = slice(None, None, -(-len(scores) // MOST))
         codes, scores = codes[thin], scores[thin]
-        columns = _columns(codes, scores)
-        one = _calibrator(self.calibrate)
+        columns = [
+            (_calibrator(calibrate), column, labels)
+            for calibrate, (column, labels) in zip(moved, _columns(codes, scores), strict=True)
+        ]
 
         def stretch(out: slice) -> dict[str, tuple[float, float]]:
             kept = np.ones(len(scores), dtype=bool)
             kept[out] = False
-            without = tuple(one(column[kept], labels[kept]) for column, labels in columns)
-            return {metric: _away(metric, without, codes[out], scores[out]) for metric in METRICS}
+            without = tuple(one(column[kept], labels[kept]) for one, column, labels in columns)
+            return _away(self.metrics, without, codes[out], scores[out])
 
         return wanders(stretch, len(scores))
 
@@ -120,6 +140,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     calibrations: tuple[Calibration, ...]
     supports: tuple[Support, ...]
+    metrics: tuple[str, ...]
     wander: dict[str, float]
 
     def estimate(self, scores: Any, metric: str = "roc_auc", *, level: float = 0.95) -> Estimate:
@@ -141,9 +162,9 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
         Raises
         ------
         ConfigError
-            The metric is none of these, scores have another shape or are no probabilities.
+            The metric was not fitted, scores have another shape or are no probabilities.
         """
-        expected.known(metric)
+        expected.known(metric, self.metrics)
         check_level(level)
         found, reason = probabilities(scores, len(self.calibrations))
         if reason:
@@ -262,15 +283,23 @@ def _calibrator(calibrate: bool | None) -> Callable[[Array, Array], Calibration]
 
 
 def _away(
-    metric: str, calibrations: Sequence[Calibration], codes: NDArray[np.intp], scores: Array
-) -> tuple[float, float]:
-    """Return how far the realised metric is from the estimate, and the variance expected."""
+    metrics: Sequence[str],
+    calibrations: Sequence[Calibration],
+    codes: NDArray[np.intp],
+    scores: Array,
+) -> dict[str, tuple[float, float]]:
+    """Return how far realised metrics are from their estimates, and the variance expected."""
     if scores.ndim == 1:
         order = np.argsort(scores, kind="stable")
         codes, scores = codes[order], scores[order]
-        realised = expected.binary(metric, scores, codes.astype(np.float64))
+        truth, of = codes.astype(np.float64), expected.binary
     else:
-        truth = (codes[:, None] == np.arange(scores.shape[1])).astype(np.float64)
-        realised = expected.multiclass(metric, scores, truth)
-    found, variance = measured(metric, calibrations, scores)
-    return realised.value - found.value, variance
+        truth, of = (
+            (codes[:, None] == np.arange(scores.shape[1])).astype(np.float64),
+            expected.multiclass,
+        )
+    away = {}
+    for metric in metrics:
+        found, variance = measured(metric, calibrations, scores)
+        away[metric] = of(metric, scores, truth).value - found.value, variance
+    return away

@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.errors import ConfigError, nearest
+from keepfit.errors import ConfigError
 from keepfit.estimates.estimate import Estimate, none
+from keepfit.estimates.expected import checked, known
 from keepfit.estimates.inputs import check_level, values
 from keepfit.estimates.intervals import belief, bounds, stretches, wander
 from keepfit.estimates.rows import Features, features_of
@@ -81,10 +82,7 @@ class DLE(Part):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.metrics, str) or not self.metrics:
-            raise ConfigError(f"expected a list of metrics, got {self.metrics!r}")
-        for metric in self.metrics:
-            _known(metric, tuple(MEASURES))
+        checked(self.metrics, tuple(MEASURES))
 
     def fit(self, labels: Any, scores: Any, features: Any = None) -> LossModel:
         """Return what a reference teaches; its rows are in order of event time.
@@ -158,7 +156,7 @@ class LossModel(msgspec.Struct, frozen=True, kw_only=True):
         SchemaMismatch
             A column of the reference is missing or has another kind.
         """
-        loss = self.losses[_known(metric, tuple(self.losses))]
+        loss = self.losses[known(metric, tuple(self.losses))]
         check_level(level)
         found, reason = values(scores)
         if reason:
@@ -235,16 +233,6 @@ class _Grower:
 
     def _grown(self, codes: NDArray[np.uint8], loss: Array) -> Trees:
         return self.boost.grow(codes, self.cuts, loss, seed=self.seed)
-
-
-def _known(metric: str, metrics: tuple[str, ...]) -> str:
-    if metric in metrics:
-        return metric
-    near = nearest(str(metric), metrics)
-    raise ConfigError(
-        f"expected a metric of {', '.join(metrics)}, got {metric!r}",
-        hint=f"the nearest is {near!r}" if near else None,
-    )
 
 
 def _reference(labels: Any, scores: Any) -> tuple[Array, Array]:

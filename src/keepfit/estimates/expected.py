@@ -9,6 +9,7 @@ With chances of 0 and 1 all of them are the metrics themselves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from keepfit.errors import ConfigError, nearest
 Array = NDArray[np.float64]
 
 LEAST = float(np.finfo(np.float64).eps)
+"""Scores are no nearer to 0 and 1 than this, and a class expected less often does not occur."""
+
 NOTHING = float("nan")
 
 ROWS = ("accuracy", "brier", "log_loss")
@@ -35,21 +38,29 @@ class Expected(NamedTuple):
     pulls: Array
 
 
-def known(metric: str) -> str:
-    """Return the metric's name, if it can be estimated from chances.
+def known(metric: str, metrics: Sequence[str] = METRICS) -> str:
+    """Return the metric's name, if it is one of those that can be estimated.
 
     Raises
     ------
     ConfigError
-        It cannot.
+        It is not.
     """
-    if metric in METRICS:
+    if metric in metrics:
         return metric
-    near = nearest(str(metric), METRICS)
+    near = nearest(str(metric), metrics)
     raise ConfigError(
-        f"expected a metric that scores alone can estimate, got {metric!r}",
-        hint=f"the nearest is {near!r}" if near else f"these are: {', '.join(METRICS)}",
+        f"expected one of the metrics that can be estimated here, got {metric!r}",
+        hint=f"the nearest is {near!r}" if near else f"these are: {', '.join(metrics)}",
     )
+
+
+def checked(metrics: Sequence[str], of: Sequence[str] = METRICS) -> None:
+    """Raise a `ConfigError` for what is no list of metrics that can be estimated."""
+    if isinstance(metrics, str) or not metrics:
+        raise ConfigError(f"expected a list of metrics, got {metrics!r}")
+    for metric in metrics:
+        known(metric, of)
 
 
 def binary(metric: str, scores: Array, chances: Array) -> Expected:
@@ -143,8 +154,8 @@ def _claimed(metric: str, claimed: NDArray[np.bool_], chances: Array) -> Expecte
         return _ratio(hits, ones, np.asarray(claimed - _over(hits, ones)))
     if metric == "f1":
         return _ratio(2 * hits, said + ones, np.asarray(2 * claimed - _over(2 * hits, said + ones)))
-    if not ones > 0 or not zeros > 0:  # one class: the recall of that one alone
-        right = hits if ones > 0 else claimed.size - said
+    if not ones > LEAST or not zeros > LEAST:  # one class: the recall of that one alone
+        right = hits if ones > LEAST else claimed.size - said
         return Expected(right / claimed.size, np.zeros(claimed.size))
     right = zeros - (said - hits)
     recall, other = hits / ones, right / zeros
@@ -153,11 +164,11 @@ def _claimed(metric: str, claimed: NDArray[np.bool_], chances: Array) -> Expecte
 
 
 def _over(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else NOTHING
+    return part / whole if whole > LEAST else NOTHING
 
 
 def _ratio(part: float, whole: float, pulls: Array) -> Expected:
-    return Expected(_over(part, whole), pulls / whole if whole > 0 else np.zeros(pulls.size))
+    return Expected(_over(part, whole), pulls / whole if whole > LEAST else np.zeros(pulls.size))
 
 
 def _roc_auc(scores: Array, chances: Array) -> Expected:
@@ -188,7 +199,7 @@ def _roc_auc(scores: Array, chances: Array) -> Expected:
 def _average_precision(scores: Array, chances: Array) -> Expected:
     """Return the expected area under precision over recall, summed in steps from the top."""
     ones = float(chances.sum())
-    if not ones > 0:
+    if not ones > LEAST:
         return Expected(NOTHING, np.zeros(scores.size))
     falling = chances[::-1]
     starts, sizes = _ties(scores[::-1])

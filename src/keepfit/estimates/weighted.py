@@ -41,11 +41,13 @@ class Weighted(Part):
         Rows of the reference to keep, drawn evenly; of larger batches as many are compared.
     seed
         Draws them.
+    metrics
+        Those that will be asked for, as for `CBPE`.
 
     Raises
     ------
     ConfigError
-        Fewer than a hundred rows are to be kept.
+        Fewer than a hundred rows are to be kept, or a metric is none that can be estimated.
 
     Examples
     --------
@@ -67,8 +69,10 @@ class Weighted(Part):
 
     rows: int = 10_000
     seed: int = 0
+    metrics: Sequence[str] = expected.METRICS
 
     def __post_init__(self) -> None:
+        expected.checked(self.metrics)
         if self.rows < ratio.ENOUGH:
             raise ConfigError(f"expected {ratio.ENOUGH} rows or more to keep, got {self.rows!r}")
 
@@ -104,7 +108,7 @@ class Weighted(Part):
         kept = np.sort(generator.permutation(codes.size)[: self.rows])
         sample = np.stack([coded(line[kept], cut) for line, cut in zip(lines, cuts, strict=True)])
         return Reweighted(
-            plain=CBPE().fit(codes, found),
+            plain=CBPE(metrics=self.metrics).fit(codes, found),
             features=encoding,
             cuts=tuple(tuple(cut.tolist()) for cut in cuts),
             codes=sample.tobytes(),
@@ -157,7 +161,7 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         SchemaMismatch
             A column of the reference is missing or has another kind.
         """
-        expected.known(metric)
+        expected.known(metric, self.plain.metrics)
         check_level(level)
         found, reason = probabilities(scores, len(self.plain.calibrations))
         if reason:

@@ -135,8 +135,12 @@ class Story:
         else:
             value = metric(fact.metric, fact.value, fact.low, fact.high)
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
-        what = "estimated" if fact.estimated else "scored"
-        return Line(at, "·", what, text, tone="dim", loud=False)
+        return Line(at, "·", "scored", text, tone="dim", loud=False)
+
+    def _estimated(self, fact: facts.Estimated, at: datetime) -> Line:
+        value = metric(fact.metric, fact.value, fact.low, fact.high)
+        text = f"{value}, {fact.version} on {counted(fact.n, 'row')} without labels yet"
+        return Line(at, "·", "estimated", text, tone="dim", loud=False)
 
     def _advanced(self, fact: facts.DetectorAdvanced, at: datetime) -> Line:
         worst = f", most {moved(fact.columns[0])}" if fact.columns else ""
@@ -234,6 +238,7 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Overridden: Story._overridden,
     facts.Signalled: Story._signalled,
     facts.Scored: Story._scored,
+    facts.Estimated: Story._estimated,
     facts.DetectorAdvanced: Story._advanced,
     facts.Drifted: Story._drifted,
     facts.Assessed: Story._assessed,

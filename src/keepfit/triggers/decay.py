@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from keepfit.clock import rate
 from keepfit.errors import ConfigError
-from keepfit.facts import Decision, Scored
+from keepfit.facts import Decision, Estimated, Scored
 from keepfit.protocols import Evidence
 from keepfit.triggers.joins import Rule
 
@@ -222,26 +222,24 @@ def _windows(evidence: Evidence) -> list[_Window]:
     An estimate stands in for a window that has not been scored; one that is hardly trusted
     does not.
     """
-    scored: dict[int, Scored] = {}
+    scored: dict[int, Scored | Estimated] = {}
     for fact in evidence.facts:
-        if not isinstance(fact, Scored) or fact.version != evidence.champion:
+        if not isinstance(fact, Scored | Estimated) or fact.version != evidence.champion:
             continue
-        if fact.estimated and (
-            fact.batch in scored or fact.trust is None or fact.trust < _BELIEVED
-        ):
+        if isinstance(fact, Estimated) and (fact.batch in scored or fact.trust < _BELIEVED):
             continue
         scored[fact.batch] = fact
     found = (_window(scored[batch]) for batch in sorted(scored))
     return [window for window in found if window is not None]
 
 
-def _window(fact: Scored) -> _Window | None:
+def _window(fact: Scored | Estimated) -> _Window | None:
     if fact.value is None or not math.isfinite(fact.value):
         return None
     error = None
     if fact.low is not None and fact.high is not None and math.isfinite(fact.high - fact.low):
         error = max(0.0, fact.high - fact.low) / (2 * _Z95)
-        if fact.estimated and fact.trust:
+        if isinstance(fact, Estimated):
             # What is half believed is taken as twice as uncertain.
             error /= fact.trust
     return _Window(
@@ -250,7 +248,7 @@ def _window(fact: Scored) -> _Window | None:
         error=error,
         start=None if fact.from_ is None else fact.from_.timestamp(),
         end=None if fact.to is None else fact.to.timestamp(),
-        estimated=fact.estimated,
+        estimated=isinstance(fact, Estimated),
     )
 
 
