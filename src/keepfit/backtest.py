@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from keepfit import facts, metrics, triggers
 from keepfit.artifacts import Artifacts
@@ -306,6 +306,8 @@ class _Plan:
 
 class _Never:
     """Trains once and never again."""
+
+    reads_estimates: ClassVar[bool] = False
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return no."""

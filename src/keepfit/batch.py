@@ -97,7 +97,9 @@ def digest(frame: pl.DataFrame) -> str:
             values = column.to_physical()
             if values.dtype == pl.Boolean:
                 values = values.cast(pl.UInt8)
-            hashed.update(np.ascontiguousarray(values.fill_null(0).to_numpy()).data.cast("B"))
+            if values.null_count():
+                values = values.fill_null(0)
+            hashed.update(np.ascontiguousarray(values.to_numpy()).data.cast("B"))
     return hashed.hexdigest()
 
 

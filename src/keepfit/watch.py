@@ -78,8 +78,13 @@ class Watch:
     # Estimated performance --------------------------------------------------------------
 
     def estimate(self, now: datetime, scored: list[Fact]) -> list[Fact]:
-        """Return what to expect of each batch whose labels are still to come, once a batch."""
+        """Return what to expect of each batch whose labels are still to come, once a batch.
+
+        In a backtest nobody but the trigger looks at it.
+        """
         state = self.loop.state
+        if self.loop.simulated and not triggers.estimated(self.loop.pipeline.trigger):
+            return []
         realised = {fact.batch for fact in scored if isinstance(fact, facts.Scored)}
         waiting = [
             arrived

@@ -19,6 +19,7 @@ from keepfit.triggers.joins import (
     assessed,
     budgets,
     detectors,
+    estimated,
     resolved,
 )
 from keepfit.triggers.rules import AfterRows, Every, OnDrift, OnEvent, OnRelevance
@@ -40,6 +41,7 @@ __all__ = [
     "budgets",
     "default",
     "detectors",
+    "estimated",
     "resolve",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import ClassVar
 
 from keepfit.clock import duration, humanise, rate
 from keepfit.errors import ConfigError
@@ -48,6 +49,8 @@ class Guarded(Part):
     >>> Guarded(Every("28d"), cooldown="7d", budget="3 per 90d")
     Guarded(Every("28d"), cooldown="7d", budget="3 per 90d")
     """
+
+    reads_estimates: ClassVar[bool] = False
 
     trigger: Trigger
     cooldown: str | timedelta | None = field(default=None, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn, cast
+from typing import ClassVar, NoReturn, cast
 
 from keepfit.errors import ConfigError
 from keepfit.facts import Decision
@@ -63,6 +63,8 @@ class Rule(Part, ABC):
 @dataclass(frozen=True, init=False, repr=False)
 class _Joined(Rule):
     """Base of triggers made of others; all parts are asked, and all are recorded."""
+
+    reads_estimates: ClassVar[bool] = False
 
     triggers: tuple[Trigger, ...]
 
@@ -174,6 +176,8 @@ class Not(Rule):
     Every("7d") & ~OnEvent("freeze")
     """
 
+    reads_estimates: ClassVar[bool] = False
+
     trigger: Trigger
 
     def __repr__(self) -> str:
@@ -243,6 +247,18 @@ def assessed(trigger: Trigger) -> bool:
     (False, True)
     """
     return any(getattr(part, "asks_relevance", False) for part in _tree(trigger))
+
+
+def estimated(trigger: Trigger) -> bool:
+    """Return whether a trigger may look at estimates of performance; one's own may.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every, OnDecay
+    >>> estimated(Every("28d")), estimated(Every("28d") | OnDecay())
+    (False, True)
+    """
+    return any(getattr(part, "reads_estimates", True) for part in _tree(trigger))
 
 
 def _tree(trigger: Trigger) -> Iterator[Trigger]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from keepfit.clock import cron_after, duration, is_cron, rate
 from keepfit.errors import ConfigError
@@ -50,6 +51,8 @@ class Every(Rule):
     >>> Every("28d"), Every("0 3 * * 1")
     (Every("28d"), Every("0 3 * * 1"))
     """
+
+    reads_estimates: ClassVar[bool] = False
 
     interval: str | timedelta
 
@@ -101,6 +104,8 @@ class AfterRows(Rule):
     (AfterRows(10000), AfterRows(500, labelled=True))
     """
 
+    reads_estimates: ClassVar[bool] = False
+
     rows: int
     labelled: bool = field(default=False, kw_only=True)
 
@@ -129,6 +134,8 @@ class OnEvent(Rule):
     >>> OnEvent("new_prices")
     OnEvent("new_prices")
     """
+
+    reads_estimates: ClassVar[bool] = False
 
     event: str | None = None
 
@@ -174,6 +181,8 @@ class OnDrift(Rule):
     >>> OnDrift(), OnDrift(at_least=3)
     (OnDrift(), OnDrift(at_least=3))
     """
+
+    reads_estimates: ClassVar[bool] = False
 
     detector: Detector | None = None
     at_least: int = field(default=1, kw_only=True)
