@@ -363,6 +363,16 @@ def test_a_summary_leaves_out_windows_without_a_value():
     assert metrics.summary([0.7] * 10) == pytest.approx((0.7, 0.7, 0.7))
 
 
+def test_the_interval_of_a_summary_stays_where_the_metric_can_be():
+    flips = [0.0] * 20 + [1.0] * 20
+    _, low, high = metrics.summary(flips)
+    assert low < 0
+    assert high > 1
+    assert metrics.summary(flips, metric=metrics.get("accuracy", task="binary"))[1:] == (0, 1)
+    loss = metrics.summary(flips, metric=metrics.get("log_loss", task="binary"))
+    assert loss[1:] == (0, high)
+
+
 @pytest.mark.parametrize("memory", [0.0, 0.5])
 def test_the_interval_of_a_summary_covers_although_weeks_resemble_each_other(memory):
     rng = np.random.default_rng(5)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from keepfit.facts import Decision, Entry, Finding
     from keepfit.pipeline import Pipeline
+    from keepfit.protocols import Metric
 
 STEPS = 100
 """Steps a backtest takes through the history when no cadence is stated."""
@@ -239,7 +240,7 @@ def backtest(
         _settle(ledger_file, folder / "ledger.db")
     return Backtest(
         pipeline=pipeline.name,
-        metric=scorer.last_name or str(pipeline.metric or ""),
+        metric=scorer.last_metric.name if scorer.last_metric else str(pipeline.metric or ""),
         rows=history.rows.height,
         from_=plan.first,
         to=plan.last,
@@ -378,7 +379,7 @@ def _summed(loop: Loop, ledger: Ledger) -> Policy:
         for fact in scored
         if isinstance(fact, facts.Scored)
     )
-    value, interval = _mean(windows)
+    value, interval = _mean(windows, loop.scorer.last_metric)
     counts = loop.state.counts
     return Policy(
         name=loop.pipeline.name,
@@ -393,11 +394,13 @@ def _summed(loop: Loop, ledger: Ledger) -> Policy:
     )
 
 
-def _mean(windows: Sequence[Window]) -> tuple[float | None, tuple[float, float] | None]:
+def _mean(
+    windows: Sequence[Window], metric: Metric | None
+) -> tuple[float | None, tuple[float, float] | None]:
     values = [window.value for window in windows if window.value is not None]
     if not values:
         return None, None
-    value, low, high = metrics.summary(values)
+    value, low, high = metrics.summary(values, metric=metric)
     return value, (low, high) if low == low else None
 
 

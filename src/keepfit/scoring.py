@@ -43,7 +43,7 @@ class Scorer:
     def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool = False) -> None:
         self.artifacts = artifacts
         self._spec = metric
-        self.last_name: str | None = None
+        self.last_metric: Metric | None = None
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
@@ -76,7 +76,7 @@ class Scorer:
         if key not in self._metrics:
             spec = self._spec if self._spec is not None else metrics.default_for(model.task)
             self._metrics[key] = metrics.get(spec, task=model.task, classes=model.classes)
-            self.last_name = self._metrics[key].name
+            self.last_metric = self._metrics[key]
         return self._metrics[key]
 
     def greater_is_better(self, state: State) -> bool:

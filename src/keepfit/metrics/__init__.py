@@ -7,6 +7,7 @@ one column of probabilities per class, or values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from importlib import import_module
@@ -182,12 +183,15 @@ def get(
     return metric
 
 
-def summary(values: Sequence[float], level: float = 0.95) -> Summary:
+def summary(
+    values: Sequence[float], level: float = 0.95, *, metric: Metric | None = None
+) -> Summary:
     """Return the mean of a metric over consecutive windows, with a confidence interval.
 
     Windows are not independent: a bad week follows a bad week. The interval widens with the
     autocorrelation measured between them (`keepfit.metrics.series`). Windows without a
-    value are left out; fewer than two have no interval.
+    value are left out; fewer than two have no interval. Of a metric that is given, the
+    interval stays where its values can be.
 
     Examples
     --------
@@ -201,7 +205,9 @@ def summary(values: Sequence[float], level: float = 0.95) -> Summary:
         alone = finite[0] if finite else float("nan")
         return Summary(alone, float("nan"), float("nan"))
     found = mean_of(finite)
-    return Summary(found.mean, *interval(found, (1 - level) / 2))
+    low, high = interval(found, (1 - level) / 2)
+    least, most = getattr(metric, "reach", (-math.inf, math.inf))
+    return Summary(found.mean, max(low, least), min(high, most))
 
 
 def mature(

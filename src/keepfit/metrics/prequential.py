@@ -151,7 +151,7 @@ class Prequential:
 
     def summary(self, level: float = 0.95) -> Summary:
         """Return the mean of all windows; its interval respects that neighbours are alike."""
-        return metrics.summary([window.value for window in self.windows], level)
+        return metrics.summary([window.value for window in self.windows], level, metric=self.metric)
 
     def to_frame(self) -> pl.DataFrame:
         """Return the windows as a frame."""
