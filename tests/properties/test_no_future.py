@@ -22,6 +22,7 @@ TRIGGERS = {
     "every": lambda: triggers.Every("3d"),
     "rows": lambda: triggers.AfterRows(150, labelled=True),
     "drift": lambda: triggers.OnDrift(drift.Columns()) | triggers.OnDecay(),
+    "relevance": lambda: triggers.OnRelevance(100) | triggers.Every("6d"),
     "joined": lambda: (
         (triggers.Every("2d") & ~triggers.OnDecay())
         | triggers.AtLeast(2, triggers.Every("4d"), triggers.AfterRows(100), triggers.OnDrift())
@@ -31,6 +32,7 @@ SELECTIONS = {
     "expanding": selection.Expanding,
     "sliding": lambda: selection.Sliding("5d"),
     "since last": selection.SinceLast,
+    "relevant": selection.Relevant,
     "replay": lambda: selection.Replay(new=0.5, buffer=300),
 }
 GATES: dict[str, Any] = {
