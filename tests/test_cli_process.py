@@ -122,7 +122,7 @@ def test_what_is_piped_is_plain_text(folder: Path) -> None:
 def test_a_screen_without_such_marks_gets_others(folder: Path) -> None:
     said = process(folder, "check", "churn.py", env={"PYTHONIOENCODING": "ascii"})
     assert said.status == 0
-    assert said.err.startswith("churn - check - batch 1")
+    assert said.out.startswith("churn - check - batch 1")
 
 
 # Terminals ------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ class Loop:
                 cursor="",
                 watermark=state.watermark,
             )
-            context = self._context(number, now)
+            context = self.context(number, now)
             for check in self.pipeline.checks:
                 findings.extend(check.check(asked, context))
         answers: list[Fact] = [facts.Found(batch=number, findings=tuple(findings))]
@@ -206,7 +206,7 @@ class Loop:
             state = self.state
             if state.decided >= state.batch and not state.fresh:
                 return
-            decision = self._decision(now)
+            decision = self.decision(now)
             decided: list[Fact] = [
                 facts.Decided(
                     batch=state.batch,
@@ -284,7 +284,8 @@ class Loop:
         scored = self.memory.lake.scored(number, now)
         return scored.select("_id", LABEL).drop_nulls(LABEL)
 
-    def _context(self, number: int, now: datetime) -> CheckContext:
+    def context(self, number: int, now: datetime) -> CheckContext:
+        """Return what the checks may look at beside a batch."""
         state = self.state
         return CheckContext(
             now=now,
@@ -309,7 +310,8 @@ class Loop:
             self._first = first, Profile.of(self.columns(self.memory.lake.batch(first)))
         return self._first[1]
 
-    def _decision(self, now: datetime) -> facts.Decision:
+    def decision(self, now: datetime) -> facts.Decision:
+        """Return whether to train now, and why."""
         state = self.state
         if state.paused is not None:
             return facts.Decision(train=False, trigger="pause", reason=f"paused: {state.paused}")

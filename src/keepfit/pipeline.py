@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keepfit.hand import Hand
     from keepfit.home import Memory
     from keepfit.loop import Loop, Step
-    from keepfit.results import Status, Why
+    from keepfit.results import Checked, Status, Why
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -239,6 +239,18 @@ class Pipeline:
         from keepfit.results import Status
 
         return Status.of(self.name, self.loop().refold())
+
+    def check(self) -> Checked:
+        """Return what the rows not read yet hold, and what a step would do; nothing is written.
+
+        Raises
+        ------
+        SourceError
+            There is nothing to read from.
+        """
+        from keepfit.preview import preview
+
+        return preview(self.loop())
 
     def why(self, version: str = "champion") -> Why:
         """Return the chain of facts behind a version.

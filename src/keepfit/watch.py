@@ -167,14 +167,14 @@ class Watch:
 
     def assess(self, now: datetime, seen: Sequence[Fact]) -> list[Fact]:
         """Return what the newest batch means to the champion, where the trigger asks for it."""
+        return self.assessed(now, seen) if triggers.assessed(self.loop.pipeline.trigger) else []
+
+    def assessed(self, now: datetime, seen: Sequence[Fact]) -> list[Fact]:
+        """Return what the newest batch means to the champion, once."""
         loop, state = self.loop, self.loop.state
         champion = state.versions.get(state.champion or "")
         newest = state.let_in[-1].batch if state.let_in else 0
-        if (
-            champion is None
-            or not champion.reference
-            or not triggers.assessed(loop.pipeline.trigger)
-        ):
+        if champion is None or not champion.reference:
             return []
         if newest != state.batch or state.assessed >= newest:
             return []

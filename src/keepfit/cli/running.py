@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from keepfit import terminal
-from keepfit.batch import ID, LABEL
 from keepfit.cli.finding import absent, beside, home_option, load, past_option
 from keepfit.cli.words import (
     BLOCKED,
@@ -23,22 +19,20 @@ from keepfit.cli.words import (
     Home,
     Json,
     Verbose,
+    answer,
     stopped,
     verb,
 )
 from keepfit.errors import ConfigError, NoChampion, VersionUnknown
-from keepfit.facts import Answer, Finding, Judged, Outcome, Promoted, TrainingFailed
+from keepfit.facts import Answer, Judged, Promoted, TrainingFailed
 
 if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.facts import Entry
-    from keepfit.loop import Loop, Step
+    from keepfit.loop import Step
     from keepfit.pipeline import Pipeline
     from keepfit.predictor import Predictor
-
-MARKS = {Outcome.BLOCK: "✕", Outcome.WARN: "!", Outcome.PASS: "✓", Outcome.NOT_APPLICABLE: "–"}
-WORST_FIRST = (Outcome.BLOCK, Outcome.WARN, Outcome.PASS, Outcome.NOT_APPLICABLE)
 
 
 @contextmanager
@@ -78,7 +72,7 @@ def check(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Read one batch, run the checks, change nothing."""
+    """Say what the next batch holds, and what a step would do."""
     accepting = accept or accept_schema
     if batch is not None and not accept:
         raise ConfigError(f"expected --accept with a batch, got batch {batch} alone")
@@ -121,49 +115,10 @@ def _told(entries: Sequence[Entry]) -> None:
 
 
 def _check(pipeline: Pipeline, *, as_json: bool) -> None:
-    number, rows, findings = _examined(pipeline.loop())
-    listed = sorted(findings, key=lambda one: WORST_FIRST.index(one.outcome))
-    if as_json:
-        terminal.data(
-            {
-                "pipeline": pipeline.name,
-                "batch": number,
-                "rows": rows,
-                "findings": msgspec.to_builtins(listed),
-            }
-        )
-    else:
-        unread = f"batch {number}, {rows:,} unread rows" if rows else "nothing unread"
-        terminal.say(f"{pipeline.name} · check · {unread}\n", "head")
-        for finding in listed:
-            terminal.show(_finding(finding))
-        counts = Counter(finding.outcome for finding in listed)
-        told = ", ".join(
-            f"{counts[outcome]} {outcome.value}" for outcome in WORST_FIRST if counts[outcome]
-        )
-        terminal.say(f"\n  {told or 'no findings'}")
-    if any(one.outcome == Outcome.BLOCK for one in listed):
+    checked = pipeline.check()
+    answer(checked, as_json=as_json)
+    if checked.blocked:
         raise typer.Exit(BLOCKED)
-
-
-def _examined(loop: Loop) -> tuple[int, int, list[Finding]]:
-    """Put the checks' questions to the next unread batch, and write nothing."""
-    state, now = loop.refold(), loop.clock.now()
-    batch = loop.source.read(state.cursor, now=now, every=loop.every)
-    number = state.batch + 1
-    findings = list(batch.findings)
-    if not batch.rows.is_empty():
-        labels = batch.labels.select(ID, LABEL).drop_nulls(LABEL)
-        asked = replace(batch, rows=loop.columns(batch.rows), labels=labels)
-        context = loop._context(number, now)
-        for check in loop.pipeline.checks:
-            findings.extend(check.check(asked, context))
-    return number, batch.rows.height, findings
-
-
-def _finding(finding: Finding) -> str:
-    hint = f"\n{'':>19}hint: {finding.hint}" if finding.hint else ""
-    return f"  {MARKS[finding.outcome]} {finding.check:<14} {finding.message}{hint}"
 
 
 # Backtest and run -----------------------------------------------------------------------
@@ -315,12 +270,14 @@ def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: b
 
 def _rested(last: Step, told: int) -> None:
     """Say why there is nothing to do: another process is at it, or the source has no more."""
+    from keepfit.results.checked import outcome
+
     if last.held_by:
         terminal.say(f"  {last.held_by}", "warn")
     elif not told:
         terminal.say("  nothing new")
     for finding in last.findings:
-        terminal.say(_finding(finding), "warn")
+        terminal.say(outcome(finding), "warn")
 
 
 def _blocked(pipeline: Pipeline) -> bool:

@@ -1,9 +1,10 @@
 """What keepfit answers when it is asked: objects that print as sentences and turn into frames."""
 
+from keepfit.results.checked import Checked
 from keepfit.results.diff import Diff
 from keepfit.results.log import Log
 from keepfit.results.sentences import Fold, Line, Story, sentence
 from keepfit.results.status import Status
 from keepfit.results.why import Why
 
-__all__ = ["Diff", "Fold", "Line", "Log", "Status", "Story", "Why", "sentence"]
+__all__ = ["Checked", "Diff", "Fold", "Line", "Log", "Status", "Story", "Why", "sentence"]

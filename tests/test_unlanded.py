@@ -1,0 +1,92 @@
+"""A lake with a batch beside it answers as if the batch had landed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from keepfit.batch import ID, SCORE, VERSION
+from keepfit.lake import Delta
+from keepfit.lake.unlanded import Unlanded
+from tests.lakes import hour, some_batch, some_labels, some_rows
+
+FIRST = some_batch(
+    [(1, 0, 0, 10), (2, 1, 1, 20), (3, 2, 2, 30)], [(1, 1, 0), (2, 0, 1)], cursor="a", watermark=2
+)
+SECOND = some_batch(
+    [(5, 5, 5, 50), (4, 4, 4, 40), (6, 1.5, 5, 60)],
+    [(4, 1, 5), (5, 0, 9), (3, 1, 5)],
+    cursor="b",
+    watermark=5,
+)
+SCORES = pl.DataFrame({ID: [4, 5, 6], VERSION: "v1", SCORE: [0.4, 0.5, 0.6]})
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> tuple[Unlanded, Delta]:
+    real, beside = Delta(str(tmp_path / "real")), Delta(str(tmp_path / "beside"))
+    for lake in (real, beside):
+        lake.land(FIRST, 1)
+    ahead = Unlanded(beside)
+    assert ahead.land(SECOND, 2) == real.land(SECOND, 2)
+    return ahead, real
+
+
+def test_what_is_told_of_batches_is_the_same(both: tuple[Unlanded, Delta]) -> None:
+    ahead, real = both
+    assert (ahead.last(), ahead.batches()) == (real.last(), real.batches())
+    assert ahead.landed(2) == real.landed(2)
+    assert ahead.landed(3) is None
+    for number in (1, 2):
+        assert_frame_equal(ahead.batch(number), real.batch(number))
+    assert ahead.problems() == []
+
+
+@pytest.mark.parametrize("as_of", [5, 10])
+def test_labels_and_predictions_are_the_same(both: tuple[Unlanded, Delta], as_of: int) -> None:
+    ahead, real = both
+    for lake in both:
+        lake.predict_land(2, SCORES)
+    for number in (1, 2):
+        assert_frame_equal(ahead.scored(number, hour(as_of)), real.scored(number, hour(as_of)))
+
+
+@pytest.mark.parametrize("after", [None, 1.7, 4])
+@pytest.mark.parametrize("excluded", [(), (2,)])
+def test_labelled_rows_of_the_batch_are_the_same(
+    both: tuple[Unlanded, Delta], after: float | None, excluded: tuple[int, ...]
+) -> None:
+    ahead, real = both
+    bounds = {"as_of": hour(10), "until_batch": 2, "excluded": excluded}
+    later = None if after is None else hour(after)
+    own = real.labelled(**bounds, after=later)
+    found = ahead.labelled(**bounds, after=later)
+    assert_frame_equal(found, own)
+    assert_frame_equal(
+        ahead.labelled(**bounds, after=later, before=hour(4)),
+        real.labelled(**bounds, after=later, before=hour(4)),
+    )
+    assert ahead.count_labelled(**bounds, after=later) == real.count_labelled(**bounds, after=later)
+
+
+def test_nothing_is_written(tmp_path: Path) -> None:
+    lake = Delta(str(tmp_path / "lake"))
+    ahead = Unlanded(lake)
+    landed = ahead.land(SECOND, 1)
+    ahead.predict_land(1, SCORES)
+    assert (landed.rows, ahead.last(), lake.last()) == (3, 1, 0)
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_batch_that_strayed_says_how(tmp_path: Path) -> None:
+    lake = Delta(str(tmp_path / "lake"))
+    lake.land(FIRST, 1)
+    rows = some_rows((7, 6, 6, "text"), kind=pl.String)
+    landed = Unlanded(lake).land(some_batch(rows, some_labels(ids=pl.Int64, kind=pl.Int64)), 2)
+    assert landed.retyped == {"x": "String"}
+    ahead = Unlanded(lake)
+    assert ahead.land(some_batch(rows.drop("x")), 2).lost == ("x",)
+    assert ahead.batch(2).columns == lake.batch(1).columns
