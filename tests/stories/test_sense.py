@@ -93,7 +93,7 @@ def test_performance_is_estimated_until_labels_come_and_then_realised(tmp_path: 
         tmp_path,
         stream(60, per_day=400),
         roles={"label_delay": "10d"},
-        trigger=triggers.Every("20d"),
+        trigger=triggers.Every("20d") | triggers.OnDecay(),
     )
     estimated = {fact.batch: fact for fact in only(facts, Estimated)}
     realised = {fact.batch: fact for fact in only(facts, Scored) if fact.value is not None}

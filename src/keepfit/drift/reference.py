@@ -13,16 +13,20 @@ import msgspec
 from keepfit.batch import RESERVED
 from keepfit.drift.reading import as_frame, in_parts, whole
 from keepfit.drift.report import DriftReport, Measured
-from keepfit.drift.rulers import Reading, Ruler
-from keepfit.drift.statistics import complete, spending
+from keepfit.drift.rulers import Reading, Ruler, Rulers
+from keepfit.drift.statistics import spending
 from keepfit.drift.univariate import Columns
 from keepfit.errors import ConfigError
-from keepfit.profile import Profile, each
+from keepfit.profile import Profile
 
 if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.protocols import Detector
+
+
+SHORT = 20_000
+"""Rows up to which a batch is measured at every second point: its sampling noise is greater."""
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -117,7 +121,7 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
             readings, columns, count = self.read(frame), frame.columns, frame.height
         else:
             profile = Profile.of_parts(in_parts(rows))
-            readings, columns, count = self._beside(profile), profile.names, profile.rows
+            readings, columns, count = self._rulers.beside(profile), profile.names, profile.rows
         new = [name for name in columns if name not in self._rulers and name not in RESERVED]
         if not count or not self.rows:
             readings = []
@@ -129,8 +133,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         if known is not None and known[0] is rows:
             readings: list[Reading] = known[1]
             return readings
-        readings = each(lambda ruler: ruler.read(rows), list(self._rulers.values()), rows.height)
-        complete(readings)
+        rulers = self._short_rulers if rows.height <= SHORT else self._rulers
+        readings = rulers.read(rows)
         # Several detectors read the same batch: it is measured once.
         self.__dict__["_latest"] = rows, readings
         return readings
@@ -149,15 +153,13 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         return msgspec.msgpack.decode(content, type=cls)
 
     @cached_property
-    def _rulers(self) -> Mapping[str, Ruler]:
-        return {column.name: Ruler(column) for column in self.profile.columns}
+    def _rulers(self) -> Rulers:
+        return Rulers(self.profile.columns)
 
-    def _beside(self, profile: Profile) -> list[Reading]:
-        readings = [
-            ruler.beside(profile.column(name), profile.rows) for name, ruler in self._rulers.items()
-        ]
-        complete(readings)
-        return readings
+    @cached_property
+    def _short_rulers(self) -> Rulers:
+        """Rulers with every second point, for batches whose own noise is greater than that."""
+        return Rulers([column.thinned() for column in self.profile.columns])
 
     def _report(self, readings: Sequence[Reading], rows: int, new: tuple[str, ...]) -> DriftReport:
         noise = spending(len(readings))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from keepfit.profile import Column, categories, kind_of, words_of
+from keepfit.drift.statistics import complete
+from keepfit.profile import Column, Profile, categories, each, kind_of, words_of
 from keepfit.profile import ordered as in_order
-from keepfit.profile.quantiles import Quantiles, area, distances, from_ordered
+from keepfit.profile.quantiles import (
+    Counted,
+    Quantiles,
+    Summaries,
+    area,
+    counts_at,
+    distances,
+)
 from keepfit.profile.text import CLASSES, Text
 
 if TYPE_CHECKING:
@@ -49,6 +58,12 @@ class Reading:
     """What is held against a limit where it is not the statistic itself."""
     joined: int = 1
     """How many neighbouring bins are one for the population stability index."""
+    free: int = 1
+    """Degrees of freedom of the counts in bins: the bins that either side has, less one."""
+    counted: Counted | None = None
+    """The numbers at the reference's points, until `Rulers` has compared them."""
+    near: Counted | None = None
+    """The same drawn into the reach, where that makes a difference."""
 
     def effect(self, method: str) -> float:
         """Return the size of a movement by one method, as it is held against a limit."""
@@ -131,11 +146,18 @@ class Ruler:
         spread = self.column.spread
         if not ordered.size or spread is None:
             return
-        self._counted(reading, *from_ordered(spread, ordered))
+        reading.counted = counts_at(spread, ordered)
         low, high = self._reach
         if self.near is not spread or ordered[0] < low or ordered[-1] > high:
-            near = from_ordered(self.near, self._within(ordered))[1]
+            reading.near = counts_at(self.near, self._within(ordered))
+
+    def compared(self, reading: Reading, ks: float, moved: float, near: float | None) -> None:
+        """Take the distances of numbers that were counted as what was read."""
+        assert reading.counted is not None
+        self._counted(reading, ks, moved, reading.counted.below, reading.counted.upto)
+        if near is not None:
             reading.effects["Wasserstein"] = self._in_deviations(near)
+        reading.counted = reading.near = None
 
     def _counted(
         self, reading: Reading, ks: float, moved: float, below: Counts, upto: Counts
@@ -193,12 +215,16 @@ class Ruler:
         drawn: np.ndarray = points.clip(*self._reach)
         return drawn
 
+    @property
+    def spread(self) -> Quantiles:
+        """How the reference's numbers are spread."""
+        assert self.column.spread is not None
+        return self.column.spread
+
     @cached_property
     def near(self) -> Quantiles:
         """The reference without how far its wild values lie out."""
-        spread = self.column.spread
-        assert spread is not None
-        return self._drawn(spread)
+        return self._drawn(self.spread)
 
     def _drawn(self, spread: Quantiles) -> Quantiles:
         import numpy as np
@@ -293,6 +319,60 @@ class Ruler:
         ks, moved = distances(text.lengths, here.lengths)
         reading.values = {"KS": ks, "Wasserstein": moved, "unseen": unknown}
         reading.effects = {"unseen": max(0.0, unknown - text.tail)}
+
+
+class Rulers:
+    """The rulers of a reference side by side: the numbers of a batch are compared at once."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._by_name = {column.name: Ruler(column) for column in columns}
+        self._summaries: dict[tuple[bool, tuple[str, ...]], Summaries] = {}
+
+    def __getitem__(self, column: str) -> Ruler:
+        return self._by_name[column]
+
+    def __contains__(self, column: str) -> bool:
+        return column in self._by_name
+
+    def read(self, rows: pl.DataFrame) -> list[Reading]:
+        """Return every column of a batch beside the reference's, with all statistics."""
+        rulers = list(self._by_name.values())
+        readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
+        numbers = {one.column.name: one.counted for one in readings if one.counted is not None}
+        drawn = {one.column.name: one.near for one in readings if one.near is not None}
+        found = self._distances(numbers, near=False)
+        near = self._distances(drawn, near=True)
+        for one in readings:
+            name = one.column.name
+            if name in found:
+                reach = near[name][1] if name in near else None
+                self[name].compared(one, *found[name], reach)
+        complete(readings)
+        return readings
+
+    def beside(self, profile: Profile) -> list[Reading]:
+        """Return a description of rows beside the reference's, with all statistics."""
+        readings = [
+            ruler.beside(profile.column(name), profile.rows)
+            for name, ruler in self._by_name.items()
+        ]
+        complete(readings)
+        return readings
+
+    def _distances(
+        self, batch: dict[str, Counted], *, near: bool
+    ) -> dict[str, tuple[float, float]]:
+        if not batch:
+            return {}
+        names = tuple(batch)
+        summaries = self._summaries.get((near, names))
+        if summaries is None:
+            rulers = [self[name] for name in names]
+            spreads = [ruler.near if near else ruler.spread for ruler in rulers]
+            # One table is enough: batches mostly have the same columns as the one before.
+            self._summaries = {key: one for key, one in self._summaries.items() if key[0] != near}
+            summaries = self._summaries[near, names] = Summaries(spreads)
+        return dict(zip(names, summaries.distances(list(batch.values())), strict=True))
 
 
 def _unknown(values: pl.Series, text: Text) -> float:

@@ -83,17 +83,21 @@ def chance(statistic: float, free: int) -> float:
 def complete(readings: Sequence[Reading]) -> None:
     """Add the statistics of counts in bins to what was read of each column.
 
-    Columns with as many bins are computed together: the calls would cost more than the sums.
+    Columns are computed together: the calls would cost more than the sums.
     """
-    sizes: dict[tuple[int, int], list[Reading]] = {}
+    groups: dict[int, list[Reading]] = {}
     for one in readings:
         if one.expected is not None:
-            sizes.setdefault((one.expected.size, one.joined), []).append(one)
-    for alike in sizes.values():
+            groups.setdefault(one.joined, []).append(one)
+    for alike in groups.values():
         allowed = plain = _together(alike, [one.expected for one in alike])
         if any(one.plain is not None for one in alike):
             had = [one.expected if one.plain is None else one.plain for one in alike]
             plain = _together(alike, had)
+        used = _side_by_side([one.expected for one in alike]) > 0
+        used |= _side_by_side([one.got for one in alike]) > 0
+        for one, bins in zip(alike, used.sum(axis=1).tolist(), strict=True):
+            one.free = max(1, bins - 1)
         for one, effects, values in zip(alike, allowed, plain, strict=True):
             size = effects["ChiSquare"] * inverse_sizes(one.column.rows, one.rows)
             one.values |= values
@@ -101,13 +105,13 @@ def complete(readings: Sequence[Reading]) -> None:
 
 
 def _together(alike: Sequence[Reading], expected: Sequence[Any]) -> list[dict[str, float]]:
-    """Return the statistics of columns with equally many bins."""
+    """Return the statistics of columns of which as many bins are joined."""
     import numpy as np
 
     joined = alike[0].joined
-    known = np.stack(expected)
+    known = _side_by_side(expected)
     rows = np.array([one.rows for one in alike], dtype=np.float64)
-    shares = np.stack([one.got for one in alike if one.got is not None]) / rows[:, None]
+    shares = _side_by_side([one.got for one in alike]) / rows[:, None]
     reference = np.array([one.column.rows for one in alike], dtype=np.float64)
     index = stability(_joined(known, joined), _joined(shares, joined), reference, rows)
     distance = jensen_shannon(known, shares)
@@ -116,6 +120,19 @@ def _together(alike: Sequence[Reading], expected: Sequence[Any]) -> list[dict[st
         {"PSI": float(i), "JensenShannon": float(d), "ChiSquare": float(s)}
         for i, d, s in zip(index, distance, statistic, strict=True)
     ]
+
+
+def _side_by_side(lines: Sequence[Any]) -> np.ndarray:
+    """Return shares as rows of one table, the last bin in the last column.
+
+    A bin that is empty on both sides adds nothing to any of the statistics.
+    """
+    import numpy as np
+
+    table = np.zeros((len(lines), max(line.size for line in lines)))
+    for row, line in zip(table, lines, strict=True):
+        row[: line.size - 1], row[-1] = line[:-1], line[-1]
+    return table
 
 
 def _joined(shares: np.ndarray, several: int) -> np.ndarray:

@@ -257,7 +257,7 @@ class ChiSquare(Univariate):
 def limit_of(method: str, reading: Reading, ruler: Ruler, noise: float) -> float:
     """Return the floor of a method joined with what chance explains at these sizes."""
     reference, rows = max(1, reading.column.rows), reading.rows
-    free = 1 if reading.expected is None else _free(reading)
+    free = reading.free
     if method == "KS":
         present = ks_noise(reading.column.present, reading.present, noise)
         return min(1.0, FLOOR + present)
@@ -279,12 +279,3 @@ def limit_of(method: str, reading: Reading, ruler: Ruler, noise: float) -> float
 def ratio(moved: ColumnDrift) -> float:
     """Return how many times its limit a movement is."""
     return moved.value / moved.limit
-
-
-def _free(reading: Reading) -> int:
-    import numpy as np
-
-    assert reading.expected is not None
-    assert reading.got is not None
-    used = np.count_nonzero((reading.expected > 0) | (reading.got > 0))
-    return max(1, int(used) - 1)

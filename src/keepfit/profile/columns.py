@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from keepfit.profile.quantiles import Quantiles, from_ordered
+from keepfit.profile.quantiles import POINTS, Quantiles, Summaries, counts_at
 from keepfit.profile.text import Text, is_text
 
 if TYPE_CHECKING:
@@ -83,6 +83,12 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         on_the_edge = sum(count for count in self.counts.values() if count == least)
         return (present - kept + on_the_edge) / present
 
+    def thinned(self) -> Column:
+        """Return the column with every second point of its numbers."""
+        if self.spread is None or self.spread.count <= POINTS:
+            return self
+        return msgspec.structs.replace(self, spread=self.spread.thinned())
+
     @property
     def grid(self) -> np.ndarray:
         """An even grid of quantiles of numbers and times; all of them where they are few."""
@@ -97,7 +103,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         """
         if self.spread is None or not ordered.size:
             return 0.0
-        return from_ordered(self.spread, ordered)[0]
+        [(distance, _)] = Summaries([self.spread]).distances([counts_at(self.spread, ordered)])
+        return distance
 
 
 def merge(parts: Sequence[Column]) -> Column:

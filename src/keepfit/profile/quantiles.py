@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -80,6 +80,22 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         error = sum(part.count * (part.error + part.resolution) for part in parts) / count
         lean = _lean(points, below, upto, inside)
         return cls(count=count, packed=_packed(points, below, upto, lean), error=float(error))
+
+    def thinned(self) -> Quantiles:
+        """Return a summary with every second point, and those at either end."""
+        import numpy as np
+
+        last = self.points.size - 1
+        kept = np.unique(np.concatenate([
+            np.arange(0, last + 1, 2), np.arange(TAIL), last - np.arange(TAIL)
+        ]).clip(0, last))  # fmt: skip
+        areas = np.add.reduceat(self.areas, kept[:-1]) if kept.size > 1 else self.areas
+        points, below, upto = self.points[kept], self.below[kept], self.upto[kept]
+        with np.errstate(over="ignore", invalid="ignore"):
+            gaps = areas - upto[:-1] * np.diff(points)
+        lean = _lean(points, below, upto, gaps)
+        packed = _packed(points, below, upto, lean)
+        return Quantiles(count=self.count, packed=packed, error=self.error)
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -212,38 +228,103 @@ def distances(first: Quantiles, second: Quantiles) -> tuple[float, float]:
     return _greatest(left, right), _area(np.diff(points), right[:-1], left[1:], apart)
 
 
-def from_ordered(
-    spread: Quantiles, ordered: np.ndarray
-) -> tuple[float, float, np.ndarray, np.ndarray]:
-    """Return both distances to numbers in rising order, and their ranks at the points.
+class Counted(NamedTuple):
+    """Numbers in rising order, counted at the points of a summary.
 
-    The ranks are how many of the numbers are less than, and not greater than, each point.
-    The Wasserstein distance adds up the numbers between the points, so that it is right
-    where an interval is wide: next to a wild value, or between two clusters.
+    ``below`` and ``upto`` are how many of them are less than, and not greater than, each
+    point; ``gaps`` the sums of distances of the numbers in each interval to its end.
     """
-    import numpy as np
 
-    points, size = spread.points, ordered.size
-    below, upto = ranks_of(ordered, points)
-    if spread.count <= POINTS:
-        # Few enough to be exact: the numbers between the points count too.
-        return *distances(spread, Quantiles.of(ordered)), below, upto
-    our_below, our_upto = spread.shares
-    left, right = our_below - below / size, our_upto - upto / size
-    start, end, widths = right[:-1], left[1:], spread.widths
-    with np.errstate(over="ignore", invalid="ignore"):
-        areas = upto[:-1] * widths + _gaps(ordered, points, upto)
-        apart = spread.areas / spread.count - areas / size
-        outside = (points[0] - ordered[: below[0]]).sum() + (ordered[upto[-1] :] - points[-1]).sum()
-    moved = _area(widths, start, end, apart)
-    # An interval in which the two cross is looked into where it may hold much of the distance.
-    reach = widths * (np.abs(start) + np.abs(end))
-    for i in np.flatnonzero((start * end < 0) & (reach > 0.02 * moved)).tolist():
-        inner = ordered[upto[i] : below[i + 1]]
-        moved += _crossing(spread, i, inner, int(upto[i]), size) - area(
-            widths[i : i + 1], start[i : i + 1], end[i : i + 1]
-        )
-    return _greatest(left, right), moved + float(outside) / size, below, upto
+    ordered: np.ndarray
+    below: np.ndarray
+    upto: np.ndarray
+    gaps: np.ndarray
+
+
+def counts_at(spread: Quantiles, ordered: np.ndarray) -> Counted:
+    """Return numbers in rising order, of which there are some, counted at a summary's points."""
+    below, upto = ranks_of(ordered, spread.points)
+    return Counted(ordered, below, upto, _gaps(ordered, spread.points, upto))
+
+
+class Summaries:
+    """Summaries of several columns side by side, to be compared with a batch at once.
+
+    The sums are the same for every column, and the calls would cost more than they do.
+    """
+
+    def __init__(self, spreads: Sequence[Quantiles]) -> None:
+        import numpy as np
+
+        self.spreads = spreads
+        self._width = max((one.points.size for one in spreads), default=0)
+        self._points = self._side_by_side([one.points for one in spreads])
+        self._below = self._side_by_side([one.shares[0] for one in spreads])
+        self._upto = self._side_by_side([one.shares[1] for one in spreads])
+        with np.errstate(over="ignore"):
+            self._widths = np.diff(self._points)
+        self._areas = np.zeros_like(self._widths)
+        for row, one in zip(self._areas, spreads, strict=True):
+            row[: one.areas.size] = one.areas / max(1, one.count)
+
+    def _side_by_side(self, lines: Sequence[np.ndarray]) -> np.ndarray:
+        """Return lines as rows of one table; a short one goes on with its last value."""
+        import numpy as np
+
+        table = np.empty((len(lines), self._width))
+        for row, line in zip(table, lines, strict=True):
+            row[: line.size] = line
+            row[line.size :] = line[-1]
+        return table
+
+    def distances(self, batch: Sequence[Counted]) -> list[tuple[float, float]]:
+        """Return the Kolmogorov-Smirnov and Wasserstein-1 distance of each column to a batch.
+
+        The Wasserstein distance adds up the numbers between the points, so that it is right
+        where an interval is wide: next to a wild value, or between two clusters.
+        """
+        import numpy as np
+
+        sizes = np.array([[one.ordered.size] for one in batch], dtype=np.float64)
+        upto = self._side_by_side([one.upto for one in batch])
+        left = self._below - self._side_by_side([one.below for one in batch]) / sizes
+        right = self._upto - upto / sizes
+        start, end, widths = right[:, :-1], left[:, 1:], self._widths
+        gaps = np.zeros_like(widths)
+        for row, one in zip(gaps, batch, strict=True):
+            row[: one.gaps.size] = one.gaps
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = np.abs(self._areas - (upto[:, :-1] * widths + gaps) / sizes)
+            crossing = start * end < 0
+            apart[crossing] = _straight(widths[crossing], start[crossing], end[crossing])
+            moved = apart.sum(axis=1)
+            # An interval in which the two cross is looked into where it may hold much of the
+            # distance.
+            reach = widths * (np.abs(start) + np.abs(end))
+            for row, i in np.argwhere(crossing & (reach > 0.02 * moved[:, None])).tolist():
+                closer = _crossing(self.spreads[row], i, batch[row])
+                moved[row] += closer - apart[row, i]
+        ks = np.maximum(np.abs(left).max(axis=1), np.abs(right).max(axis=1))
+        both = zip(self.spreads, batch, ks.tolist(), moved.tolist(), strict=True)
+        return [_exact(*one) or (one[2], one[3] + _outside(one[0], one[1])) for one in both]
+
+
+def _exact(spread: Quantiles, batch: Counted, *_: float) -> tuple[float, float] | None:
+    """Return both distances where the reference is small enough for all numbers to count."""
+    if spread.count > POINTS:
+        return None
+    return distances(spread, Quantiles.of(batch.ordered))
+
+
+def _outside(spread: Quantiles, batch: Counted) -> float:
+    """Return what numbers beyond the outermost points add to the area."""
+    points, ordered, first, last = spread.points, batch.ordered, batch.below[0], batch.upto[-1]
+    total = 0.0
+    if first:
+        total += float((points[0] - ordered[:first]).sum())
+    if last < ordered.size:
+        total += float((ordered[last:] - points[-1]).sum())
+    return total / ordered.size
 
 
 def ranks_of(ordered: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +333,7 @@ def ranks_of(ordered: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.nd
 
     below = np.searchsorted(ordered, points, side="left")
     # Where a point is none of the numbers, as many are below it as up to it.
-    tied = np.flatnonzero(ordered[np.minimum(below, ordered.size - 1)] == points)
+    [tied] = (ordered.take(below, mode="clip") == points).nonzero()
     if not tied.size:
         return below, below
     upto = below.copy()
@@ -264,14 +345,16 @@ def _gaps(ordered: np.ndarray, points: np.ndarray, upto: np.ndarray) -> np.ndarr
     """Return for each interval between points the sum of distances of its numbers to its end."""
     import numpy as np
 
-    sums = np.zeros(max(0, points.size - 1))
-    filled = np.flatnonzero(upto[1:] > upto[:-1])
+    starts = upto[:-1]
+    held = upto[1:] - starts
+    [filled] = held.nonzero()
+    gaps = np.zeros(held.size)
     if filled.size:
-        sums[filled] = np.add.reduceat(ordered[: upto[-1]], upto[:-1][filled])
-    with np.errstate(over="ignore", invalid="ignore"):
-        # The numbers at an interval's end add nothing: their distance to it is zero.
-        gaps: np.ndarray = np.maximum(0.0, (upto[1:] - upto[:-1]) * points[1:] - sums)
-        return gaps
+        sums = np.add.reduceat(ordered[: upto[-1]], starts[filled])
+        with np.errstate(over="ignore", invalid="ignore"):
+            # The numbers at an interval's end add nothing: their distance to it is zero.
+            gaps[filled] = np.maximum(0.0, held[filled] * points[1:][filled] - sums)
+    return gaps
 
 
 def _lean(points: np.ndarray, below: np.ndarray, upto: np.ndarray, gaps: np.ndarray) -> np.ndarray:
@@ -284,10 +367,12 @@ def _lean(points: np.ndarray, below: np.ndarray, upto: np.ndarray, gaps: np.ndar
     return np.append(lean, 0.5)[: points.size]
 
 
-def _crossing(spread: Quantiles, i: int, inner: np.ndarray, upto: int, size: int) -> float:
+def _crossing(spread: Quantiles, i: int, batch: Counted) -> float:
     """Return the area between the two within one interval, number by number."""
     import numpy as np
 
+    upto, size = int(batch.upto[i]), batch.ordered.size
+    inner = batch.ordered[upto : batch.below[i + 1]]
     points = np.concatenate([spread.points[i : i + 1], inner, spread.points[i + 1 : i + 2]])
     low, high = spread.upto[i] / spread.count, spread.below[i + 1] / spread.count
     ours = low + (high - low) * (points - points[0]) / (points[-1] - points[0])
@@ -314,14 +399,22 @@ def area(widths: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
     """Return the area under the absolute value of straight lines from start to end."""
     import numpy as np
 
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(_straight(widths, start, end).sum())
+
+
+def _straight(widths: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Return the area under the absolute value of each straight line from start to end."""
+    import numpy as np
+
     starts, ends = np.abs(start), np.abs(end)
     total = starts + ends
     crossing = (start * end) < 0
     if crossing.any():
         squares = starts * starts + ends * ends
         total = np.where(crossing, squares / np.where(crossing, total, 1.0), total)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.dot(widths, total) / 2)
+    found: np.ndarray = widths * total / 2
+    return found
 
 
 def _greatest(left: np.ndarray, right: np.ndarray) -> float:
