@@ -12,7 +12,8 @@ from sklearn.metrics import precision_score, recall_score
 from keepfit import estimates, metrics
 from keepfit.errors import ConfigError, SchemaMismatch
 from keepfit.estimates import expected
-from keepfit.estimates.calibration import calibration, chosen
+from keepfit.estimates.calibration import calibration, smoothed, way
+from keepfit.estimates.curve import curve
 from keepfit.estimates.trees import Boost, coded, cuts_of
 
 SHARED = ("roc_auc", "accuracy", "f1", "log_loss", "brier", "average_precision")
@@ -213,11 +214,42 @@ def test_rows_that_are_harder_lower_the_estimate_as_they_do_the_metric() -> None
         assert found.low <= realised("roc_auc", labels, scores) <= found.high
 
 
-def test_scores_are_calibrated_only_where_that_helps() -> None:
+def test_steps_are_steadied_by_a_curve_only_where_that_is_closer() -> None:
+    chosen = {smoothed: 0, calibration: 0}
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        scores = generator.random(2_000)
+        bent = expit(2 * np.log(scores / (1 - scores)))
+        chosen[way(scores, (generator.random(2_000) < bent).astype(float))] += 1
+        cut = np.array([0.02, 0.5, 0.98])[np.digitize(scores, [0.3, 0.7])]
+        assert way(scores, (generator.random(2_000) < cut).astype(float)) is calibration
+    assert chosen[smoothed] > 2 * chosen[calibration]
+
+
+def test_a_curve_finds_the_chances_it_can_draw_and_parts_labels_with_doubt() -> None:
     generator = np.random.default_rng(2)
-    scores = generator.random(5_000)
-    assert not chosen(scores, (generator.random(5_000) < scores).astype(float)).moved
-    assert chosen(scores, (generator.random(5_000) < scores**3).astype(float)).moved
+    scores = generator.uniform(0.02, 0.98, 20_000)
+    chances = expit(0.5 + 1.7 * np.log(scores) - 0.6 * np.log1p(-scores))
+    labels = (generator.random(20_000) < chances).astype(float)
+    assert np.abs(curve(scores, labels)(scores) - chances).max() < 0.04
+    apart = curve(scores, (scores > 0.5).astype(float))(np.array([0.3, 0.4, 0.6, 0.7]))
+    assert (np.diff(apart) > 0).all()
+    assert ((apart > 0) & (apart < 1)).all()
+
+
+def test_a_model_that_is_too_sure_is_found_out_by_a_small_reference() -> None:
+    away = {calibrate: [] for calibrate in (None, True, False)}
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        labels, scores = scored(400, generator)
+        later, batch = scored(20_000, generator)
+        truth = realised("log_loss", later, batch)
+        for calibrate, found in away.items():
+            state = estimates.CBPE(calibrate=calibrate, metrics=["log_loss"]).fit(labels, scores)
+            found.append(state.estimate(batch, "log_loss").value - truth)
+    root = {calibrate: float(np.mean(np.square(found))) for calibrate, found in away.items()}
+    assert root[None] < root[True]
+    assert root[None] < 0.5 * root[False]
 
 
 def test_a_calibration_never_falls_and_meets_the_share_of_labels() -> None:
@@ -233,18 +265,22 @@ def test_a_calibration_never_falls_and_meets_the_share_of_labels() -> None:
 
 
 def test_a_reference_that_wandered_makes_intervals_wider() -> None:
-    generator = np.random.default_rng(4)
-    scores = generator.random(10_000)
-    bias = np.repeat(generator.normal(0, 0.8, 10), 1_000)
-    odds = np.log(scores / (1 - scores)) + bias
-    moving = (generator.random(10_000) < expit(odds)).astype(int)
-    steady = (generator.random(10_000) < scores).astype(int)
-    batch = generator.random(2_000)
     widths = []
-    for labels in (steady, moving):
-        found = estimates.CBPE().fit(labels, scores).estimate(batch, "log_loss")
-        widths.append(found.high - found.low)
-    assert widths[1] > 1.5 * widths[0]
+    for seed in range(6):
+        generator = np.random.default_rng(seed)
+        scores = generator.random(10_000)
+        bias = np.repeat(generator.normal(0, 0.8, 10), 1_000)
+        odds = np.log(scores / (1 - scores)) + bias
+        moving = (generator.random(10_000) < expit(odds)).astype(int)
+        steady = (generator.random(10_000) < scores).astype(int)
+        batch = generator.random(2_000)
+        found = [
+            estimates.CBPE(metrics=["log_loss"]).fit(labels, scores).estimate(batch, "log_loss")
+            for labels in (steady, moving)
+        ]
+        widths.append([each.high - each.low for each in found])
+    steadily, moved = np.mean(widths, axis=0)
+    assert moved > 1.5 * steadily
 
 
 def test_estimates_do_not_depend_on_the_order_of_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -9,6 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+
+from keepfit.estimates.curve import curve
 
 Array = NDArray[np.float64]
 
@@ -20,8 +23,8 @@ BINS = 32
 
 FOLDS = 5
 
-MOST = 50_000
-"""Reference rows that settle whether to calibrate; all rows make the calibration."""
+SMALL = 20_000
+"""Reference rows up to which a smooth curve may steady the steps."""
 
 FEWEST = 50
 """Reference rows below which scores are taken as they are."""
@@ -113,7 +116,9 @@ def calibration(scores: Array, labels: Array, weights: Array | None = None) -> C
     summed = np.add.reduceat(total, firsts)
     squares = np.add.reduceat(np.add.reduceat(weight**2, starts), firsts)
     rows = summed**2 / squares
-    chances = _softened(np.add.reduceat(total * means, firsts) / summed, rows)
+    # Labels that weights have corrected may be a little below 0 or above 1.
+    shares = np.clip(np.add.reduceat(total * means, firsts) / summed, 0, 1)
+    chances = _softened(shares, rows)
     return _blocks(scores, starts[firsts], chances, rows, moved=True)
 
 
@@ -128,27 +133,36 @@ def as_they_are(scores: Array, labels: Array) -> Calibration:
     return _blocks(scores, firsts, chances, rows, moved=False)
 
 
-def chosen(scores: Array, labels: Array) -> Calibration:
-    """Return a calibration where it brings scores closer to labels it has not seen, else none.
+def smoothed(scores: Array, labels: Array) -> Calibration:
+    """Return the rising step function halfway between labels and a smooth curve through them."""
+    return calibration(scores, (labels + curve(scores, labels)(scores)) / 2)
+
+
+def way(scores: Array, labels: Array) -> Callable[[Array, Array], Calibration]:
+    """Return how to calibrate: by steps, or by smoothed ones where those are closer.
 
     A fifth of the reference at a time is left out and predicted; what counts is the Brier
-    score. Scores that are chances already only lose by being calibrated.
+    score. Whether scores are best taken as they are is not asked: an estimate is a mean
+    over many rows, in which the noise of a calibration cancels and a bias does not, while
+    the Brier score of single rows minds both alike.
     """
-    calibrated = scores.size >= FEWEST and _pays(scores, labels)
-    return (calibration if calibrated else as_they_are)(scores, labels)
+    if scores.size < FEWEST:
+        return as_they_are
+    return smoothed if scores.size <= SMALL and _steadier(scores, labels) else calibration
 
 
-def _pays(scores: Array, labels: Array) -> bool:
-    thin = slice(None, None, -(-scores.size // MOST))
-    scores, labels = scores[thin], labels[thin]
+def _steadier(scores: Array, labels: Array) -> bool:
     # In order once, so that no fold has anything left to sort.
     order = np.argsort(scores, kind="stable")
-    scores, labels, fold = scores[order], labels[order], order % FOLDS
+    scores, labels, fold = scores[order], labels[order].astype(np.float64), order % FOLDS
     better = 0.0
     for left_out in range(FOLDS):
         out = fold == left_out
-        found = calibration(scores[~out], labels[~out])(scores[out])
-        better += float(((scores[out] - labels[out]) ** 2 - (found - labels[out]) ** 2).sum())
+        steps, smooth = (
+            one(scores[~out], labels[~out])(scores[out]) - labels[out]
+            for one in (calibration, smoothed)
+        )
+        better += float((steps**2 - smooth**2).sum())
     return better > 0
 
 

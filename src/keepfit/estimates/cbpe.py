@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.estimates import expected
-from keepfit.estimates.calibration import Calibration, as_they_are, calibration, chosen
+from keepfit.estimates.calibration import Calibration, as_they_are, calibration, way
 from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.expected import LOSSES, METRICS, Expected
 from keepfit.estimates.inputs import check_level, probabilities, reference
@@ -20,6 +20,7 @@ from keepfit.estimates.support import Support, support
 from keepfit.parts import Part
 
 Array = NDArray[np.float64]
+Way = Callable[[Array, Array], Calibration]
 
 MOST = 50_000
 """Reference rows that tell how far estimates wander with time."""
@@ -30,18 +31,17 @@ class CBPE(Part):
     """Estimates metrics of classification from scores alone.
 
     A score that is a chance says how often it is right, so chances are all it takes to know
-    which metric to expect. Scores are calibrated on the reference where that helps, class
-    by class, and the expected metric follows. It holds while what the score says about the
-    label holds: it sees data drift that makes rows harder, where `Weighted` is closer, and
-    cannot see concept drift. For that compare estimates with realised values (`Trust`).
-    Give it a thousand reference rows per class or more: from fewer the calibration is too
-    sure at its ends, and log_loss comes out too low.
+    which metric to expect. Scores are calibrated on the reference, class by class, and the
+    expected metric follows. It holds while what the score says about the label holds: it
+    sees data drift that makes rows harder, where `Weighted` is closer, and cannot see
+    concept drift. For that compare estimates with realised values (`Trust`).
 
     Parameters
     ----------
     calibrate
-        None to calibrate where it brings scores closer to labels left out of the fit; True
-        or False to do so always or never.
+        None for a rising step function, steadied by a smooth curve where that brings scores
+        closer to labels left out of the fit; True for the steps alone; False to take scores
+        for chances.
     metrics
         Those that will be asked for; each of them costs some time in `fit`.
 
@@ -92,28 +92,32 @@ class CBPE(Part):
         """
         codes, found = reference(labels, scores, classes)
         columns = _columns(codes, found)
-        one = _calibrator(self.calibrate)
-        calibrations = tuple(one(column, labels) for column, labels in columns)
+        ways = [self._way(*pair) for pair in columns]
         return Calibrated(
             rows=len(found),
-            calibrations=calibrations,
+            calibrations=tuple(one(*pair) for one, pair in zip(ways, columns, strict=True)),
             supports=tuple(support(column, gaps=True) for column, _ in columns),
             metrics=tuple(self.metrics),
-            wander=self._wander(codes, found, [each.moved for each in calibrations]),
+            wander=self._wander(codes, found, ways),
         )
 
+    def _way(self, scores: Array, labels: Array) -> Way:
+        if self.calibrate is None:
+            return way(scores, labels)
+        return calibration if self.calibrate else as_they_are
+
     def _wander(
-        self, codes: NDArray[np.intp], scores: Array, moved: Sequence[bool]
+        self, codes: NDArray[np.intp], scores: Array, ways: Sequence[Way]
     ) -> dict[str, float]:
         """Return how far estimates are off in stretches of time that the fit left out.
 
-        Whether to calibrate was settled with all rows, and is not asked again of each nine tenths.
+        How to calibrate was settled with all rows, and is not asked again of each nine tenths.
         """
         thin = slice(None, None, -(-len(scores) // MOST))
         codes, scores = codes[thin], scores[thin]
         columns = [
-            (_calibrator(calibrate), column, labels)
-            for calibrate, (column, labels) in zip(moved, _columns(codes, scores), strict=True)
+            (one, column, labels)
+            for one, (column, labels) in zip(ways, _columns(codes, scores), strict=True)
         ]
 
         def stretch(out: slice) -> dict[str, tuple[float, float]]:
@@ -274,12 +278,6 @@ def _columns(codes: NDArray[np.intp], scores: Array) -> list[tuple[Array, Array]
     return [
         (scores[:, code], (codes == code).astype(np.float64)) for code in range(scores.shape[1])
     ]
-
-
-def _calibrator(calibrate: bool | None) -> Callable[[Array, Array], Calibration]:
-    if calibrate is None:
-        return chosen
-    return calibration if calibrate else as_they_are
 
 
 def _away(

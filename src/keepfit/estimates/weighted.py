@@ -23,6 +23,12 @@ from keepfit.parts import Part
 
 Array = NDArray[np.float64]
 
+LEAST = 1e-3
+"""The least weight that a row has, so that none is divided by zero."""
+
+PARTS = 16
+"""Parts of the scores whose labels tell whether weights change the calibration."""
+
 
 @dataclass(frozen=True, repr=False)
 class Weighted(Part):
@@ -199,13 +205,20 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return ratio.weights_of(self._codes, np.stack(batch), self._cuts, seed=self.seed)
 
     def _calibrated(self, weights: Array) -> list[Calibration]:
-        """Return a calibration per column of scores; of few effective rows, nearer the old one."""
-        said = ratio.effective(weights)
-        own = said / (said + ratio.ENOUGH)
+        """Return a calibration per column of scores, as it is for rows like those of the batch.
+
+        What changes is what the weights add to the old calibration: the noise that a sample
+        has with and without weights drops out, as with a control variate. Of the change so
+        much counts as is more than noise would make of it.
+        """
+        weights = np.maximum(weights, LEAST)
         found = []
         for (code, line), plain in zip(self._sampled, self.plain.calibrations, strict=True):
-            labels = own * (self._labels == code) + (1 - own) * plain(line)
-            found.append(calibration(line, labels, weights))
+            chances = plain(line)
+            away = (weights - 1) * ((self._labels == code) - chances)
+            own = _beyond_noise(line, away, (weights - 1) ** 2 * chances * (1 - chances))
+            moved = calibration(line, chances + own * away / weights, weights) if own else plain
+            found.append(moved)
         return found
 
     @cached_property
@@ -227,6 +240,22 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _codes(self) -> Codes:
         return np.frombuffer(self.codes, dtype=np.uint8).reshape(len(self.cuts), -1)
+
+
+def _beyond_noise(scores: Array, away: Array, variance: Array) -> float:
+    """Return the share of a change that is no noise, from its sums over even parts of the scores.
+
+    References
+    ----------
+    James and Stein, Estimation with quadratic loss (1961), in the positive-part form.
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.linspace(0, scores.size, PARTS + 1).astype(np.intp)[:-1]
+    sums = np.add.reduceat(away[order], starts)
+    noise = np.add.reduceat(variance[order], starts)
+    seen = noise > 0
+    told = float((sums[seen] ** 2 / noise[seen]).sum())
+    return max(0.0, 1 - max(1, int(seen.sum()) - 2) / told) if told > 0 else 0.0
 
 
 def _lines(scores: Array) -> list[Array]:
