@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import facts, gates, relevance
+from keepfit import facts, gates, relevance, triggers
 from keepfit.batch import LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
@@ -306,6 +306,9 @@ class Turn:
             every=loop.every,
             weights=None if importances is None else importances(),
         )
+        if triggers.assessed(loop.pipeline.trigger):
+            memory = relevance.RowMemory.fit(rows, described.profile)
+            described = described.having(relevance.KEPT, memory.dumps())
         return loop.memory.artifacts.put(described.dumps())
 
     def _challenger(self, version: Version) -> Challenger | None:

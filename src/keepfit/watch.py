@@ -202,11 +202,16 @@ class Watch:
         return [relevance.assess(newest, champion.name, features, known)]
 
     def _memory(self, champion: Version) -> relevance.RowMemory:
-        """Return where the champion's training rows lay."""
+        """Return where the champion's training rows lay, as it was kept, or from the rows."""
         if self._remembered is None or self._remembered[0] != champion.name:
-            rows = self.loop.turns.rows_of(champion)
-            profile = self.loop.scorer.reference(champion.reference).profile
-            self._remembered = champion.name, relevance.RowMemory.fit(rows, profile)
+            reference = self.loop.scorer.reference(champion.reference)
+            kept = reference.parts.get(relevance.KEPT)
+            if kept is not None:
+                memory = relevance.RowMemory.loads(kept)
+            else:
+                rows = self.loop.turns.rows_of(champion)
+                memory = relevance.RowMemory.fit(rows, reference.profile)
+            self._remembered = champion.name, memory
         return self._remembered[1]
 
     def _usual(self, champion: Version, now: datetime) -> relevance.Usual | None:

@@ -11,6 +11,7 @@ import pytest
 from tests.worlds import DAY, START, live, pipeline, play, source, stream
 
 from keepfit import Challenger, drift, selection, triggers
+from keepfit.artifacts import Artifacts
 from keepfit.facts import (
     AnyFact,
     Assessed,
@@ -19,8 +20,10 @@ from keepfit.facts import (
     Drifted,
     Estimated,
     Scored,
+    Trained,
     TrainingStarted,
 )
+from keepfit.relevance import KEPT
 
 
 def facts_of(tmp_path: Path, frame: pl.DataFrame, **parts: Any) -> list[AnyFact]:
@@ -31,6 +34,13 @@ def facts_of(tmp_path: Path, frame: pl.DataFrame, **parts: Any) -> list[AnyFact]
 
     with Ledger(tmp_path / "home" / "backtest" / "ledger.db") as ledger:
         return [entry.fact for entry in ledger.facts("churn")]
+
+
+def references(tmp_path: Path, facts: list[AnyFact]) -> list[drift.Reference]:
+    kept = Artifacts(tmp_path / "home" / "backtest" / "artifacts")
+    trained = [fact for fact in only(facts, Trained) if fact.reference]
+    assert trained
+    return [drift.Reference.loads(kept.get(fact.reference)) for fact in trained]
 
 
 def only(facts: list[AnyFact], kind: type) -> list[Any]:
@@ -144,6 +154,7 @@ def test_batches_worth_learning_from_are_assessed_and_trained_on(tmp_path: Path)
     assert all(fact.reasons for fact in assessed if fact.verdict == "learn")
     fired = [f for f in only(facts, Decided) if f.decision.train and f.batch > 45]
     assert "OnRelevance" in fired[0].decision.trigger
+    assert all(KEPT in one.parts for one in references(tmp_path, facts))
 
 
 def test_no_batch_is_assessed_where_nobody_asks(tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         merged = Profile.merge([one.profile for one in references]).trimmed()
         return cls(profile=merged, parts=references[0].parts)
 
+    def having(self, part: str, content: bytes) -> Reference:
+        """Return the reference with one part more, for what knows of it."""
+        return msgspec.structs.replace(self, parts={**self.parts, part: content})
+
     @property
     def rows(self) -> int:
         """How many rows the reference describes."""

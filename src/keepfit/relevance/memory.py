@@ -93,6 +93,10 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return np.where(np.isfinite(there), codes, _MISSING).astype(np.uint32)
 
 
+KEPT = "relevance"
+"""The part of a champion's reference that the memory of its training rows is kept as."""
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """How well rows are told from the training rows, and the columns that betray them."""
 
