@@ -69,7 +69,8 @@ def pipeline(frame: Any, home: Path, **parts: Any) -> Pipeline:
         "executor": executors.Inline(),
         "challengers": [Challenger()],
     }
-    learner = parts.pop("learner", None) or LogisticRegression()
+    learner = parts.pop("learner", None)
+    learner = LogisticRegression() if learner is None else learner
     return Pipeline("churn", given, learner, **(defaults | parts))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import getpass
+from typing import TYPE_CHECKING
 
 from keepfit import facts, registry
-from keepfit.errors import RollbackFailed, VersionUnknown
+from keepfit.errors import ConfigError, RollbackFailed, VersionUnknown
 from keepfit.registry import Version
 
 if TYPE_CHECKING:
@@ -13,12 +14,19 @@ if TYPE_CHECKING:
 
 
 class Hand:
-    """A person's hand on a loop."""
+    """A person's hand on a loop, with the reason that is kept, and who gave it."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, reason: str, by: str | None = None) -> None:
+        if not reason or not reason.strip():
+            raise ConfigError(
+                "expected a reason, got nothing",
+                hint='say why in a few words: reason="bad week in the feed"',
+            )
         self.loop = loop
+        self.reason = reason.strip()
+        self.by = by or _who()
 
-    def promote(self, version: str, *, reason: str, force: bool, by: str) -> None:
+    def promote(self, version: str, *, force: bool) -> None:
         """Make a version the champion because a person says so."""
         with self.loop.holding():
             found = registry.promotable(self.loop.refold(), version, force=force)
@@ -27,9 +35,9 @@ class Hand:
                 [
                     facts.Promoted(
                         version=found.name,
-                        reason=reason,
+                        reason=self.reason,
                         previous=self.loop.state.champion,
-                        by=by,
+                        by=self.by,
                         forced=registry.held_back(found),
                     )
                 ],
@@ -37,7 +45,7 @@ class Hand:
                 expected=self.loop.state.seq,
             )
 
-    def rollback(self, *, reason: str, by: str) -> str:
+    def rollback(self) -> str:
         """Make the previous champion champion again, once it has answered stored rows as it did."""
         with self.loop.holding():
             state = self.loop.refold()
@@ -51,7 +59,11 @@ class Hand:
             self.loop.append(
                 [
                     facts.RolledBack(
-                        version=state.champion, to=target.name, reason=reason, by=by, rows=rows
+                        version=state.champion,
+                        to=target.name,
+                        reason=self.reason,
+                        by=self.by,
+                        rows=rows,
                     )
                 ],
                 self.loop.clock.now(),
@@ -69,32 +81,35 @@ class Hand:
         self.loop.scorer.model(version)
         return 0
 
-    def pause(self, *, reason: str, by: str) -> None:
+    def pause(self) -> None:
         """Record a pause."""
-        self.loop.append([facts.Paused(reason=reason, by=by)], self.loop.clock.now())
+        self.loop.append([facts.Paused(reason=self.reason, by=self.by)], self.loop.clock.now())
 
-    def resume(self, *, reason: str, by: str) -> None:
+    def resume(self) -> None:
         """Record the end of a pause."""
-        self.loop.append([facts.Resumed(reason=reason, by=by)], self.loop.clock.now())
+        self.loop.append([facts.Resumed(reason=self.reason, by=self.by)], self.loop.clock.now())
 
-    def signal(self, event: str, data: dict[str, Any]) -> None:
-        """Record an event from outside."""
-        self.loop.append([facts.Signalled(event=event, data=data)], self.loop.clock.now())
-
-    def accept(self, batch: int | None, *, reason: str, schema: bool, by: str) -> None:
+    def accept(self, batch: int | None, *, schema: bool) -> None:
         """Let a quarantined batch in, or a changed schema."""
         state = self.loop.refold()
         held = state.excluded
         if schema:
-            what = facts.Overridden(what="schema", reason=reason, by=by, batch=batch)
+            what = facts.Overridden(what="schema", reason=self.reason, by=self.by, batch=batch)
         else:
             chosen = batch if batch is not None else (held[-1] if held else None)
             if chosen not in held:
                 listed = ", ".join(map(str, held)) or "none"
                 raise VersionUnknown(f"expected a batch in quarantine ({listed}), got {batch}")
-            what = facts.Overridden(what="quarantine", reason=reason, by=by, batch=chosen)
+            what = facts.Overridden(what="quarantine", reason=self.reason, by=self.by, batch=chosen)
         self.loop.append([what], self.loop.clock.now())
 
-    def train(self, *, reason: str, by: str) -> Step:
+    def train(self) -> Step:
         """Train now because a person says so."""
-        return self.loop.train(f"{by}: {reason}")
+        return self.loop.train(f"{self.by}: {self.reason}")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user on this machine, as in a bare container
+        return "unknown"

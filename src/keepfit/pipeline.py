@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import getpass
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from keepfit.hand import Hand
     from keepfit.home import Memory
     from keepfit.loop import Loop, Step
-    from keepfit.results import Checked, Status, Why
+    from keepfit.results import Checked, Reproduced, Status, Why
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -213,10 +212,10 @@ class Pipeline:
             self._live = Loop(self, self.memory(), clock_.WallClock())
         return self._live
 
-    def _hand(self) -> Hand:
+    def _hand(self, reason: str, by: str | None) -> Hand:
         from keepfit.hand import Hand
 
-        return Hand(self.loop())
+        return Hand(self.loop(), reason, by)
 
     def memory(self) -> Memory:
         """Open the stores of this pipeline."""
@@ -252,6 +251,22 @@ class Pipeline:
 
         return preview(self.loop())
 
+    def reproduce(self, version: str = "champion") -> Reproduced:
+        """Train a version again from its record and compare; nothing is written.
+
+        Raises
+        ------
+        VersionUnknown
+            No version has this name, or it never became a model.
+        ConfigError
+            Its recipe is no longer in the pipeline.
+        TrainingError
+            The training ends without a model.
+        """
+        from keepfit.reproduce import reproduce
+
+        return reproduce(self.loop(), version)
+
     def why(self, version: str = "champion") -> Why:
         """Return the chain of facts behind a version.
 
@@ -282,7 +297,7 @@ class Pipeline:
         VersionUnknown
             No version has this name, or it has no model.
         """
-        self._hand().promote(version, reason=_reason(reason), force=force, by=by or _who())
+        self._hand(reason, by).promote(version, force=force)
 
     def rollback(self, *, reason: str, by: str | None = None) -> str:
         """Make the previous champion champion again, and return its name.
@@ -294,19 +309,19 @@ class Pipeline:
         RollbackFailed
             There is no previous version, or it answers otherwise than it did.
         """
-        return self._hand().rollback(reason=_reason(reason), by=by or _who())
+        return self._hand(reason, by).rollback()
 
     def pause(self, *, reason: str, by: str | None = None) -> None:
         """Go on collecting and scoring, and neither train nor promote, until `resume`."""
-        self._hand().pause(reason=_reason(reason), by=by or _who())
+        self._hand(reason, by).pause()
 
     def resume(self, *, reason: str, by: str | None = None) -> None:
         """End a pause."""
-        self._hand().resume(reason=_reason(reason), by=by or _who())
+        self._hand(reason, by).resume()
 
     def train(self, *, reason: str, by: str | None = None) -> Step:
         """Train the challengers now, whatever the trigger says; the gate still judges."""
-        return self._hand().train(reason=_reason(reason), by=by or _who())
+        return self._hand(reason, by).train()
 
     def accept(
         self, batch: int | None = None, *, reason: str, schema: bool = False, by: str | None = None
@@ -318,11 +333,14 @@ class Pipeline:
         VersionUnknown
             The batch is not in quarantine.
         """
-        self._hand().accept(batch, reason=_reason(reason), schema=schema, by=by or _who())
+        self._hand(reason, by).accept(batch, schema=schema)
 
     def signal(self, event: str, **data: Any) -> None:
         """Record an event from outside, for `triggers.OnEvent`."""
-        self._hand().signal(event, data)
+        from keepfit.facts import Signalled
+
+        loop = self.loop()
+        loop.append([Signalled(event=event, data=data)], loop.clock.now())
 
 
 def _named(name: str) -> str:
@@ -422,19 +440,3 @@ def _beside_the_file() -> Path:
         frame = frame.f_back
     file = frame.f_globals.get("__file__")
     return Path(file).resolve().parent if file else Path.cwd()
-
-
-def _reason(reason: str) -> str:
-    if not reason or not reason.strip():
-        raise ConfigError(
-            "expected a reason, got nothing",
-            hint='say why in a few words: reason="bad week in the feed"',
-        )
-    return reason.strip()
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user on this machine, as in a bare container
-        return "unknown"

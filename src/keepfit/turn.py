@@ -199,7 +199,7 @@ class Turn:
 
     def _train(self, version: Version) -> Fact:
         loop = self.loop
-        challenger = self._challenger(version)
+        challenger = self.challenger(version)
         if challenger is None:
             message = f"the pipeline has no challenger {version.challenger!r} any more"
             return TrainingFailed(
@@ -208,7 +208,7 @@ class Turn:
         learner = self._learner(challenger)
         known = loop.memory.artifacts.recall(version.key)
         if known is None or not loop.memory.artifacts.has(known["artifact"]):
-            outcome = self._run(version, learner)
+            outcome = loop.pipeline.executor.run(self.task(version, learner))
             if outcome.model is None:
                 return TrainingFailed(
                     version=version.name,
@@ -249,10 +249,11 @@ class Turn:
             features=features,
         )
 
-    def _run(self, version: Version, learner: Learner) -> Any:
+    def task(self, version: Version, learner: Learner) -> Task:
+        """Return the training of a version, as its record says."""
         state = self.loop.state
         parent = state.versions[version.parent].artifact if version.parent else None
-        task = Task(
+        return Task(
             learner=learner,
             rows=self.rows_of(version),
             start=version.start,
@@ -260,7 +261,6 @@ class Turn:
             previous=None if parent is None else self.loop.memory.artifacts.get(parent),
             seed=version.seed,
         )
-        return self.loop.pipeline.executor.run(task)
 
     def rows_of(self, version: Version) -> pl.DataFrame:
         """Return the rows a version is trained on, read again from its snapshot if need be."""
@@ -275,8 +275,8 @@ class Turn:
             )
         )
         pool = labelled if snapshot.until is None else _before(labelled, snapshot.until)
-        challenger = self._challenger(version)
-        if challenger is None or version.final_of:
+        challenger = self.challenger(version)
+        if challenger is None:
             return pool
         moment = self._selecting(snapshot.as_of, snapshot.since, snapshot.seed)
         return challenger.select.select(pool, moment)
@@ -311,7 +311,8 @@ class Turn:
             described = described.having(relevance.KEPT, memory.dumps())
         return loop.memory.artifacts.put(described.dumps())
 
-    def _challenger(self, version: Version) -> Challenger | None:
+    def challenger(self, version: Version) -> Challenger | None:
+        """Return the recipe a version was trained by; None when the pipeline no longer has it."""
         named = (one for one in self.loop.pipeline.challengers if one.name == version.challenger)
         return next(named, None)
 
@@ -420,7 +421,7 @@ class Turn:
             and version.judged_from is not None
             and not version.final_of
         )
-        challenger = self._challenger(version)
+        challenger = self.challenger(version)
         new: list[Fact] = list(judged)
         if final and challenger is not None:
             rows = challenger.select.select(

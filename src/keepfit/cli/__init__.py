@@ -31,6 +31,7 @@ VERBS = (
     looking.why,
     looking.log,
     looking.diff,
+    looking.reproduce,
     running.train,
     running.predict,
     handing.promote,

@@ -15,7 +15,6 @@ from keepfit.cli.finding import live_only
 from keepfit.cli.words import Home, Json, Name, Reason, verb
 
 if TYPE_CHECKING:
-    from keepfit.hand import Hand
     from keepfit.loop import Loop
     from keepfit.pipeline import Pipeline
 
@@ -61,18 +60,6 @@ def _loop(home: Path | None, pipeline: str | None, *, as_json: bool) -> Iterator
         memory.close()
 
 
-def _words(reason: str) -> str:
-    from keepfit.pipeline import _reason
-
-    return _reason(reason)
-
-
-def _who() -> str:
-    from keepfit.pipeline import _who
-
-    return _who()
-
-
 @verb
 def promote(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="v3, or challenger.")],
@@ -85,8 +72,10 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion."""
+    from keepfit.hand import Hand
+
     with _loop(home, pipeline, as_json=as_json) as loop:
-        _hand(loop).promote(version, reason=_words(reason), force=force, by=_who())
+        Hand(loop, reason).promote(version, force=force)
 
 
 @verb
@@ -94,25 +83,25 @@ def rollback(
     reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False
 ) -> None:
     """Make the previous champion champion again, once verified."""
+    from keepfit.hand import Hand
+
     with _loop(home, pipeline, as_json=as_json) as loop:
-        _hand(loop).rollback(reason=_words(reason), by=_who())
+        Hand(loop, reason).rollback()
 
 
 @verb
 def pause(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
     """Go on collecting and scoring; neither train nor promote."""
+    from keepfit.hand import Hand
+
     with _loop(home, pipeline, as_json=as_json) as loop:
-        _hand(loop).pause(reason=_words(reason), by=_who())
+        Hand(loop, reason).pause()
 
 
 @verb
 def resume(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
     """End a pause."""
-    with _loop(home, pipeline, as_json=as_json) as loop:
-        _hand(loop).resume(reason=_words(reason), by=_who())
-
-
-def _hand(loop: Loop) -> Hand:
     from keepfit.hand import Hand
 
-    return Hand(loop)
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        Hand(loop, reason).resume()

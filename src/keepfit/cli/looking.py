@@ -1,4 +1,4 @@
-"""The verbs that only look: status, why, log and diff."""
+"""The verbs that only look: status, why, log, diff and reproduce."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from keepfit import terminal
-from keepfit.cli.finding import known
-from keepfit.cli.words import Home, Json, Name, Past, answer, verb
+from keepfit.cli.finding import known, load
+from keepfit.cli.words import FAILED, File, Home, Json, Name, Past, answer, verb
 
 
 @verb
@@ -93,3 +93,23 @@ def diff(
 
     with known(home, pipeline, past=past) as found:
         answer(Diff.of(found.state(), a, b), as_json=as_json)
+
+
+@verb
+def reproduce(
+    file: File,
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A version or an alias: v2, champion.")
+    ] = "champion",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Train a version again from its record, and compare."""
+    pipeline = load(file, home)
+    try:
+        told = pipeline.reproduce(version)
+        answer(told, as_json=as_json)
+    finally:
+        pipeline.close()
+    if not told.reproduced:
+        raise typer.Exit(FAILED)

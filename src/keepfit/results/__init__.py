@@ -3,8 +3,20 @@
 from keepfit.results.checked import Checked
 from keepfit.results.diff import Diff
 from keepfit.results.log import Log
+from keepfit.results.reproduced import Reproduced
 from keepfit.results.sentences import Fold, Line, Story, sentence
 from keepfit.results.status import Status
 from keepfit.results.why import Why
 
-__all__ = ["Checked", "Diff", "Fold", "Line", "Log", "Status", "Story", "Why", "sentence"]
+__all__ = [
+    "Checked",
+    "Diff",
+    "Fold",
+    "Line",
+    "Log",
+    "Reproduced",
+    "Status",
+    "Story",
+    "Why",
+    "sentence",
+]
