@@ -109,6 +109,30 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slice: str | None = None
 
 
+class ScoresMoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a challenger's scores lie from the champion's on the same rows.
+
+    ``distance`` is the largest difference of the shares above any cut-off; ``before`` and
+    ``now`` are the champion's and the challenger's shares at the cut-off ``at``.
+    """
+
+    distance: float
+    at: float | None = None
+    before: float | None = None
+    now: float | None = None
+
+
+class PastScored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How challenger and champion do on a stretch of the past; a ``gain`` is positive."""
+
+    from_: datetime
+    to: datetime
+    n: int
+    value: float | None = None
+    champion_value: float | None = None
+    gain: float | None = None
+
+
 class Fact(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str, omit_defaults=True
 ):
@@ -299,7 +323,11 @@ class TrainingFailed(Fact, frozen=True, kw_only=True):
 
 
 class Judged(Fact, frozen=True, kw_only=True):
-    """A gate's verdicts on a challenger, on rows neither model was trained on."""
+    """A gate's verdicts on a challenger, on rows neither model was trained on.
+
+    ``scores`` says how far the challenger's scores moved on them, ``past`` how both do on
+    stretches of the past, oldest first, which either may have been trained on.
+    """
 
     version: str
     answer: Answer
@@ -310,6 +338,8 @@ class Judged(Fact, frozen=True, kw_only=True):
     metric: str | None = None
     value: float | None = None
     champion_value: float | None = None
+    scores: ScoresMoved | None = None
+    past: tuple[PastScored, ...] = ()
 
 
 class Promoted(Fact, frozen=True, kw_only=True):

@@ -263,12 +263,24 @@ class Metric(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """Challenger and champion on a stretch of the past, which either may have been trained on."""
+
+    from_: datetime
+    to: datetime
+    labels: np.ndarray
+    challenger: np.ndarray
+    champion: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Challenger and champion on the same labelled rows, neither of which trained on them.
 
     ``labels`` are codes of the classes (or values), in order of event time; ``times`` are
     microseconds. ``rows`` holds the features, for slices. ``look`` counts how often this
-    challenger has been judged, ``challengers`` how many share the turn's level.
+    challenger has been judged, ``challengers`` how many share the turn's level. ``past``
+    are stretches of the past, oldest first.
     """
 
     metric: Metric
@@ -279,6 +291,7 @@ class Comparison:
     rows: pl.DataFrame
     look: int = 1
     challengers: int = 1
+    past: tuple[Past, ...] = ()
 
 
 @runtime_checkable

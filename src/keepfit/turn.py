@@ -18,7 +18,7 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.protocols import Comparison, Learner, Moment, Task
+from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ GROWTH = 1.25
 REFERENCE_ROWS = 50_000
 WEIGHTS = {"leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
+
+STRETCHES = 4
+"""Stretches of the past on which a challenger is compared with the champion."""
+
+PER_STRETCH = 1_000
+"""Rows of a stretch that are asked at most, evenly spread."""
 
 LONGEST_BACK_OFF = 16
 """Batches for which a recipe is left out at most, after failing again and again."""
@@ -368,7 +374,8 @@ class Turn:
             return None
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
         look = _look(before, champion)
-        comparison = self._comparison(rows, new, old, look, self._rivals(version))
+        past = self._past(version, new, old, at)
+        comparison = self._comparison(rows, new, old, look, self._rivals(version), past)
         verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
         metric = comparison.metric
         return Judged(
@@ -383,7 +390,34 @@ class Turn:
             champion_value=None
             if comparison.champion is None
             else _number(metric.value(comparison.labels, comparison.champion)),
+            scores=gates.moved(comparison),
+            past=tuple(_scored(metric, one) for one in past),
         )
+
+    def _past(self, version: Version, new: Any, old: Any, at: datetime) -> tuple[Past, ...]:
+        """Return both models on stretches of what either may have been trained on, oldest first."""
+        rows = self.loop.labelled(at, before=version.snapshot.to)
+        size = rows.height // STRETCHES
+        if size < PER_STRETCH // 4:
+            return ()
+        found = []
+        for i in range(STRETCHES):
+            part = rows.slice(i * size, size)
+            part = part.gather_every(-(-size // PER_STRETCH))
+            labels = new.codes(part.get_column(LABEL))
+            ours, theirs = _same_classes(new, old, new.predict(part), old.predict(part))
+            kept = slice(None) if new.task == "regression" else labels >= 0
+            times = part.get_column(TIME)
+            found.append(
+                Past(
+                    from_=times[0],
+                    to=times[-1],
+                    labels=labels[kept],
+                    challenger=ours[kept],
+                    champion=theirs[kept],
+                )
+            )
+        return tuple(found)
 
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""
@@ -397,6 +431,7 @@ class Turn:
         old: Any,
         look: int,
         challengers: int,
+        past: tuple[Past, ...],
     ) -> Comparison:
         import numpy as np
 
@@ -412,6 +447,7 @@ class Turn:
             rows=rows if kept.all() else rows.filter(kept),
             look=look,
             challengers=challengers,
+            past=past,
         )
 
     def _promote(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
@@ -445,6 +481,20 @@ def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
 def _cost(challenger: Challenger, rows: int) -> float:
     weight = WEIGHTS.get(challenger.update, 0.5 if challenger.start == "champion" else 1.0)
     return weight * rows
+
+
+def _scored(metric: Any, past: Past) -> facts.PastScored:
+    ours = _number(metric.value(past.labels, past.challenger))
+    theirs = _number(metric.value(past.labels, past.champion))
+    sign = 1.0 if metric.greater_is_better else -1.0
+    return facts.PastScored(
+        from_=past.from_,
+        to=past.to,
+        n=len(past.labels),
+        value=ours,
+        champion_value=theirs,
+        gain=None if ours is None or theirs is None else sign * (ours - theirs),
+    )
 
 
 def _look(before: Judged | None, champion: Version) -> int:

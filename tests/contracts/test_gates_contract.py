@@ -17,6 +17,9 @@ GATES = [
     gates.Beats(),
     gates.Beats(margin=0.01, slice="group"),
     gates.AtLeast(0.5),
+    gates.StableScores(0.2),
+    gates.StableScores(0.1, at=0.5),
+    gates.NoForgetting(),
 ]
 FITTING = [
     (name, task)

@@ -280,9 +280,31 @@ def _gate(version: Version, chain: _Chain) -> list[str]:
             both = f"{judged.metric} {figure(judged.value)} against {figure(judged.champion_value)}"
             lines.append(f"  {both}")
         lines.extend(f"  {MARKS[one.answer]} {one.gate}: {figures(one)}" for one in judged.verdicts)
+        lines.extend(f"  {text}" for text in (_moved(judged.scores), _forgot(judged)) if text)
     if not lines and version.state == "waiting":
         return ["to be judged as soon as labels of rows that nobody trained on are there"]
     return lines
+
+
+def _moved(scores: facts.ScoresMoved | None) -> str:
+    if scores is None:
+        return ""
+    rate = ""
+    if scores.before is not None and scores.now is not None:
+        rate = f"; {scores.now:.1%} reach {figure(scores.at or 0.0)}, {scores.before:.1%} before"
+    return f"scores: {scores.distance:.1%} move past some cut-off{rate}"
+
+
+def _forgot(judged: facts.Judged) -> str:
+    """Return the stretch of the past on which the challenger is furthest behind, if on any."""
+    measured = [one for one in judged.past if one.gain is not None]
+    if not measured:
+        return ""
+    worst = min(measured, key=lambda one: one.gain or 0.0)
+    if (worst.gain or 0.0) >= 0:
+        return "the past: on no stretch of it behind the champion"
+    values = f"{figure(worst.value or 0.0)} against {figure(worst.champion_value or 0.0)}"
+    return f"the past: furthest behind on {page.span(worst.from_, worst.to)}, {values}"
 
 
 def _release(version: Version, state: State, chain: _Chain) -> list[str]:

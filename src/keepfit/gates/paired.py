@@ -1,10 +1,10 @@
-"""Gates: what a challenger must show before it may replace the champion."""
+"""Gates on the metric: challenger against champion, over blocks of time."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -15,7 +15,7 @@ from keepfit.clock import duration
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
 from keepfit.parts import Part
-from keepfit.protocols import Comparison, Gate, Metric
+from keepfit.protocols import Comparison, Metric
 
 if TYPE_CHECKING:
     from keepfit.metrics.evidence import Group
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 ALONE = 500
 """Rows that a slice needs to be judged alone; smaller ones are judged together."""
 
-__all__ = ["AtLeast", "Beats", "NoWorse", "combine", "holdout", "resolve"]
-
 HOLDOUT = 0.2
-_SEVERITY = {Answer.PROMOTE: 0, Answer.NOT_ENOUGH: 1, Answer.REFUSE: 2}
+SEVERITY = {Answer.PROMOTE: 0, Answer.NOT_ENOUGH: 1, Answer.REFUSE: 2}
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +60,7 @@ class Measured(Part):
         column: Any = self.slice
         if column is not None and (not isinstance(column, str) or not column):
             raise ConfigError(f"{kind}: expected slice to be a column, got {column!r}")
-        if not (_is_number(self.level) and 0.5 <= self.level < 1):
+        if not (is_number(self.level) and 0.5 <= self.level < 1):
             raise ConfigError(f"{kind}: expected a level from 0.5 to below 1, got {self.level!r}")
         # Blocks are joined down to 16 to see slow changes, so no more can be asked for.
         for what, least, most in (("min_blocks", 2, 16), ("looks", 1, 100)):
@@ -73,7 +71,7 @@ class Measured(Part):
                     f"{kind}: expected {what} to be a whole number from {least} to {most}, "
                     f"got {value!r}"
                 )
-        _length(self.holdout, kind)
+        length_of(self.holdout, kind)
 
     def __and__(self, other: object) -> NoReturn:
         raise ConfigError(
@@ -238,7 +236,7 @@ class NoWorse(Measured):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.within is not None and not (_is_number(self.within) and self.within >= 0):
+        if self.within is not None and not (is_number(self.within) and self.within >= 0):
             raise ConfigError(
                 f"NoWorse: expected within to be a number from 0, got {self.within!r}",
                 hint="it is the loss that is not minded, in units of the metric: within=0.01",
@@ -247,7 +245,7 @@ class NoWorse(Measured):
     @property
     def name(self) -> str:
         """The gate with its margin."""
-        margin = "" if self.within is None else f" within {_plain(self.within)}"
+        margin = "" if self.within is None else f" within {plain(self.within)}"
         return f"No worse than champion{margin}{self._in_each()}"
 
     def _needs(self, comparison: Comparison) -> float:
@@ -294,7 +292,7 @@ class Beats(Measured):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (_is_number(self.margin) and self.margin >= 0):
+        if not (is_number(self.margin) and self.margin >= 0):
             raise ConfigError(
                 f"Beats: expected a margin from 0, got {self.margin!r}",
                 hint="to allow a loss, use gates.NoWorse(within=…)",
@@ -303,7 +301,7 @@ class Beats(Measured):
     @property
     def name(self) -> str:
         """The gate with its margin."""
-        margin = f" by {_plain(self.margin)}" if self.margin else ""
+        margin = f" by {plain(self.margin)}" if self.margin else ""
         return f"Beats champion{margin}{self._in_each()}"
 
     def _needs(self, comparison: Comparison) -> float:
@@ -350,13 +348,13 @@ class AtLeast(Measured):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not _is_number(self.value):
+        if not is_number(self.value):
             raise ConfigError(f"AtLeast: expected a number, got {self.value!r}")
 
     @property
     def name(self) -> str:
         """The gate with its bound."""
-        return f"At least {_plain(self.value)}{self._in_each()}"
+        return f"At least {plain(self.value)}{self._in_each()}"
 
     def _needs(self, comparison: Comparison) -> float:
         return self.value if comparison.metric.greater_is_better else -self.value
@@ -374,8 +372,8 @@ class AtLeast(Measured):
             value, low, high, needs = -value, -high, -low, -needs
         bound = "at least" if metric.greater_is_better else "at most"
         reason = (
-            f"{part.said}{_plain(value)} [{_plain(low)}, {_plain(high)}], "
-            f"needs {bound} {_plain(needs)}{why}"
+            f"{part.said}{plain(value)} [{plain(low)}, {plain(high)}], "
+            f"needs {bound} {plain(needs)}{why}"
         )
         return replaced(
             self._verdict(answer, reason, part.size, part.label),
@@ -386,79 +384,20 @@ class AtLeast(Measured):
         )
 
 
-def resolve(gate: Gate | Iterable[Gate] | None) -> list[Gate]:
-    """Return the gates a pipeline names: one, a list of them (all must pass), or the default.
-
-    Raises
-    ------
-    ConfigError
-        What was given is no gate.
-
-    Examples
-    --------
-    >>> resolve(None), resolve(Beats())
-    ([NoWorse()], [Beats()])
-    """
-    if gate is None:
-        return [NoWorse()]
-    if isinstance(gate, Sequence) and not isinstance(gate, str):
-        return [_checked(one) for one in gate]
-    return [_checked(gate)]
-
-
-def combine(verdicts: Iterable[Verdict]) -> Answer:
-    """Return what the gates say together: promote when all do, refuse when one does.
-
-    Examples
-    --------
-    >>> combine([]).value
-    'promote'
-    """
-    answers = (verdict.answer for verdict in verdicts)
-    return max(answers, key=_SEVERITY.__getitem__, default=Answer.PROMOTE)
-
-
-def holdout(gates: Iterable[Gate]) -> float | timedelta | None:
-    """Return how many rows all gates together need: the largest share, or the longest time.
-
-    A time outranks shares, since it was stated; None when there are no gates.
-
-    Examples
-    --------
-    >>> holdout([NoWorse(), Beats(holdout=0.3)])
-    0.3
-    """
-    asked = [_length(getattr(gate, "holdout", HOLDOUT), "gate") for gate in gates]
-    times = [one for one in asked if isinstance(one, timedelta)]
-    return (
-        max(times) if times else max((one for one in asked if isinstance(one, float)), default=None)
-    )
-
-
 def _severity(verdict: Verdict) -> tuple[int, float]:
     """Return how bad a slice's verdict is: its answer first, then how far the bound is missed."""
     if verdict.value is None or verdict.low is None or verdict.needs is None:
-        return _SEVERITY[verdict.answer], 0.0
-    return _SEVERITY[verdict.answer], verdict.needs - verdict.low
+        return SEVERITY[verdict.answer], 0.0
+    return SEVERITY[verdict.answer], verdict.needs - verdict.low
 
 
-def _checked(gate: Any) -> Gate:
-    if isinstance(gate, Gate) and not isinstance(gate, type):
-        return gate
-    if isinstance(gate, type) and issubclass(gate, Measured):
-        hint = f"make one: gates.{gate.__name__}({'0.7' if gate is AtLeast else ''})"
-    else:
-        hint = "write gate=gates.NoWorse(within=0.01), or a list of gates that must all pass"
-    raise ConfigError(f"expected a gate, got {gate!r}", hint=hint)
-
-
-def _length(holdout: float | str | timedelta, kind: str) -> float | timedelta:
+def length_of(holdout: float | str | timedelta, kind: str) -> float | timedelta:
     """Return a holdout as a share of the new rows or as a length of time."""
     if isinstance(holdout, str | timedelta):
         length = duration(holdout)
         if length > timedelta(0):
             return length
-    elif _is_number(holdout) and 0 < holdout < 1:
+    elif is_number(holdout) and 0 < holdout < 1:
         return float(holdout)
     raise ConfigError(
         f"{kind}: expected holdout to be a share between 0 and 1 or a duration, got {holdout!r}",
@@ -466,7 +405,8 @@ def _length(holdout: float | str | timedelta, kind: str) -> float | timedelta:
     )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number, and no boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -485,5 +425,7 @@ def _written(figures: tuple[float, float, float, float]) -> list[str]:
     return [f"{round(one, digits) + 0.0:+.{digits}f}" for one in figures]
 
 
-def _plain(value: float) -> str:
-    return f"{value:.{_digits([value])}f}"
+def plain(value: float, *, sign: bool = False) -> str:
+    """Return a figure with enough decimals, and its sign where it is a difference."""
+    digits = _digits([value])
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
