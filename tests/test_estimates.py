@@ -14,6 +14,7 @@ from keepfit.errors import ConfigError, SchemaMismatch
 from keepfit.estimates import expected
 from keepfit.estimates.calibration import calibration, smoothed, way
 from keepfit.estimates.curve import curve
+from keepfit.estimates.intervals import wander
 from keepfit.estimates.trees import Boost, coded, cuts_of
 
 SHARED = ("roc_auc", "accuracy", "f1", "log_loss", "brier", "average_precision")
@@ -283,6 +284,20 @@ def test_a_reference_that_wandered_makes_intervals_wider() -> None:
     assert moved > 1.5 * steadily
 
 
+def test_a_wander_is_found_where_there_is_one_and_seldom_else() -> None:
+    generator = np.random.default_rng(4)
+    steady, moving = (
+        [
+            wander([(away, 1.0) for away in generator.normal(0, deviation, 10).tolist()])
+            for _ in range(300)
+        ]
+        for deviation in (1.0, 3.0)
+    )
+    assert no_more_than(sum(found > 0 for found in steady), 300, 0.05)
+    # 9 less 1 is 8, which Student's quantile of ten stretches makes a third larger.
+    assert np.mean(moving) == pytest.approx(8 * (2.228 / 1.960) ** 2, rel=0.1)
+
+
 def test_estimates_do_not_depend_on_the_order_of_rows() -> None:
     generator = np.random.default_rng(5)
     state = estimates.CBPE().fit(*scored(2_000, generator))
@@ -363,6 +378,18 @@ def test_intervals_of_errors_hold_as_often_as_they_say() -> None:
     assert no_more_than(missed, times, 0.05)
 
 
+def test_intervals_of_harder_rows_grow_with_what_the_reference_wandered() -> None:
+    generator = np.random.default_rng(1)
+    scores = generator.uniform(1, 9, 10_000)
+    drift = np.repeat([0.7, 1.2, 0.8, 1.4, 0.9], 2_000)
+    labels = scores + generator.uniform(-1, 1, 10_000) * scores * drift
+    state = estimates.DLE(metrics=["mae"]).fit(labels, scores)
+    easy, hard = (state.estimate(generator.uniform(*ends, 5_000)) for ends in ((1, 3), (7, 9)))
+    assert hard.high - hard.low > 3 * (easy.high - easy.low)
+    for level in (0.75, 1.35):
+        assert hard.low < 8 * level / 2 < hard.high
+
+
 def test_features_may_be_missing_or_a_matrix_or_none() -> None:
     generator = np.random.default_rng(2)
     labels, scores = generator.normal(size=(2, 500))
@@ -426,6 +453,16 @@ def test_fewer_reference_rows_speak_for_a_batch_that_is_far_away() -> None:
     assert unlike[0] < 0.01
     assert unlike[2] > 0.9
     assert trust[0] > 0.99 > 0.1 > trust[2]
+
+
+def test_labels_that_weights_have_corrected_still_give_chances() -> None:
+    generator = np.random.default_rng(1)
+    scores = generator.random(500)
+    labels = (generator.random(500) < scores) + generator.normal(0, 0.5, 500)
+    found = calibration(scores, labels, generator.random(500) + 0.001)
+    chances = found(np.linspace(0, 1, 100))
+    assert (np.diff(chances) >= 0).all()
+    assert 0 <= chances[0] <= chances[-1] <= 1
 
 
 def test_several_classes_are_weighted_too() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -31,7 +31,10 @@ MOST = 30_000
 LEFT_OUT = 10_000
 """Reference rows that tell how far such trees are off where they were not grown."""
 
-TREES = Boost(trees=60, depth=5, rate=0.2, ridge=10.0)
+TREES = Boost(trees=60, depth=6, rate=0.2, ridge=100.0)
+
+PER_RIDGE = 40
+"""Rows that the trees are grown on for each row of their ridge, where there are few."""
 
 FEWEST = 20
 """Reference rows at least."""
@@ -107,7 +110,8 @@ class DLE(Part):
         cuts = [cuts_of(column) for column in matrix]
         thin = slice(None, None, -(-scores.size // MOST))
         codes = np.stack([coded(*pair) for pair in zip(matrix[:, thin], cuts, strict=True)])
-        grower = _Grower(TREES, codes, cuts, self.seed)
+        ridge = min(TREES.ridge, codes.shape[1] / PER_RIDGE)
+        grower = _Grower(replace(TREES, ridge=ridge), codes, cuts, self.seed)
         return LossModel(
             rows=scores.size,
             support=support(scores, gaps=False),
@@ -117,7 +121,11 @@ class DLE(Part):
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
-    """Trees that answer the loss of a row, and how losses spread around what they answer."""
+    """Trees that answer the loss of a row, and how losses spread around what they answer.
+
+    ``wander`` is relative to the square of a mean loss: what makes rows harder with time, or
+    hides from the trees, makes hard rows harder by more.
+    """
 
     trees: Trees
     levels: tuple[float, ...]
@@ -166,7 +174,7 @@ class LossModel(msgspec.Struct, frozen=True, kw_only=True):
         each = loss.trees([found, *columns])
         mean = max(0.0, float(each.mean()))
         spread = float(np.interp(each, loss.levels, loss.spread).mean())
-        variance = spread / found.size + loss.doubt + loss.wander
+        variance = spread / found.size + loss.doubt + loss.wander * mean**2
         low, high = bounds(mean, variance, found.size, level, share=False)
         if metric == "rmse":  # the trees answer squares
             mean, low, high = mean**0.5, low**0.5, high**0.5
@@ -228,7 +236,9 @@ class _Grower:
             answers[out] = trees(matrix[:, out])
             away = loss[out] - answers[out]
             of_mean = float(away.var()) * (1 / away.size + 1 / kept.sum())
-            pairs.append((float(away.mean()), of_mean))
+            level = float(answers[out].mean())
+            if level > 0:
+                pairs.append((float(away.mean()) / level, of_mean / level**2))
         return answers, pairs
 
     def _grown(self, codes: NDArray[np.uint8], loss: Array) -> Trees:

@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 LEAST = 1e-3
 """The least weight that a row has, so that none is divided by zero."""
 
-PARTS = 16
+PARTS = 8
 """Parts of the scores whose labels tell whether weights change the calibration."""
 
 
