@@ -122,6 +122,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
         if type(obj).__module__ == "numpy" and getattr(obj, "dtype", None) is not None:
             return _without_gaps(obj)
+        if _is_tensor(obj):
+            return _tensor, _parts(obj)
         reduced = super().reducer_override(obj)
         if not isinstance(obj, type) or not isinstance(reduced, tuple) or len(reduced) < 2:
             return reduced
@@ -142,6 +144,33 @@ def _without_gaps(array: Any) -> Any:
     for name in fields:
         clean[name] = array[name]
     return clean.__reduce_ex__(5)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor of PyTorch with numbers in it, or a parameter."""
+    kin = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(value).__mro__)
+    return "torch.Tensor" in kin and value.device.type != "meta" and not value.is_sparse
+
+
+def _parts(tensor: Any) -> tuple[Any, ...]:
+    """Return a tensor as plain values: pickled by itself it tells where in memory it lay."""
+    import torch
+
+    held = tensor.detach().cpu().contiguous()
+    numbers = held.reshape(-1).view(torch.uint8).numpy().tobytes() if held.numel() else b""
+    learns = tensor.requires_grad and tensor.is_leaf
+    return type(tensor), str(held.dtype), tuple(held.shape), numbers, learns
+
+
+def _tensor(kind: type, dtype: str, shape: tuple[int, ...], numbers: bytes, learns: bool) -> Any:
+    import torch
+
+    held = torch.empty(shape, dtype=getattr(torch, dtype.removeprefix("torch.")))
+    if numbers:
+        held = torch.frombuffer(bytearray(numbers), dtype=held.dtype).reshape(shape)
+    if issubclass(kind, torch.nn.Parameter):
+        return torch.nn.Parameter(held, requires_grad=learns)
+    return held.requires_grad_(learns)
 
 
 def _named(arguments: tuple[Any, ...], cls: type) -> tuple[Any, ...]:
@@ -362,6 +391,8 @@ class _Walk:
             return self._all(type(value).__name__, value.__func__)
         if isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
             return _hash("slot", value.__name__.encode())
+        if _is_tensor(value):
+            return self._all("tensor", *_parts(value))
         if hasattr(value, "get_params") and not isinstance(value, type):
             return self._all("estimator", type(value), value.get_params(deep=False))
         try:

@@ -1,0 +1,402 @@
+"""One training from its rows to a model: what is learnt, where it starts, what it may change."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from keepfit.batch import LABEL
+from keepfit.errors import TrainingError
+from keepfit.learners import estimators, labels
+from keepfit.learners.encoding import Encoding
+from keepfit.learners.models import Head
+from keepfit.learners.torch import devices, losses, networks, patterns, training
+from keepfit.learners.torch.checkpoints import Checkpoint
+from keepfit.learners.torch.learner import CLASSIFICATION, LOSSES
+from keepfit.learners.torch.lessons import Batch, Lesson, lesson_of, times_of
+from keepfit.learners.torch.model import Content, TorchModel, origins_of
+from keepfit.learners.torch.tables import Preparation, Table
+from keepfit.learners.torch.transfer import Transfer, carry, places
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from torch import Tensor, nn
+
+    from keepfit.learners.torch.learner import Torch
+    from keepfit.protocols import Model
+
+
+def fit(
+    learner: Torch,
+    rows: pl.DataFrame,
+    *,
+    start: str,
+    update: str,
+    previous: Model | None,
+    seed: int,
+) -> TorchModel:
+    """Return a model trained on rows, as `Torch.fit` promises."""
+    before = _champion(previous, learner.name) if start == "champion" else None
+    classify = _classifies(learner, rows, before)
+    rows = labels.labelled(rows, classify=classify)
+    problem = _problem(rows.get_column(LABEL), classify, before, update)
+    preparation = Preparation.learn(rows, before.held.preparation if before else None)
+    fitting = _Fitting(learner, rows, problem, preparation, before, start, update, seed)
+    return fitting.model()
+
+
+class _Fitting:
+    """What the parts of one training share."""
+
+    def __init__(
+        self,
+        learner: Torch,
+        rows: pl.DataFrame,
+        problem: losses.Problem,
+        preparation: Preparation,
+        before: TorchModel | None,
+        start: str,
+        update: str,
+        seed: int,
+    ) -> None:
+        self.learner, self.rows, self.problem = learner, rows, problem
+        self.preparation, self.before, self.seed = preparation, before, seed
+        self.start, self.update = start, update
+        self.device = devices.pick(learner.device)
+        self.shape = networks.Shape(
+            numbers=len(preparation.wide),
+            categories={
+                one.name: codes
+                for one, codes in zip(preparation.categories, preparation.codes, strict=True)
+            },
+            flat=len(preparation.flat),
+            outputs=1 if problem.single else len(problem.classes),
+            hidden=learner.hidden if learner.network is None else (),
+        )
+
+    def model(self) -> TorchModel:
+        net = self._built()
+        work = sum(one.numel() for one in net.parameters()) * self.learner.batch_size
+        with devices.steady(self.device, estimators.threads(work // devices.WORK)):
+            transfer = self._transferred(net)
+            frozen, thawing = self._frozen(net)
+            net.to(self.device)
+            table = self.preparation.table(self.rows)
+            single = self._probed(net, table)
+            lesson = self._lesson(table, single)
+            if self.learner.train is None:
+                trained = self._train(net, lesson, frozen, thawing, transfer, single)
+                history, best = tuple(trained.history), trained.best
+            else:
+                net, history, best = self._own_loop(net, lesson, frozen), (), None
+            _check_finite(net, self.learner)
+        content = Content(
+            preparation=self.preparation,
+            problem=self.problem,
+            shape=self.shape,
+            plan=b"" if networks.is_own(net) else networks.skeleton(net),
+            weights={name: networks.pack(one) for name, one in networks.tensors(net).items()},
+            transfer=transfer,
+            history=history,
+            best=best,
+            until=self._until(),
+        )
+        # Columns of lists are not part of the encoding, which knows no such kind.
+        encoding: Encoding = self.preparation.encoding
+        task, classes = self.problem.task, self.problem.classes
+        return TorchModel(Head("torch", self.learner.name, task, classes, encoding), content)
+
+    # Where it starts
+
+    def _built(self, *more: int) -> nn.Module:
+        """Return the network with fresh weights; other seeds draw others."""
+        import torch
+
+        with devices.seeded(torch.device("cpu"), self.seed, "weights", *more):
+            return networks.build(self.learner.network, self.shape, len(self.problem.classes))
+
+    def _transferred(self, net: nn.Module) -> Transfer:
+        if self.before is None:
+            return Transfer(start=self.start, new=tuple(networks.tensors(net)))
+        champion, old = self.before.net, self.before.held
+        weights = networks.tensors(champion)
+        done = carry(
+            net,
+            weights,
+            columns=(networks.first_weight(net, self.shape), self._shared_inputs(net, champion)),
+            classes=(patterns.head_of(net, self.learner.head), self._shared_outputs()),
+        )
+        own = networks.tensors(net)
+        sizes = {name: one.numel() for name, one in own.items()}
+        mine, theirs = self.preparation.features, old.preparation.features
+        return Transfer(
+            start=self.start,
+            copied=tuple(name for name, share in done.items() if share == 1.0),
+            partly=tuple(name for name, share in done.items() if share < 1.0),
+            new=tuple(name for name in own if name not in done),
+            left=tuple(name for name in weights if name not in done),
+            share=sum(sizes[name] * share for name, share in done.items()) / sum(sizes.values()),
+            new_columns=tuple(one for one in mine if one not in theirs),
+            left_columns=tuple(one for one in theirs if one not in mine),
+            new_classes=_without(self.problem.classes, old.problem.classes),
+            left_classes=_without(old.problem.classes, self.problem.classes),
+        )
+
+    def _shared_inputs(self, net: nn.Module, champion: nn.Module) -> list[tuple[int, int]] | None:
+        assert self.before is not None
+        old = self.before.held
+        mine = origins_of(net, self.preparation, self.shape)
+        theirs = origins_of(champion, old.preparation, old.shape)
+        return None if mine == theirs else places(mine, theirs)
+
+    def _shared_outputs(self) -> list[tuple[int, int]] | None:
+        """Return the outputs that stand for the same class; None where all do."""
+        assert self.before is not None
+        new, old = self.problem, self.before.held.problem
+        if new.classes == old.classes:
+            return None
+        if not new.classes or not old.classes or "binary" in (new.task, old.task):
+            return []
+        where = {one: i for i, one in enumerate(old.classes)}
+        return [(i, where[one]) for i, one in enumerate(new.classes) if one in where]
+
+    # What may change
+
+    def _frozen(self, net: nn.Module) -> tuple[set[str], list[list[str]]]:
+        """Return the parameters that do not learn, and the groups of them that thaw."""
+        names = [name for name, _ in net.named_parameters()]
+        head = patterns.head_of(net, self.learner.head)
+        if self.update == "head":
+            return set(names) - head, []
+        frozen = [name for pattern in self._holding(names) for name in pattern]
+        if self.learner.thaw and not self.learner.freeze and self.start != "scratch":
+            frozen = [name for name in names if name not in head]
+        held = [name for name in names if name in set(frozen)]
+        if held and len(held) == len(names) and not self.learner.thaw:
+            raise TrainingError(
+                f"expected something left to learn, got freeze={list(self.learner.freeze)}, "
+                f"which holds all {len(names):,} parameters",
+                hint="leave the head out of freeze=",
+            )
+        return set(held), patterns.groups(held) if self.learner.thaw and held else []
+
+    def _holding(self, names: list[str]) -> list[list[str]]:
+        """Return the parameters of each pattern that holds: not those a factory draws at random."""
+        found = [patterns.chosen(pattern, names) for pattern in self.learner.freeze]
+        made = self.learner.network is None or not estimators.derives(
+            self.learner.network, "torch", "Module"
+        )
+        if not found or self.start == "champion" or not made:
+            return found
+        one, other = (dict(self._built(i).named_parameters()) for i in range(2))
+        drawn = {name for name in names if not bool((one[name] == other[name]).all())}
+        random = [pattern for pattern in found if drawn.intersection(pattern)]
+        if random and self.start == "pretrained":
+            name = next(name for name in random[0] if name in drawn)
+            raise TrainingError(
+                f"expected pretrained weights in what is frozen, got random ones in `{name}`",
+                hint='let the factory load them, or start from "scratch"',
+            )
+        return [pattern for pattern in found if pattern not in random]
+
+    # Learning
+
+    def _probed(self, net: nn.Module, table: Table) -> bool:
+        """Return whether a network has one output per row, once it has answered some.
+
+        Raises
+        ------
+        TrainingError
+            It does not take the rows.
+        """
+        import torch
+
+        few = slice(0, min(2, len(table)))
+        numbers = torch.from_numpy(table.numbers[few]).to(self.device)
+        codes = torch.from_numpy(table.codes[few]).to(self.device)
+        net.eval()
+        try:
+            with devices.seeded(self.device, self.seed, "probe"), torch.no_grad():
+                outputs = net(*networks.inputs_of(net, self.shape, numbers, codes))
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise TrainingError(
+                f"expected a network for {self.shape.flat:,} inputs "
+                f"({len(self.preparation.features):,} columns), got an error: {reason}",
+                hint="let the factory ask for them: def network(inputs, classes)",
+            ) from error
+        return bool(losses.shaped(outputs, self.problem, self.shape.flat).ndim == 1)
+
+    def _lesson(self, table: Table, single: bool) -> Lesson:
+        known = self._codes()
+        taught, at = self._taught()
+        return lesson_of(
+            table,
+            losses.as_labels(known, self.problem, single=single),
+            self.rows,
+            until=self.before.held.until if self.before else None,
+            replay=self.learner.replay,
+            tail=None if self.learner.patience is None else self.learner.tail,
+            taught=taught,
+            places=at,
+        )
+
+    def _codes(self) -> np.ndarray:
+        known = self.rows.get_column(LABEL)
+        if self.problem.task == "regression":
+            return labels.values(known)
+        return labels.codes(known, self.problem.classes)
+
+    def _taught(self) -> tuple[Tensor | None, list[int]]:
+        """Return the champion's answers of the classes that both know, and where those lie."""
+        if self.before is None or not self.learner.distil:
+            return None, []
+        old, classes = self.before.held.problem, self.problem.classes
+        if not classes or not old.classes:
+            if classes or old.classes:
+                return None, []
+            return losses.teaching(self.before.predict(self.rows), self.problem), []
+        shared = [one for one in old.classes if one in classes]
+        if len(shared) < 2:
+            return None, []
+        taught = losses.teaching(self.before.predict(self.rows), old)
+        columns = [old.classes.index(one) for one in shared]
+        return taught[:, columns], [classes.index(one) for one in shared]
+
+    def _train(
+        self,
+        net: nn.Module,
+        lesson: Lesson,
+        frozen: set[str],
+        thawing: list[list[str]],
+        transfer: Transfer,
+        single: bool,
+    ) -> training.Training:
+        if self.start == "champion":
+            started = set(transfer.copied)
+        elif self.start == "pretrained":
+            named = {name for name, _ in net.named_parameters()}
+            started = named - patterns.head_of(net, self.learner.head)
+        else:
+            started = set()
+        anchors = {
+            name: one.detach().clone()
+            for name, one in net.named_parameters()
+            if name in started and self.learner.l2sp
+        }
+        trained = training.Training(
+            learner=self.learner,
+            net=net,
+            lesson=lesson,
+            problem=self.problem,
+            shape=self.shape,
+            device=self.device,
+            seed=self.seed,
+            frozen=frozen,
+            thawing=thawing,
+            anchors=anchors,
+            single=single,
+        )
+        trained.run(Checkpoint(self.learner.checkpoints, self._key(lesson)))
+        return trained
+
+    def _own_loop(self, net: nn.Module, lesson: Lesson, frozen: set[str]) -> nn.Module:
+        assert self.learner.train is not None
+        training.hold(net, frozen)
+        how = (self.learner.batch_size, self.learner.replay, self.seed)
+        with devices.seeded(self.device, self.seed, "loop"):
+            returned = self.learner.train(net, Batch(lesson, net, self.shape, self.device, *how))
+        return returned if estimators.derives(returned, "torch", "Module") else net
+
+    def _key(self, lesson: Lesson) -> str:
+        """Return what makes two trainings the same: learner, rows, start, seed and PyTorch."""
+        import torch
+
+        parent = b"" if self.before is None else self.before.content()
+        how = (self.learner.fingerprint, self.start, self.update, str(self.seed))
+        hasher = hashlib.sha256("\n".join((*how, torch.__version__, str(self.device))).encode())
+        hasher.update(hashlib.sha256(parent).digest())
+        for part in (lesson.numbers, lesson.codes, lesson.labels, lesson.new, lesson.tail):
+            hasher.update(part.contiguous().numpy().tobytes())
+        return hasher.hexdigest()
+
+    def _until(self) -> int | None:
+        times = times_of(self.rows)
+        before = self.before.held.until if self.before else None
+        return before if times is None else max(int(times.max()), before or int(times.max()))
+
+
+# What is learnt ---------------------------------------------------------------------------
+
+
+def _champion(previous: Model | None, name: str) -> TorchModel:
+    if previous is None:
+        raise TrainingError(
+            f"expected a champion for {name} to start from, got none",
+            hint="the first training starts from scratch",
+        )
+    if not isinstance(previous, TorchModel):
+        raise TrainingError(
+            f"expected a champion that {name} can go on with, got {previous!r}",
+            hint="start from scratch",
+        )
+    return previous
+
+
+def _classifies(learner: Torch, rows: pl.DataFrame, before: TorchModel | None) -> bool:
+    """Return whether labels are classes: as it is said, else as the champion's, else by type."""
+    purpose = LOSSES.get(learner.loss) if isinstance(learner.loss, str) else None
+    said = learner.task or purpose
+    if said is not None:
+        return said == CLASSIFICATION
+    if before is not None:
+        return before.task != "regression"
+    dtype = rows.schema[LABEL]
+    return not (dtype.is_float() or dtype.is_decimal())
+
+
+def _problem(
+    known: pl.Series, classify: bool, before: TorchModel | None, update: str
+) -> losses.Problem:
+    old = before.held.problem if before is not None else None
+    if not classify:
+        if old is not None and old.task == "regression":
+            return old
+        values = labels.values(known)
+        width = float(values.std())
+        return losses.Problem("regression", (), float(values.mean()), width if width > 0.0 else 1.0)
+    classes = _classes(known, old.classes if old is not None else (), update)
+    return losses.Problem("binary" if len(classes) == 2 else "multiclass", classes)
+
+
+def _classes(known: pl.Series, champion: tuple[Any, ...], update: str) -> tuple[Any, ...]:
+    """Return the classes to learn: the champion's and the new ones, where they share any."""
+    if not champion:
+        return labels.classes_of(known)
+    found = labels.codes(known, champion)
+    if (found >= 0).all():
+        return champion
+    if (found >= 0).any() and update == "head":
+        labels.refuse_new(known, found)
+    present = labels.classes_of(known)
+    if not (found >= 0).any() or {type(one) for one in present} != {type(champion[0])}:
+        return present
+    return tuple(sorted({*champion, *present}))
+
+
+def _without(some: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(one for one in some if one not in others)
+
+
+def _check_finite(net: nn.Module, learner: Torch) -> None:
+    import torch
+
+    for name, one in net.named_parameters():
+        if not bool(torch.isfinite(one).all()):
+            raise TrainingError(
+                f"expected weights that are finite numbers, got others in `{name}`",
+                hint=f"lower the learning rate (lr={learner.lr} here)"
+                if learner.train is None
+                else "lower the learning rate of the training loop",
+            )

@@ -1,0 +1,209 @@
+"""Rows as tensors: numbers on one scale, codes of categories, lists as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keepfit.batch import RESERVED
+from keepfit.errors import SchemaMismatch, TrainingError, nearest
+from keepfit.learners.encoding import Column, Encoding
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+LIMIT = 20.0
+"""Standard deviations at which a number is cut off: beyond them a network only extrapolates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows as a network takes them: numbers as float32, codes of categories as int64 (0: missing)."""
+
+    numbers: np.ndarray
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class Number(msgspec.Struct, frozen=True):
+    """One number: where it lies on its own scale, and whether gaps in it are told apart."""
+
+    name: str
+    shift: float
+    width: float
+    gaps: bool
+
+
+class Preparation(msgspec.Struct, frozen=True):
+    """How rows become tensors, learnt from the rows of the first training.
+
+    A missing number lies at the mean, 0; where the first rows had gaps, one more number says
+    that it is missing. ``lists`` are the columns of lists of numbers, with their lengths.
+    """
+
+    encoding: Encoding
+    numbers: tuple[Number, ...]
+    lists: dict[str, int]
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the columns the network needs."""
+        return (*self.encoding.features, *self.lists)
+
+    @property
+    def categories(self) -> tuple[Column, ...]:
+        """The columns that are categories."""
+        return tuple(one for one in self.encoding.columns if one.kind == "category")
+
+    @property
+    def codes(self) -> tuple[int, ...]:
+        """How many codes each category has, the one for missing values among them."""
+        return tuple(len(column.categories) + 1 for column in self.categories)
+
+    @property
+    def wide(self) -> list[tuple[str, str]]:
+        """Where each number of a table comes from: a column, and which part of it."""
+        values = [(one.name, "value") for one in self.numbers]
+        gaps = [(one.name, "gap") for one in self.numbers if one.gaps]
+        lists = [(name, str(i)) for name, size in self.lists.items() for i in range(size)]
+        return values + gaps + lists
+
+    @property
+    def flat(self) -> list[tuple[str, str]]:
+        """Where each input of a network that takes one tensor comes from."""
+        ones = [(one.name, text) for one in self.categories for text in one.categories]
+        return self.wide + ones
+
+    @classmethod
+    def learn(cls, rows: pl.DataFrame, before: Preparation | None = None) -> Preparation:
+        """Learn from rows; what another preparation knows of their columns is kept.
+
+        Raises
+        ------
+        TrainingError
+            No column is of use.
+        """
+        if before is not None and all(name in rows.columns for name in before.features):
+            return before
+        lists = _lists(rows)
+        encoding = _encoding(rows.drop(lists.keys()), bool(lists))
+        known = {one.name: one for one in before.encoding.columns} if before else {}
+        columns = tuple(
+            known[one.name] if _alike(one, known.get(one.name)) else one for one in encoding.columns
+        )
+        encoding = Encoding(columns, encoding.dropped)
+        scales = {one.name: one for one in before.numbers} if before else {}
+        matrix = encoding.matrix(rows)
+        numbers = tuple(
+            scales[one.name] if one.name in scales else _scale(one.name, matrix[:, place])
+            for place, one in enumerate(columns)
+            if one.kind != "category"
+        )
+        return cls(encoding, numbers, lists)
+
+    def table(self, rows: pl.DataFrame) -> Table:
+        """Return rows as tensors are made from.
+
+        Raises
+        ------
+        SchemaMismatch
+            A column is missing, or a list has another length.
+        """
+        import numpy as np
+
+        self._check(rows)
+        matrix = self.encoding.matrix(rows) if self.encoding.columns else np.zeros((rows.height, 0))
+        places = [i for i, one in enumerate(self.encoding.columns) if one.kind != "category"]
+        values = matrix[:, places]
+        gone = np.isnan(values)
+        shift = np.array([one.shift for one in self.numbers])
+        width = np.array([one.width for one in self.numbers])
+        values = np.where(gone, 0.0, np.clip((values - shift) / width, -LIMIT, LIMIT))
+        gaps = gone[:, [i for i, one in enumerate(self.numbers) if one.gaps]]
+        spread = [_spread(rows.get_column(name), size) for name, size in self.lists.items()]
+        numbers = np.concatenate([values, gaps, *spread], axis=1).astype(np.float32)
+        codes = np.nan_to_num(matrix[:, self.encoding.categorical] + 1.0).astype(np.int64)
+        return Table(np.ascontiguousarray(numbers), np.ascontiguousarray(codes))
+
+    def _check(self, rows: pl.DataFrame) -> None:
+        missing = [name for name in self.features if name not in rows.columns]
+        if not missing:
+            return
+        free = [name for name in rows.columns if name not in self.features and name not in RESERVED]
+        near = nearest(missing[0], free)
+        raise SchemaMismatch(
+            f"column `{missing[0]}` is missing "
+            f"(the network needs {len(self.features)} columns, {rows.width} here)",
+            hint=f"the nearest new column is `{near}`; rename it in the source"
+            if near
+            else "bring it back; a value that is not known may be missing, a column may not",
+        )
+
+
+def _alike(one: Column, other: Column | None) -> bool:
+    return other is not None and (one.kind == "category") == (other.kind == "category")
+
+
+def _encoding(rows: pl.DataFrame, others: bool) -> Encoding:
+    """Return the encoding of columns that are no lists; there may be none of use beside some."""
+    try:
+        return Encoding.learn(rows)
+    except TrainingError:
+        if not others:
+            raise
+        return Encoding(())
+
+
+def _lists(rows: pl.DataFrame) -> dict[str, int]:
+    """Return the columns of lists of numbers that all have one length, with that length."""
+    import polars as pl
+
+    found: dict[str, int] = {}
+    for name, dtype in rows.schema.items():
+        if not isinstance(dtype, pl.List | pl.Array) or not _numeric(dtype.inner):
+            continue
+        held = rows.get_column(name).drop_nulls()
+        sizes = held.cast(pl.List(dtype.inner)).list.len().unique()
+        if name not in RESERVED and sizes.len() == 1 and sizes[0]:
+            found[name] = int(sizes[0])
+    return found
+
+
+def _numeric(inner: Any) -> bool:
+    """Return whether the parts of a list are numbers, and no lists again."""
+    return bool(inner.is_numeric())
+
+
+def _scale(name: str, values: np.ndarray) -> Number:
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    shift, width = (float(known.mean()), float(known.std())) if known.size else (0.0, 1.0)
+    # A constant column may have a deviation of rounding errors alone.
+    width = width if width > 1e-12 * max(1.0, abs(shift)) else 1.0
+    return Number(name, shift, width, bool(known.size < values.size))
+
+
+def _spread(values: pl.Series, size: int) -> np.ndarray:
+    """Return a column of lists as a matrix; what is missing or infinite in it is 0."""
+    import numpy as np
+    import polars as pl
+
+    nested = isinstance(values.dtype, pl.List | pl.Array)
+    lists = values.cast(pl.List(pl.Float64), strict=False) if nested else None
+    lengths = lists.list.len().drop_nulls() if lists is not None else None
+    if lists is None or lengths is None or bool((lengths != size).any()):
+        got = values.dtype if lengths is None else f"{lengths.filter(lengths != size)[0]} numbers"
+        raise SchemaMismatch(
+            f"column `{values.name}`: expected lists of {size:,} numbers, got {got}",
+            hint="bring lists to one length in the source",
+        )
+    whole = lists.fill_null(pl.Series([[0.0] * size]))
+    flat = whole.explode().cast(pl.Float64).to_numpy().reshape(len(values), size)
+    known: np.ndarray = np.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
+    return known
