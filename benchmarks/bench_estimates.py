@@ -21,7 +21,6 @@ WEIGHTED = Tool("**keepfit** Weighted", "keepfit_estimates", "weighted")
 DLE = Tool("**keepfit** DLE", "keepfit_estimates", "dle")
 NANNYML_CBPE = Tool("NannyML CBPE", "nannyml_estimates", "cbpe", "nannyml")
 NANNYML_DLE = Tool("NannyML DLE", "nannyml_estimates", "dle", "nannyml")
-JUDGED = (CBPE, WEIGHTED, NANNYML_CBPE)
 
 CHUNK = 10_000
 STREAMS = ("weather_noaa", "bike_hour", "elec2", "metro_traffic")
@@ -38,6 +37,32 @@ class Scale:
     timeout: float = 900.0
     streams: Sequence[str] = (*STREAMS, "flights")
 
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted, which metrics of it are estimated, and by what."""
+
+    tools: Sequence[Tool]
+    metrics: Sequence[str]
+    numbers: bool = False
+
+    def asked_of(self, tool: Tool) -> Sequence[str]:
+        """Return the metrics that a tool estimates."""
+        return [one for one in self.metrics if tool.peer is None or one not in ABSENT]
+
+
+ABSENT = ("log_loss",)
+"""Metrics that NannyML does not estimate."""
+
+CLASSES = Task((CBPE, WEIGHTED, NANNYML_CBPE), ("roc_auc", "accuracy", "f1", "log_loss"))
+NUMBERS = Task((DLE, NANNYML_DLE), ("mae", "rmse"), numbers=True)
+PREDICTED = {
+    "bike_hour": ("hum", "windspeed"),
+    "elec2": ("nswdemand",),
+    "metro_traffic": ("temp",),
+    "weather_noaa": ("visibility",),
+}
+"""Columns of streams that a regressor predicts from the others."""
 
 QUICK = Scale(
     reference=20_000,
@@ -173,9 +198,19 @@ def _values(answer: dict[str, Any], metric: str) -> np.ndarray:
 
 def realised(path: Path, metric: str, chunk: int) -> np.ndarray:
     """Return the metric of each chunk, from its labels."""
-    from sklearn.metrics import mean_absolute_error, roc_auc_score
+    from sklearn import metrics
 
-    measure = {"roc_auc": roc_auc_score, "mae": mean_absolute_error}[metric]
+    def labelled(measure: Callable[..., float]) -> Callable[..., float]:
+        return lambda labels, scores: measure(labels, scores > 0.5)
+
+    measure: Callable[..., float] = {
+        "accuracy": labelled(metrics.accuracy_score),
+        "f1": labelled(metrics.f1_score),
+        "log_loss": metrics.log_loss,
+        "mae": metrics.mean_absolute_error,
+        "rmse": metrics.root_mean_squared_error,
+        "roc_auc": metrics.roc_auc_score,
+    }[metric]
     rows = Scored.load(path)
     cuts = spans(len(rows.labels), chunk)
     return np.array([measure(rows.labels[cut], rows.scores[cut]) for cut in cuts])
@@ -190,11 +225,6 @@ class Life:
     rows: Path
     chunk: int
 
-    @property
-    def chunks(self) -> int:
-        """How many chunks came."""
-        return len(Scored.load(self.rows).labels) // self.chunk
-
 
 def stream(name: str, streams: Path | None) -> pl.DataFrame | None:
     """Return a stream in time order, with the column `label`; None where it is not at hand."""
@@ -207,21 +237,22 @@ def stream(name: str, streams: Path | None) -> pl.DataFrame | None:
     return pl.read_parquet(path).drop("id") if path and path.exists() else None
 
 
-def lives(name: str, frame: pl.DataFrame, folder: Path) -> Iterator[tuple[str, Life]]:
+def lives(name: str, frame: pl.DataFrame, folder: Path, task: Task) -> Iterator[tuple[str, Life]]:
     """Score a stream as it came, and, with time taken out, as if the mix of rows changed."""
-    labels = frame["label"].cast(pl.Int64).to_numpy()
+    labels = frame["label"].cast(pl.Float64 if task.numbers else pl.Int64).to_numpy()
     columns = _Features.of(frame.drop("label", "time"))
     chunk = 5_000 if frame.height > 100_000 else 500
     train, end = int(0.3 * frame.height), int(0.5 * frame.height)
-    order = np.arange(frame.height)
-    later = order[end : end + (frame.height - end) // chunk * chunk]
-    model = columns.trained(labels, order[:train])
-    yield "time", columns.life(model, labels, order[train:end], later, folder / "time", chunk)
     rng = np.random.default_rng(0)
-    order = rng.permutation(frame.height)
-    model = columns.trained(labels, order[:train])
-    drawn = columns.resampled(model, order[end:], chunk, rng)
-    yield "mix", columns.life(model, labels, order[train:end], drawn, folder / "mix", chunk)
+    for kind, order in (("time", np.arange(frame.height)), ("mix", rng.permutation(frame.height))):
+        model = columns.trained(labels, order[:train], task)
+        later = order[end : end + (frame.height - end) // chunk * chunk]
+        if kind == "mix":
+            later = columns.resampled(model, order[end:], chunk, rng)
+        scores = columns.scored(model, task)
+        for part, which in (("reference", order[train:end]), ("rows", later)):
+            columns.save(folder / kind / part, labels[which], scores[which], which)
+        yield kind, Life(name, folder / kind / "reference", folder / kind / "rows", chunk)
 
 
 @dataclass(frozen=True)
@@ -238,7 +269,10 @@ class _Features:
             if column.dtype == pl.String:
                 levels = column.fill_null("").unique().sort()
                 codes = column.fill_null("").cast(pl.Enum(levels)).to_physical()
-                categories[column.name] = (codes.to_numpy().astype(np.int32), levels.to_numpy())
+                categories[column.name] = (
+                    codes.to_numpy().astype(np.int32),
+                    levels.to_numpy().astype(str),
+                )
             else:
                 values = column.cast(pl.Float64).fill_null(float("nan"))
                 numbers[column.name] = values.to_numpy()
@@ -249,12 +283,19 @@ class _Features:
         codes = [codes for codes, _ in self.categories.values()]
         return np.column_stack([*self.numbers.values(), *codes])
 
-    def trained(self, labels: np.ndarray, rows: np.ndarray) -> Any:
+    def trained(self, labels: np.ndarray, rows: np.ndarray, task: Task) -> Any:
         """Return the model whose performance is to be estimated."""
         import lightgbm as lgb
 
-        model = lgb.LGBMClassifier(n_estimators=100, random_state=0, verbosity=-1)
+        kind = lgb.LGBMRegressor if task.numbers else lgb.LGBMClassifier
+        model = kind(n_estimators=100, random_state=0, verbosity=-1)
         return model.fit(self.matrix[rows], labels[rows])
+
+    def scored(self, model: Any, task: Task) -> np.ndarray:
+        """Return what the model answers."""
+        answers = model.predict if task.numbers else model.predict_proba
+        found = answers(self.matrix)
+        return np.asarray(found if task.numbers else found[:, 1])
 
     def resampled(
         self, model: Any, pool: np.ndarray, chunk: int, rng: np.random.Generator
@@ -269,75 +310,112 @@ class _Features:
                 drawn.append(rng.choice(pool, chunk, replace=False, p=weights / weights.sum()))
         return np.concatenate(drawn)
 
-    def life(
-        self,
-        model: Any,
-        labels: np.ndarray,
-        reference: np.ndarray,
-        rows: np.ndarray,
-        folder: Path,
-        chunk: int,
-    ) -> Life:
-        """Write a reference and the rows that came then, scored by a model."""
-        scores = model.predict_proba(self.matrix)[:, 1]
-        for part, which in (("reference", reference), ("rows", rows)):
-            numbers = {name: values[which] for name, values in self.numbers.items()}
-            categories = {n: (codes[which], all_) for n, (codes, all_) in self.categories.items()}
-            Scored.save(folder / part, labels[which], scores[which], numbers, categories)
-        return Life(folder.parent.name, folder / "reference", folder / "rows", chunk)
+    def save(self, folder: Path, labels: np.ndarray, scores: np.ndarray, which: np.ndarray) -> None:
+        """Write some rows, and what a model answered."""
+        numbers = {name: values[which] for name, values in self.numbers.items()}
+        categories = {n: (codes[which], all_) for n, (codes, all_) in self.categories.items()}
+        Scored.save(folder, labels, scores, numbers, categories)
 
 
 def accuracy(folder: Path, scale: Scale, streams: Path | None) -> list[str]:
-    """Compare estimated with realised roc_auc on streams."""
+    """Compare estimated with realised values on streams."""
+    absent: list[str] = []
+    found = {task: _tables(task, folder, scale, streams, absent) for task in (CLASSES, NUMBERS)}
+    return [
+        "### Estimated against realised",
+        "",
+        "A LightGBM model trained on the first 30 % of a stream, the next 20 % as reference, the "
+        "rest in chunks. Mean distance of the estimate from the realised value, beside that of the "
+        "reference's own value taken for every chunk; in brackets how often the realised value "
+        "lay in keepfit's interval of 95 %, and half the interval's mean width. NannyML's band is "
+        "three standard errors of sampling, not an interval at a level, and it has no log_loss.",
+        "",
+        *found[CLASSES]["time"],
+        "",
+        MIXED,
+        "",
+        *found[CLASSES]["mix"],
+        "",
+        "Regressors of a column from the others; all but the realised value in units of the "
+        "reference's own.",
+        "",
+        *found[NUMBERS]["time"],
+        "",
+        MIXED,
+        "",
+        *found[NUMBERS]["mix"],
+        "",
+        *([f"Streams not at hand: {', '.join(sorted(set(absent)))}.", ""] if absent else []),
+    ]
+
+
+MIXED = (
+    "The same with the rows shuffled first, and each chunk drawn with more of the high, or the "
+    "low, values of one of the five features that the model uses most: only the mix changes."
+)
+
+
+def _tables(
+    task: Task, folder: Path, scale: Scale, streams: Path | None, absent: list[str]
+) -> dict[str, list[str]]:
+    """Return a task's tables: of the streams in time, and under changes of the mix."""
     body: dict[str, list[list[str]]] = {"time": [], "mix": []}
-    absent = []
     for name in scale.streams:
         frame = stream(name, streams)
         if frame is None:
             absent.append(name)
             continue
-        for kind, life in lives(name, frame, folder / name):
-            body[kind].append(_judged(life, scale))
-    head = ["", "chunks", "realised", "as in the reference", *(tool.label for tool in JUDGED)]
-    return [
-        "### Estimated against realised roc_auc",
-        "",
-        "A LightGBM model trained on the first 30 % of a stream, the next 20 % as reference, the "
-        "rest in chunks. Mean distance of the estimate from the realised value, beside that of the "
-        "reference's own roc_auc taken for every chunk; in brackets how often the realised value "
-        "lay in keepfit's interval of 95 %, and half the interval's mean width.",
-        "",
-        *table(head, body["time"]),
-        "",
-        "The same with the rows shuffled first, and each chunk drawn with more of the high, or the "
-        "low, values of one of the five features that the model uses most: only the mix changes.",
-        "",
-        *table(head, body["mix"]),
-        "",
-        *([f"Streams not at hand: {', '.join(absent)}.", ""] if absent else []),
-    ]
+        for target in PREDICTED.get(name, ()) if task.numbers else ("label",):
+            about = f"{name}, {target}" if task.numbers else name
+            chosen = frame
+            if task.numbers:
+                chosen = frame.drop("label").rename({target: "label"}).drop_nulls("label")
+            for kind, life in lives(about, chosen, folder / name / target, task):
+                body[kind].extend(_judged(life, task, scale))
+    labels = [tool.label for tool in task.tools]
+    head = ["", "metric", "chunks", "realised", "as in the reference", *labels]
+    return {kind: table(head, rows) for kind, rows in body.items()}
 
 
-def _judged(life: Life, scale: Scale) -> list[str]:
-    truth = realised(life.rows, "roc_auc", life.chunk)
-    reference = Scored.load(life.reference)
-    before = realised(life.reference, "roc_auc", len(reference.labels))[0]
-    cells = [f"{len(truth)} of {life.chunk:,}", f"{truth.mean():.3f}"]
-    cells.append(f"{np.abs(truth - before).mean():.4f}")
-    for tool in JUDGED:
-        question = (life.reference, life.rows, "--chunk", life.chunk)
-        answer = asked(tool, *question, about=life.stream, timeout=scale.timeout)
-        if isinstance(answer, Silent):
-            say(answer)
-            cells.append("–")
-            continue
-        value, low, high = np.array(answer["said"]["roc_auc"], dtype=np.float64).T
-        error = f"{np.abs(value - truth).mean():.4f}"
-        # NannyML's band is three standard errors of sampling, not an interval at a level.
-        ours = tool is not NANNYML_CBPE
-        inside, half = ((low <= truth) & (truth <= high)).mean(), (high - low).mean() / 2
-        cells.append(f"{error} ({100 * inside:.0f} %, ±{half:.3f})" if ours else error)
-    return [life.stream, *cells]
+def _judged(life: Life, task: Task, scale: Scale) -> list[list[str]]:
+    """Return a line per metric."""
+    answers = []
+    for tool in task.tools:
+        wanted = ",".join(task.asked_of(tool))
+        question = (life.reference, life.rows, "--chunk", life.chunk, "--metrics", wanted)
+        answers.append(asked(tool, *question, about=life.stream, timeout=scale.timeout))
+        if isinstance(answers[-1], Silent):
+            say(answers[-1])
+    rows = len(Scored.load(life.reference).labels)
+    lines = []
+    for metric in task.metrics:
+        truth = realised(life.rows, metric, life.chunk)
+        before = realised(life.reference, metric, rows)[0]
+        unit = before if task.numbers else 1.0
+        lines.append(
+            [
+                life.stream,
+                metric,
+                f"{len(truth)} of {life.chunk:,}",
+                f"{truth.mean():.3f}",
+                f"{np.abs(truth - before).mean() / unit:.4f}",
+                *(
+                    _nearness(answer, metric, truth, unit, ours=tool.peer is None)
+                    for tool, answer in zip(task.tools, answers, strict=True)
+                ),
+            ]
+        )
+    return lines
+
+
+def _nearness(answer: Answer, metric: str, truth: np.ndarray, unit: float, *, ours: bool) -> str:
+    """Return how far the estimates are from what was realised, and how good their intervals."""
+    if isinstance(answer, Silent) or metric not in answer["said"]:
+        return "–"
+    value, low, high = np.array(answer["said"][metric], dtype=np.float64).T
+    error = f"{np.abs(value - truth).mean() / unit:.4f}"
+    inside, half = ((low <= truth) & (truth <= high)).mean(), (high - low).mean() / 2
+    return f"{error} ({100 * inside:.0f} %, ±{half / unit:.3f})" if ours else error
 
 
 def main(*, quick: bool = False, streams: Path | None = None) -> list[str]:

@@ -31,7 +31,7 @@ MOST = 30_000
 LEFT_OUT = 10_000
 """Reference rows that tell how far such trees are off where they were not grown."""
 
-TREES = Boost(trees=60, depth=6, rate=0.2, ridge=100.0)
+TREES = Boost(trees=45, depth=6, rate=0.25, ridge=100.0)
 
 PER_RIDGE = 40
 """Rows that the trees are grown on for each row of their ridge, where there are few."""
