@@ -372,13 +372,13 @@ def test_every_dependency_is_pinned() -> None:
     assert asked - pinned == {"keepfit"}
 
 
-def test_the_extra_all_holds_every_other_but_dev() -> None:
+def test_the_extra_all_holds_every_other_but_dev_and_torch() -> None:
     project = pyproject()["project"]
     assert isinstance(project, dict)
     extras = project["optional-dependencies"]
     named = re.fullmatch(r"keepfit\[(.*)\]", extras["all"][0])
     assert named
-    assert set(named[1].split(",")) == set(extras) - {"all", "dev"}
+    assert set(named[1].split(",")) == set(extras) - {"all", "dev", "torch"}
 
 
 def test_the_version_is_in_the_changelog_or_still_to_be_released() -> None:

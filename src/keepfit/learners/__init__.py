@@ -2,6 +2,10 @@
 
     learners.Sklearn(estimator)                     scikit-learn, and whatever has its contract
     learners.LightGBM(estimator, decay_rate=0.9)    LGBMClassifier, LGBMRegressor
+    learners.XGBoost(estimator, decay_rate=0.9)     XGBClassifier, XGBRegressor
+    learners.CatBoost(estimator)                    CatBoostClassifier, CatBoostRegressor
+    learners.River(estimator, at_once=1)            River's classifiers, regressors, pipelines
+    learners.Torch(build, loss=…)                   PyTorch modules, with a loss or your own loop
 
 An estimator handed to a pipeline becomes one of these by itself; naming them is for their
 own settings.
@@ -9,19 +13,46 @@ own settings.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError, nearest
+from keepfit.learners.catboost import CatBoost
 from keepfit.learners.estimators import derives, is_estimator, packages
-from keepfit.learners.lightgbm import CLASSES, LightGBM
+from keepfit.learners.lightgbm import LightGBM
 from keepfit.learners.models import FittedModel, loads
+from keepfit.learners.river import River
 from keepfit.learners.sklearn import Sklearn
+from keepfit.learners.xgboost import XGBoost
 from keepfit.protocols import Learner
 
-__all__ = ["FittedModel", "LightGBM", "Sklearn", "loads", "resolve", "validate"]
+if TYPE_CHECKING:
+    from keepfit.learners.torch import Torch
+
+__all__ = [
+    "CatBoost",
+    "FittedModel",
+    "LightGBM",
+    "River",
+    "Sklearn",
+    "Torch",
+    "XGBoost",
+    "loads",
+    "resolve",
+    "validate",
+]
+
+_BOOSTING = (CatBoost, LightGBM, XGBoost)
 
 STARTS = ("scratch", "champion", "pretrained")
 UPDATES = ("all", "leaves", "head")
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Torch":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keepfit.learners.torch import Torch
+
+    return Torch
 
 
 def resolve(estimator: Any) -> Learner:
@@ -30,8 +61,9 @@ def resolve(estimator: Any) -> Learner:
     Parameters
     ----------
     estimator
-        An estimator of scikit-learn or LightGBM, any object with their ``fit(X, y)`` and
-        ``predict(X)``, or a learner of your own (`keepfit.protocols.Learner`).
+        An estimator of scikit-learn, LightGBM, XGBoost, CatBoost or River, any object with
+        ``fit(X, y)`` and ``predict(X)``, or a learner of your own
+        (`keepfit.protocols.Learner`).
 
     Raises
     ------
@@ -49,10 +81,13 @@ def resolve(estimator: Any) -> Learner:
             f"expected an estimator, got the class {estimator.__name__}",
             hint=f"call it: {estimator.__name__}()",
         )
+    if derives(estimator, "river", "Estimator"):
+        return River(estimator)
     if is_estimator(estimator):
-        if derives(estimator, "lightgbm", *CLASSES):
-            return LightGBM(estimator)
-        if "lightgbm" not in packages(estimator):
+        for kind in _BOOSTING:
+            if derives(estimator, kind.family, *kind.trains):
+                return kind(estimator)
+        if not _family(estimator):
             return Sklearn(estimator)
     if isinstance(estimator, Learner):
         return estimator
@@ -62,12 +97,18 @@ def resolve(estimator: Any) -> Learner:
 
 
 def _hint(value: Any) -> str:
-    kin = packages(value)
-    if "lightgbm" in kin:
-        return "hand over an untrained LGBMClassifier or LGBMRegressor"
+    family = _family(value)
+    if family is not None:
+        return f"hand over an untrained {' or '.join(family.trains)}"
     if callable(getattr(value, "fit", None)) and not hasattr(value, "fingerprint"):
         return "a learner has `name`, `fingerprint`, `parameters` and `fit(rows, …)`; an estimator `predict`"
     return "hand over the estimator itself, such as HistGradientBoostingClassifier()"
+
+
+def _family(value: Any) -> type[CatBoost] | type[LightGBM] | type[XGBoost] | None:
+    """Return the learner for the library of boosted trees that a value comes from."""
+    kin = packages(value)
+    return next((kind for kind in _BOOSTING if kind.family in kin), None)
 
 
 def validate(learner: Learner, start: str, update: str) -> None:
@@ -105,7 +146,9 @@ def _way_out(start: str, update: str) -> str:
     if update == "leaves" and start == "scratch":
         return 'leaves are updated in the champion\'s trees: start="champion", update="leaves"'
     if update == "leaves":
-        return "leaves are updated by LightGBM, boosting gbdt, with an objective whose leaves are means"
+        return (
+            "leaves are updated by LightGBM and XGBoost, with an objective whose leaves are means"
+        )
     if update == "head":
         return "a head is a layer of a neural network"
     return 'start="scratch" is always possible'

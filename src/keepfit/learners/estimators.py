@@ -47,6 +47,9 @@ def clone(estimator: Any) -> Any:
         The estimator cannot be copied.
     """
     try:
+        if derives(estimator, "catboost", "CatBoost"):
+            # It copies lists that it is given, which scikit-learn's `clone` does not forgive.
+            return type(estimator)(**copy.deepcopy(estimator.get_params()))
         if hasattr(estimator, "get_params") and "sklearn" in sys.modules:
             from sklearn.base import clone as cloned
 
@@ -181,7 +184,8 @@ def weights_by_code(estimator: Any, classes: tuple[Any, ...]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, value in parameters(estimator, deep=True).items():
-        if name.rpartition("__")[2] != "class_weight" or not isinstance(value, dict):
+        named = name.rpartition("__")[2] in ("class_weight", "class_weights")
+        if not named or not isinstance(value, dict):
             continue
         unknown = [label for label in value if label not in classes]
         if unknown:

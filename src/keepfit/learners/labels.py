@@ -144,3 +144,19 @@ def refuse_new(labels: pl.Series, found: np.ndarray) -> None:
         f"expected the classes the champion knows, got the new class {first!r}",
         hint="start from scratch: a new class needs a model that has a place for it",
     )
+
+
+def refuse_gone(found: np.ndarray, classes: tuple[Any, ...]) -> None:
+    """Raise where a class that the champion knows has no rows among the codes of labels.
+
+    Raises
+    ------
+    TrainingError
+        One has none.
+    """
+    gone = [name for code, name in enumerate(classes) if not (found == code).any()]
+    if gone:
+        raise TrainingError(
+            f"expected rows of every class to go on from the champion, got none of {gone[0]!r}",
+            hint="select more rows, or start from scratch",
+        )

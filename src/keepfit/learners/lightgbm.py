@@ -6,17 +6,13 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import LABEL
-from keepfit.errors import ConfigError, ExtraMissing, TrainingError
-from keepfit.learners import estimators, labels
-from keepfit.learners.encoding import Encoding
-from keepfit.learners.models import FittedModel, Head, bounded
+from keepfit.errors import ConfigError
+from keepfit.learners import estimators
+from keepfit.learners.boosting import Boosting, checked_rate, refuse_early_stopping
+from keepfit.learners.models import FittedModel, Head, bounded, package
 
 if TYPE_CHECKING:
     import numpy as np
-    import polars as pl
-
-    from keepfit.protocols import Model
 
 CLASSES = ("LGBMClassifier", "LGBMRegressor")
 DECAY_RATE = 0.9
@@ -51,7 +47,7 @@ _FEW_ROWS = 1_000
 _THREADS_USED = re.compile(r"^\[num_threads: .*\]\n", re.MULTILINE)
 
 
-class LightGBM:
+class LightGBM(Boosting):
     """Trains LightGBM's estimators, from scratch or from the champion.
 
     ``start="champion", update="all"`` adds trees to the champion's, as many as the estimator
@@ -82,24 +78,14 @@ class LightGBM:
     learners.LightGBM(LGBMClassifier(n_estimators=200), decay_rate=0.8)
     """
 
-    def __init__(self, estimator: Any, *, decay_rate: float = DECAY_RATE) -> None:
-        if not estimators.derives(estimator, "lightgbm", *CLASSES):
-            raise ConfigError(
-                f"expected an LGBMClassifier or an LGBMRegressor, got {type(estimator).__name__}"
-            )
-        if not 0.0 <= decay_rate <= 1.0:
-            raise ConfigError(f"expected a decay rate from 0 to 1, got {decay_rate!r}")
-        self.estimator = estimators.clone(estimator)
-        self.decay_rate = decay_rate
-        self._classify = estimators.derives(estimator, "lightgbm", "LGBMClassifier")
-        self._check()
+    family = "lightgbm"
+    trains = CLASSES
 
-    def _check(self) -> None:
+    def __init__(self, estimator: Any, *, decay_rate: float = DECAY_RATE) -> None:
+        super().__init__(estimator)
+        self.decay_rate = checked_rate(decay_rate)
         if self._stated(_EARLY):
-            raise ConfigError(
-                "expected a fixed number of trees, got early stopping, which needs rows to stop on",
-                hint="set n_estimators; the gate judges on rows that training has not seen",
-            )
+            refuse_early_stopping()
         if self._classify and callable(self._stated(_OBJECTIVES)):
             raise ConfigError(
                 "expected an objective of LightGBM's, got a function: "
@@ -107,27 +93,8 @@ class LightGBM:
                 hint="a function is possible with LGBMRegressor",
             )
 
-    def __repr__(self) -> str:
-        rate = f", decay_rate={self.decay_rate}" if self.decay_rate != DECAY_RATE else ""
-        return f"learners.LightGBM({self.name}{rate})"
-
-    @property
-    def name(self) -> str:
-        """What trains, with the parameters that differ from their defaults."""
-        return estimators.described(self.estimator)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The parameters, as JSON can hold them."""
-        found = {**self.estimator.get_params(), "decay_rate": self.decay_rate}
-        return {key: estimators.as_json(value) for key, value in sorted(found.items())}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of class and parameters, the same in every process."""
-        from keepfit import pickles
-
-        return pickles.fingerprint(("lightgbm", self.estimator, self.decay_rate))
+    def _own(self, *, changed: bool = False) -> dict[str, Any]:
+        return {} if changed and self.decay_rate == DECAY_RATE else {"decay_rate": self.decay_rate}
 
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
@@ -141,38 +108,10 @@ class LightGBM:
             ways.append(("champion", "leaves"))
         return tuple(ways)
 
-    def _stated(self, names: tuple[str, ...]) -> Any:
-        """Return the value of a parameter under any of its names, None where it is left open."""
-        found = self.estimator.get_params()
-        return next((found[name] for name in reversed(names) if found.get(name) is not None), None)
-
-    def fit(
-        self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int
-    ) -> BoosterModel:
-        """Return a model trained on rows that carry their label in ``_label``, in the order given.
-
-        Raises
-        ------
-        LabelsMissing
-            No row has a label.
-        ConfigError
-            Labels or class weights do not fit the estimator.
-        TrainingError
-            There is one class only, no column of use, or nothing to go on from.
-        """
-        rows = labels.labelled(rows, classify=self._classify)
-        if rows.height < 2:
-            raise TrainingError("expected two labelled rows or more to train on, got one")
-        if start == "champion":
-            return self._continue(rows, update, previous, seed)
-        classes = labels.classes_of(rows.get_column(LABEL)) if self._classify else ()
-        task = {0: "regression", 2: "binary"}.get(len(classes), "multiclass")
-        head = Head("lightgbm", self.name, task, classes, Encoding.learn(rows))
-        matrix = head.encoding.matrix(rows)
+    def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> BoosterModel:
         estimator = estimators.clone(self.estimator)
         estimator.set_params(**self._settings(matrix, seed))
-        estimator.set_params(**estimators.weights_by_code(estimator, classes))
-        known = _codes(rows, head)
+        estimator.set_params(**estimators.weights_by_code(estimator, head.classes))
         estimator.fit(matrix, known, categorical_feature=head.encoding.categorical or "auto")
         return BoosterModel(head, _text(estimator.booster_))
 
@@ -197,24 +136,6 @@ class LightGBM:
             settings["force_col_wise" if wide else "force_row_wise"] = True
         return settings
 
-    def _continue(
-        self, rows: pl.DataFrame, update: str, previous: Model | None, seed: int
-    ) -> BoosterModel:
-        before = _champion(previous, self.name, classify=self._classify)
-        known = before.codes(rows.get_column(LABEL))
-        if self._classify:
-            labels.refuse_new(rows.get_column(LABEL), known)
-            # LightGBM computes no gradients where it sees one class, and `refit` would then
-            # move every leaf towards zero.
-            labels.classes_of(rows.get_column(LABEL))
-        matrix = before.head.encoding.matrix(rows)
-        weights = self._weights(before.classes, known)
-        if update == "leaves":
-            booster = self._refitted(before, matrix, known, weights)
-        else:
-            booster = self._extended(before, matrix, known, weights, seed)
-        return BoosterModel(before.head, _text(booster))
-
     def _weights(self, classes: tuple[Any, ...], known: np.ndarray) -> Any:
         weights = estimators.weights_by_code(self.estimator, classes).get("class_weight")
         weights = weights if weights is not None else self.estimator.class_weight
@@ -224,20 +145,23 @@ class LightGBM:
 
         return compute_sample_weight(weights, known)
 
-    def _refitted(self, before: BoosterModel, matrix: Any, known: Any, weights: Any) -> Any:
+    def _refresh(
+        self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
+    ) -> BoosterModel:
         threads = self._stated(_THREADS) or estimators.threads(matrix.size)
-        return before.booster.refit(
+        booster = before.booster.refit(
             matrix,
             known,
             decay_rate=self.decay_rate,
-            weight=weights,
+            weight=self._weights(before.classes, known),
             dataset_params={"num_threads": threads, "verbosity": -1},
             num_threads=threads,
         )
+        return BoosterModel(before.head, _text(booster))
 
-    def _extended(
-        self, before: BoosterModel, matrix: Any, known: Any, weights: Any, seed: int
-    ) -> Any:
+    def _extend(
+        self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
+    ) -> BoosterModel:
         import lightgbm as lgb
 
         parameters = self.estimator.get_params() | self._settings(matrix, seed)
@@ -253,11 +177,12 @@ class LightGBM:
         table = lgb.Dataset(
             matrix,
             label=known,
-            weight=weights,
+            weight=self._weights(before.classes, known),
             categorical_feature=before.head.encoding.categorical or "auto",
             params=parameters,
         )
-        return lgb.train(parameters, table, num_boost_round=rounds, init_model=before.booster)
+        booster = lgb.train(parameters, table, num_boost_round=rounds, init_model=before.booster)
+        return BoosterModel(before.head, _text(booster))
 
 
 class BoosterModel(FittedModel):
@@ -270,14 +195,7 @@ class BoosterModel(FittedModel):
     @cached_property
     def booster(self) -> Any:
         """The trees, as LightGBM's ``Booster``."""
-        try:
-            import lightgbm as lgb
-        except ImportError:
-            raise ExtraMissing(
-                "expected the package `lightgbm` to read this model, and it is not installed",
-                hint='pip install "keepfit[lightgbm]"',
-            ) from None
-        return lgb.Booster(model_str=self._text)
+        return package("lightgbm").Booster(model_str=self._text)
 
     def answer(self, table: np.ndarray) -> np.ndarray:
         """Return scores of rows in the model's own form, of which there is at least one."""
@@ -308,22 +226,3 @@ def restore(head: Head, content: bytes) -> BoosterModel:
 def _text(booster: Any) -> str:
     """Return trees as text, without how many threads grew them, which changes nothing in them."""
     return _THREADS_USED.sub("", booster.model_to_string(num_iteration=-1))
-
-
-def _codes(rows: pl.DataFrame, head: Head) -> np.ndarray:
-    known = rows.get_column(LABEL)
-    return labels.codes(known, head.classes) if head.classes else labels.values(known)
-
-
-def _champion(previous: Model | None, name: str, *, classify: bool) -> BoosterModel:
-    if previous is None:
-        raise TrainingError(
-            f"expected a champion for {name} to start from, got none",
-            hint="the first training starts from scratch",
-        )
-    if not isinstance(previous, BoosterModel) or classify != bool(previous.classes):
-        raise TrainingError(
-            f"expected a champion that {name} can go on with, got {previous!r}",
-            hint="start from scratch",
-        )
-    return previous

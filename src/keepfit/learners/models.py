@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from keepfit.errors import ArtifactCorrupt, TrainingError
+from keepfit.errors import ArtifactCorrupt, ExtraMissing, TrainingError
 from keepfit.learners import labels
 from keepfit.learners.dense import Dense
 from keepfit.learners.encoding import Encoding
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 MAGIC = b"keepfit model 1\n"
 FAMILIES = {
+    "catboost": "keepfit.learners.catboost",
     "lightgbm": "keepfit.learners.lightgbm",
+    "river": "keepfit.learners.river",
     "sklearn": "keepfit.learners.sklearn",
+    "torch": "keepfit.learners.torch",
+    "xgboost": "keepfit.learners.xgboost",
 }
 """Where the models of each family are restored."""
 
@@ -208,3 +212,22 @@ def bounded(size: int, own: int, what: str) -> None:
         f"got {size + own:,} with this warm start",
         hint="a training from scratch is due",
     )
+
+
+def package(name: str) -> Any:
+    """Return the package, or a module of it, that a model learns and answers with.
+
+    Raises
+    ------
+    ExtraMissing
+        It is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError:
+        extra = name.partition(".")[0]
+        raise ExtraMissing(
+            f"expected the package `{extra}`, in which this model learns and answers, "
+            "and it is not installed",
+            hint=f'pip install "keepfit[{extra}]"',
+        ) from None

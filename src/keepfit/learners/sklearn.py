@@ -184,14 +184,8 @@ class Sklearn:
 
     def _grown(self, estimator: Any, known: np.ndarray, model: FittedModel) -> dict[str, Any]:
         """Return the parameters with which `fit` goes on where the champion stopped."""
-        import numpy as np
-
-        if self._classify and np.unique(known).size < len(model.classes):
-            gone = [name for code, name in enumerate(model.classes) if not (known == code).any()]
-            raise TrainingError(
-                f"expected rows of every class to go on from the champion, got none of {gone[0]!r}",
-                hint="select more rows, or start from scratch",
-            )
+        if self._classify:
+            labels.refuse_gone(known, model.classes)
         own = estimators.parameters(self.estimator).get("n_estimators")
         if not isinstance(own, int):
             return {"warm_start": True}

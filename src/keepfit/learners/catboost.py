@@ -1,0 +1,281 @@
+"""CatBoost: from scratch, or more trees on the champion's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from keepfit.errors import ConfigError, TrainingError
+from keepfit.learners import estimators, labels
+from keepfit.learners.boosting import Boosting, refuse_early_stopping
+from keepfit.learners.encoding import Encoding
+from keepfit.learners.models import FittedModel, Head, bounded, package
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CLASSES = ("CatBoostClassifier", "CatBoostRegressor")
+MISSING = -1
+"""The code of a category that is missing: CatBoost takes no gaps among categories."""
+
+_ROUNDS = ("iterations", "num_boost_round", "n_estimators", "num_trees")
+_DEFAULT_ROUNDS = 1_000
+_SEEDS = ("random_seed", "random_state")
+_TALK = ("verbose", "silent", "logging_level", "verbose_eval")
+_RATES = ("learning_rate", "eta")
+_LOSSES = ("loss_function", "objective")
+_EARLY = ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_model")
+_UNENCODED = ("text_features", "embedding_features")
+
+_PROBABILITIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll")
+_SEVERAL_VALUES = (
+    "RMSEWithUncertainty",
+    "MultiRMSE",
+    "MultiRMSEWithMissingValues",
+    "MultiQuantile",
+)
+_LOGARITHMS = ("Poisson", "Tweedie")
+"""Losses whose trees add up to the logarithm of what they answer."""
+
+_CHANCE = {"model_guid": "", "train_finish_time": "", "training": "{}"}
+"""What a model notes beside what it learnt and may differ between equal trainings, emptied."""
+
+_FEW_ROWS = 1_000
+
+
+class CatBoost(Boosting):
+    """Trains CatBoost's estimators, from scratch or from the champion.
+
+    ``start="champion"`` adds trees to the champion's (``init_model``), as many as the
+    estimator has by itself, and up to five times as many in all: then a training from scratch
+    is due. The champion's codes of categories stay, and its learning rate where the
+    estimator leaves it open: CatBoost alone would choose another one for each number of rows.
+
+    Nothing is written into the working directory unless the estimator asks for it.
+
+    Parameters
+    ----------
+    estimator
+        A ``CatBoostClassifier`` or ``CatBoostRegressor``, which is copied and never trained
+        itself.
+
+    Raises
+    ------
+    ConfigError
+        The estimator is another one, or asks for what a stream cannot give it.
+
+    Examples
+    --------
+    >>> from catboost import CatBoostClassifier
+    >>> CatBoost(CatBoostClassifier(iterations=200, depth=4))
+    learners.CatBoost(CatBoostClassifier(iterations=200, depth=4))
+    """
+
+    family = "catboost"
+    trains = CLASSES
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__(estimator)
+        found = self.estimator.get_params()
+        if self._stated(_EARLY) not in (None, False):
+            refuse_early_stopping()
+        for name in _UNENCODED:
+            if found.get(name):
+                raise ConfigError(
+                    f"expected columns of numbers and categories, got {name}={found[name]!r}",
+                    hint="turn them into numbers in the source, or prepare them in a Pipeline of scikit-learn",
+                )
+        named = found.get("cat_features") or []
+        if any(not isinstance(one, str) for one in named):
+            raise ConfigError(
+                f"expected cat_features= to name columns, got {named!r}",
+                hint="columns of text are categories by themselves; name others that are",
+            )
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        loss = self._loss
+        if self._classify and loss is not None and loss not in _PROBABILITIES:
+            raise ConfigError(
+                f"expected a loss whose scores are probabilities, got {loss}",
+                hint=f"one of {', '.join(_PROBABILITIES)}",
+            )
+        if loss in _SEVERAL_VALUES:
+            raise ConfigError(f"expected a loss with one value per row, got {loss}")
+
+    @property
+    def _loss(self) -> str | None:
+        """The name of the loss, without its parameters."""
+        loss = self._stated(_LOSSES)
+        if loss is None or isinstance(loss, str):
+            return None if loss is None else loss.partition(":")[0]
+        return "a function of your own"
+
+    @property
+    def ways(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of start and update that the estimator knows."""
+        if str(self._stated(("task_type",))).upper() == "GPU":
+            return (("scratch", "all"),)
+        return (("scratch", "all"), ("champion", "all"))
+
+    def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> CatBoostModel:
+        estimator = self._prepared(head, matrix.size, seed)
+        estimator.fit(_frame(matrix, head.encoding, self._named), known)
+        return CatBoostModel(head, _content(estimator))
+
+    def _extend(
+        self, before: CatBoostModel, matrix: np.ndarray, known: np.ndarray, seed: int
+    ) -> CatBoostModel:
+        if self._classify:
+            labels.refuse_gone(known, before.classes)
+        rounds = self._stated(_ROUNDS) or _DEFAULT_ROUNDS
+        bounded(before.trees.tree_count_, rounds, "trees")
+        estimator = self._prepared(before.head, matrix.size, seed)
+        if self._stated(_RATES) is None:
+            estimator.set_params(learning_rate=before.settings["learning_rate"])
+        # It is written to where its trees are added up.
+        champion = before.opened()
+        with _refusals(self.name):
+            table = _frame(matrix, before.head.encoding, self._named)
+            estimator.fit(table, known, init_model=champion)
+        return CatBoostModel(before.head, _content(estimator))
+
+    @property
+    def _named(self) -> frozenset[str]:
+        return frozenset(self.estimator.get_params().get("cat_features") or ())
+
+    def _prepared(self, head: Head, values: int, seed: int) -> Any:
+        """Return a copy of the estimator with what the user left open and keepfit sets."""
+        estimator = estimators.clone(self.estimator)
+        settings: dict[str, Any] = estimators.weights_by_code(self.estimator, head.classes)
+        if self._stated(_SEEDS) is None:
+            settings["random_seed"] = seed
+        if self._stated(("thread_count",)) is None:
+            settings["thread_count"] = estimators.threads(values)
+        if self._stated(_TALK) is None:
+            settings["verbose"] = False
+        if self._stated(("allow_writing_files",)) is None:
+            settings["allow_writing_files"] = False
+        settings["cat_features"] = _categorical(head.encoding, self._named)
+        return estimator.set_params(**settings)
+
+
+class CatBoostModel(FittedModel):
+    """Boosted trees of CatBoost's with their encoding."""
+
+    def __init__(self, head: Head, content: bytes) -> None:
+        super().__init__(head)
+        self._content = content
+
+    def opened(self) -> Any:
+        """Return the trees as a ``CatBoost`` of their own, which may be changed."""
+        return package("catboost").CatBoost().load_model(blob=self._content)
+
+    @cached_property
+    def trees(self) -> Any:
+        """The trees, as CatBoost's ``CatBoost``."""
+        return self.opened()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters it was trained with, those that CatBoost chose among them."""
+        found: dict[str, Any] = self.trees.get_all_params()
+        return found
+
+    @cached_property
+    def _coded(self) -> frozenset[str]:
+        names = self.trees.feature_names_
+        return frozenset(names[place] for place in self.trees.get_cat_feature_indices())
+
+    @cached_property
+    def _answers(self) -> str:
+        if self.classes:
+            return "Probability"
+        loss = str(self.settings["loss_function"]).partition(":")[0]
+        return "Exponent" if loss in _LOGARITHMS else "RawFormulaVal"
+
+    def answer(self, table: np.ndarray) -> np.ndarray:
+        """Return scores of rows in the model's own form, of which there is at least one."""
+        import numpy as np
+
+        # Threads cost more than a few rows take, and do not change what a row is answered.
+        threads = 1 if len(table) < _FEW_ROWS else estimators.threads(table.size * 10)
+        frame = _frame(table, self.head.encoding, self._coded)
+        found = self.trees.predict(frame, prediction_type=self._answers, thread_count=threads)
+        scores = np.asarray(found, dtype=np.float64)
+        if self.task == "multiclass":
+            # One against all gives probabilities that do not add up to one.
+            scores = scores / scores.sum(axis=1, keepdims=True)
+        return scores
+
+    def content(self) -> bytes:
+        """Return what was learnt, as bytes."""
+        return self._content
+
+    def importances(self) -> dict[str, float]:
+        """Return how much answers change with each column, on a scale to 100."""
+        import numpy as np
+
+        return self.by_column(np.asarray(self.trees.get_feature_importance()))
+
+
+def restore(head: Head, content: bytes) -> CatBoostModel:
+    """Return the model that a head and bytes of `content` are."""
+    return CatBoostModel(head, content)
+
+
+def _categorical(encoding: Encoding, named: frozenset[str]) -> list[str]:
+    """Return the columns of categories: those of text, and those that the user named."""
+    coded = set(encoding.categorical)
+    return [
+        column.name
+        for place, column in enumerate(encoding.columns)
+        if place in coded or column.name in named
+    ]
+
+
+def _frame(matrix: np.ndarray, encoding: Encoding, named: frozenset[str]) -> Any:
+    """Return a matrix as a frame in which categories are whole numbers, as CatBoost wants them."""
+    import numpy as np
+    import pandas as pd
+
+    coded = set(_categorical(encoding, named))
+    columns = {}
+    for place, name in enumerate(encoding.features):
+        values = matrix[:, place]
+        if name in coded:
+            values = np.where(np.isnan(values), MISSING, values).astype(np.int64)
+        columns[name] = values
+    return pd.DataFrame(columns)
+
+
+def _content(estimator: Any) -> bytes:
+    """Return trees in CatBoost's own format, without the hour and the threads they grew with."""
+    notes = estimator.get_metadata()
+    for name, nothing in _CHANCE.items():
+        notes[name] = nothing
+    parameters = json.loads(notes["params"])
+    parameters.pop("system_options", None)
+    parameters.get("flat_params", {}).pop("thread_count", None)
+    notes["params"] = json.dumps(parameters)
+    # `save_model` does the same by way of a file.
+    content: bytes = estimator._serialize_model()
+    return content
+
+
+@contextlib.contextmanager
+def _refusals(name: str) -> Iterator[None]:
+    """Say what to do where CatBoost cannot add trees to a champion of other parameters."""
+    from catboost import CatBoostError
+
+    try:
+        yield
+    except CatBoostError as error:
+        said = str(error).rpartition(": ")[2]
+        raise TrainingError(
+            f"expected a champion that {name} can go on with, and CatBoost says: {said}",
+            hint="start from scratch: the champion was trained with other parameters",
+        ) from error
