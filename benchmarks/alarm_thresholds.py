@@ -3,8 +3,13 @@
 A world draws references and batches from the same stream: the curve of a block is a
 Brownian bridge (what sampling does to a distribution function) plus a block effect that
 resembles the one before it. Distances are taken as the product takes them: of a block to
-the other blocks, of a batch to all blocks. The threshold is the one at which the world with
-the most alarms keeps the budget, with a margin of 1.64 standard errors.
+the other blocks, of a batch to all blocks.
+
+How alike blocks are is estimated in each reference, as the product does, and moves its
+threshold between a lower and an upper one. Of all pairs that keep the budget in every world,
+with a margin of 1.64 standard errors, the one that reacts fastest where blocks are
+independent is taken. The budget is kept in two ways: by the alarms per batch of references
+that stay, and by those of a stream that takes a new reference after each alarm.
 """
 
 from __future__ import annotations
@@ -16,10 +21,15 @@ from typing import NamedTuple
 import numpy as np
 
 from keepfit.drift.alarms import bets, scores
+from keepfit.drift.alarms.alarm import _AGAIN as AGAIN
+from keepfit.drift.alarms.thresholds import BATCHES, share
 
 BLOCKS = (3, 4, 6, 8, 13, 26, 52, 104)
-BATCHES = (5, 10, 20, 45, 90)
-TRIED = np.exp(np.linspace(math.log(0.2), math.log(1e7), 50))
+TRIED = np.exp(np.linspace(math.log(0.1), math.log(1e7), 60))
+APART = {1: 2.0, 5: 4.0, 50: 4.0, 500: 4.0}
+"""Times the lower threshold that the upper one is at most; one column shows little of either."""
+
+MARGIN = 1.64
 
 
 class World(NamedTuple):
@@ -34,10 +44,16 @@ class World(NamedTuple):
 
 
 WORLDS = {
-    5: (
+    1: (
         World(1),
         World(1, 0.6, 1e3, points=1),
+        World(1, 0.6, 1.0),
         World(1, 0.3, 1.0, freedom=4),
+    ),
+    5: (
+        World(5, effect=2.0, shared=0.3),
+        World(5),
+        World(5, 0.3, 1.0, 0.3, freedom=4),
         World(5, 0.6, 2.5, 0.3),
         World(5, 0.6, 2.0, 0.8),
     ),
@@ -47,9 +63,31 @@ WORLDS = {
         World(50, 0.6, 1.0, 0.9),
         World(50, 0.3, 1.0, 0.3, freedom=5),
     ),
-    500: (World(500, 0.6, 1.0, points=2), World(500, 0.6, 1.5, 0.6, points=2)),
+    500: (
+        World(500, points=2),
+        World(500, 0.6, 1.0, points=2),
+        World(500, 0.6, 1.5, 0.6, points=2),
+    ),
 }
-REFERENCES = {1: 600, 5: 500, 50: 200, 500: 40}
+REFERENCES = {1: 1_000, 5: 600, 50: 200, 500: 60}
+
+
+class Lives(NamedTuple):
+    """References and the batches after them, as the detector sees them."""
+
+    now: np.ndarray
+    news: np.ndarray
+    columns: np.ndarray
+    share: np.ndarray
+
+
+class Alarms(NamedTuple):
+    """Alarms of each reference at each threshold tried, and the batches to the first."""
+
+    many: np.ndarray
+    first: np.ndarray
+    share: np.ndarray
+    length: int
 
 
 def curves(world: World, rng: np.random.Generator, references: int, length: int) -> np.ndarray:
@@ -79,10 +117,10 @@ def distances(curves: np.ndarray, blocks: int, scale: float) -> tuple[np.ndarray
     return inside * scale, np.abs(curves[:, blocks:] - total / blocks).max(axis=-1) * scale
 
 
-def values(world: World, blocks: int, length: int, references: int, seed: int) -> tuple:
-    """Return the normal values of batches, and what they add to the ones before."""
+def lives(world: World, blocks: int, length: int, references: int, seed: int) -> Lives:
+    """Return what a detector sees of many references, and of the batches after each."""
     rng = np.random.default_rng([seed, blocks, world.columns])
-    whole, added = [], []
+    found = []
     size = 500.0
     scale = 1 / math.sqrt(size) / max(1.0, world.effect)
     weights = np.full(world.columns, 1 / world.columns)
@@ -91,48 +129,100 @@ def values(world: World, blocks: int, length: int, references: int, seed: int) -
         many = min(chunk, references - start)
         history, batches = distances(curves(world, rng, many, blocks + length), blocks, scale)
         standard, excesses = scores.standardise(history, np.full((many, blocks), size))
-        level = scores.level(scores.combine(excesses, weights), weights)
+        combined = scores.combine(excesses, weights)
+        level = scores.level(combined, weights)
+        alike = scores.alike(excesses, combined)
         excesses = scores.excess(standard, batches, np.full((many, length), size))
         now = scores.standing(level, scores.combine(excesses, weights))
         before = np.concatenate([np.zeros_like(now[:, :1]), now[:, :-1]], axis=1)
-        whole.append(now)
-        added.append(scores.news(level, now, before))
-    return np.concatenate(whole), np.concatenate(added)
+        news = scores.news(level, now, before)
+        columns = scores.steadied(excesses, blocks, alike)
+        found.append((now, news, columns.astype(np.float32), np.array([share(a) for a in alike])))
+    return Lives(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def rates(now: np.ndarray, new: np.ndarray, tried: np.ndarray, lengths: list[int]) -> list[tuple]:
-    """Return alarms per batch at each threshold over each length, with their standard errors."""
-    references = now.shape[0]
-    sums = np.zeros((references, tried.size, scores.SCORES, len(bets.SIZES)))
-    quiet = np.full((references, tried.size), bets.CALM)
-    alarms = np.zeros((references, tried.size))
-    found = []
-    for t in range(max(lengths)):
+def alarms(seen: Lives, budget: float, length: int) -> Alarms:
+    """Return the alarms at each threshold tried; the budget raises it after an alarm."""
+    references, _, columns = seen.columns.shape
+    shape = (references, TRIED.size)
+    weights = np.full(columns, 1 / columns)
+    sums = np.zeros((*shape, scores.SCORES, len(bets.SIZES)))
+    each = np.zeros((*shape, columns), dtype=np.float32)
+    quiet, since = np.full(shape, bets.CALM), np.full(shape, np.inf)
+    many, first = np.zeros(shape), np.full(shape, np.inf)
+    for t in range(length):
         armed = quiet >= bets.CALM
-        sums = bets.bet(sums, new[:, t][:, None, :]) * armed[..., None, None]
-        fired = bets.evidence(sums) >= tried
-        alarms += fired
-        calm = (now[:, t].max(axis=-1) < bets.NORMAL)[:, None]
+        since += 1
+        sums = bets.bet(sums, seen.news[:, t, None]) * armed[..., None, None]
+        each = bets.bet_each(each, seen.columns[:, t, None]) * armed[..., None]
+        limits = np.where(since <= budget, AGAIN * TRIED, TRIED)
+        fired = bets.evidence(sums, each, weights) >= limits
+        many += fired
+        first = np.where(fired & np.isinf(first), t + 1, first)
+        since[fired] = 0
+        calm = (seen.now[:, t].max(axis=-1) < bets.NORMAL)[:, None]
         quiet = np.where(armed, bets.CALM, np.where(calm, quiet + 1, 0))
-        quiet = np.where(fired, 0, quiet)
-        sums *= ~fired[..., None, None]
-        if t + 1 in lengths:
-            rate = alarms / (t + 1)
-            found.append((rate.mean(axis=0), rate.std(axis=0) / math.sqrt(references)))
-    return found
+        quiet[fired] = 0
+        sums[fired], each[fired] = 0.0, 0.0
+    return Alarms(many, first, seen.share, length)
 
 
-def thresholds(columns: int, blocks: int, seed: int = 1) -> list[float]:
-    """Return the threshold for each budget in `BATCHES`."""
-    found = np.zeros(len(BATCHES))
+def spent(found: Alarms, budget: float, low: float, high: float) -> float:
+    """Return how much of the budget is used at most, by thresholds at two places of those tried."""
+    place = low + found.share * (high - low)
+    left = np.minimum(place.astype(int), TRIED.size - 2)
+    part, rows = place - left, np.arange(place.size)
+
+    def at(values: np.ndarray) -> np.ndarray:
+        return (1 - part) * values[rows, left] + part * values[rows, left + 1]
+
+    first = np.minimum(found.first, found.length)
+    return budget * max(
+        _ratio(at(found.many), np.full(place.size, found.length)),
+        _ratio(at(np.isfinite(found.first)), at(first)),
+    )
+
+
+def _ratio(events: np.ndarray, batches: np.ndarray) -> float:
+    """Return events per batch with the margin of their error."""
+    rate = events.mean() / batches.mean()
+    error = (events - rate * batches).std() / math.sqrt(events.size) / batches.mean()
+    return float(rate + MARGIN * error)
+
+
+def pair(worlds: list[Alarms], budget: float, usual: float, apart: float) -> tuple[float, float]:
+    """Return the thresholds that keep the budget and are lowest where the share is as usual."""
+    step = math.log(TRIED[1] / TRIED[0])
+    best = (math.inf, TRIED.size - 1.0, TRIED.size - 1.0)
+    for high in range(TRIED.size):
+        low, top = max(0.0, high - math.log(apart) / step), float(high)
+        if low > best[0]:
+            break
+        if any(spent(world, budget, top, top) > 1 for world in worlds):
+            continue
+        while top - low > 0.1:
+            middle = (low + top) / 2
+            if any(spent(world, budget, middle, high) > 1 for world in worlds):
+                low = middle
+            else:
+                top = middle
+        best = min(best, (top + usual * (high - top), top, float(high)))
+    low, high = (float(TRIED[0] * math.exp(place * step)) for place in best[1:])
+    return low, high
+
+
+def thresholds(columns: int, blocks: int, seed: int = 1) -> np.ndarray:
+    """Return the lower and upper thresholds, a column for each budget in `BATCHES`."""
     lengths = [40 + 5 * batches // 2 for batches in BATCHES]
+    found: list[list[Alarms]] = [[] for _ in BATCHES]
     for world in WORLDS[columns]:
-        now, new = values(world, blocks, max(lengths), REFERENCES[world.columns], seed)
-        for i, (rate, error) in enumerate(rates(now, new, TRIED, lengths)):
-            beyond = np.flatnonzero(rate + 1.64 * error > 1 / BATCHES[i])
-            place = 0 if not beyond.size else min(int(beyond[-1]) + 1, TRIED.size - 1)
-            found[i] = max(found[i], TRIED[place])
-    return found.tolist()
+        seen = lives(world, blocks, max(lengths), REFERENCES[world.columns], seed)
+        for i, (batches, length) in enumerate(zip(BATCHES, lengths, strict=True)):
+            found[i].append(alarms(seen, batches, length))
+    usual = float(found[0][0].share.mean())
+    pairs = [pair(*each, usual, APART[columns]) for each in zip(found, BATCHES, strict=True)]
+    # A greater budget of batches never takes less evidence.
+    return np.maximum.accumulate(np.array(pairs).T, axis=1)
 
 
 def main() -> None:
@@ -140,8 +230,10 @@ def main() -> None:
     columns = [int(text) for text in sys.argv[1:]] or list(WORLDS)
     for many in columns:
         for blocks in BLOCKS:
-            row = ", ".join(f"{value:.3g}" for value in thresholds(many, blocks))
-            print(f"    ({many}, {blocks}): ({row}),", flush=True)
+            print(f"    ({many}, {blocks}): (")
+            for row in thresholds(many, blocks):
+                print(f"        ({', '.join(f'{value:.3g}' for value in row)}),")
+            print("    ),", flush=True)
 
 
 if __name__ == "__main__":

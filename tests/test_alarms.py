@@ -63,6 +63,7 @@ LUCK = 3.1
 @pytest.mark.parametrize(
     ("columns", "blocks", "budget", "world"),
     [
+        (1, 13, 20, {"alike": 0.6, "effect": 0.2}),
         (5, 4, 10, {}),
         (5, 8, 20, {"alike": 0.6, "effect": 0.2}),
         (5, 26, 30, {"alike": 0.3}),
@@ -87,6 +88,28 @@ def test_a_stream_that_does_not_change_alarms_no_more_often_than_the_budget(
     )
     error = max(counts.std(ddof=1), 0.5) / math.sqrt(references)
     assert counts.mean() - LUCK * error <= length / budget
+
+
+@pytest.mark.parametrize(
+    ("columns", "blocks", "budget", "world"),
+    [(5, 4, 10, {}), (5, 26, 20, {"alike": 0.6, "effect": 0.2}), (50, 8, 10, {"alike": 0.3})],
+)
+def test_taking_a_new_reference_after_each_alarm_keeps_the_budget(
+    seed, columns, blocks, budget, world
+):
+    rng = np.random.default_rng([seed, columns, blocks, 1])
+    times = []
+    for _ in range(60):
+        stream = Stream(rng, columns=columns, blocks=blocks, **world)
+        alarm, state, time = stream.alarm(budget), None, 0
+        while time < 4 * budget and not (state and state.fired):
+            state, time = alarm.advance(state, stream.batch(), ROWS), time + 1
+        times.append((time, state.fired))
+    waited, fired = np.array(times, dtype=float).T
+    # Renewals: alarms over batches, with the error of a ratio.
+    rate = fired.sum() / waited.sum()
+    error = (fired - rate * waited).std(ddof=1) / math.sqrt(60) / waited.mean()
+    assert rate - LUCK * error <= 1 / budget
 
 
 @pytest.mark.parametrize(("columns", "blocks"), [(5, 8), (5, 26), (50, 13), (500, 26)])
@@ -268,9 +291,55 @@ def test_an_alarm_and_its_state_survive_storage(seed):
 def test_thresholds_grow_with_the_budget_and_beyond_the_table():
     for blocks in (3, 5, 13, 40, 200):
         for columns in (1, 12, 500, 2_000):
-            found = [threshold(columns, blocks, b) for b in (2, 5, 7, 20, 90, 91, 400, 2_000)]
-            assert found == sorted(found)
-            assert found[-1] > found[-2] or found[-1] == NEVER
+            for alike in (-0.2, 0.0, 0.1, 0.5):
+                found = [
+                    threshold(columns, blocks, budget, alike=alike)
+                    for budget in (2, 5, 7, 20, 90, 91, 400, 2_000)
+                ]
+                assert found == sorted(found)
+                assert found[-1] > found[-2] or found[-1] == NEVER
+
+
+def test_a_reference_whose_blocks_look_alike_needs_more_evidence(seed):
+    for columns, blocks in ((1, 26), (5, 52), (50, 13)):
+        found = [threshold(columns, blocks, 30, alike=a) for a in (-0.3, 0.0, 0.15, 0.3, 0.9)]
+        assert found[0] == found[1] < found[2] < found[3] == found[4]
+    rng = np.random.default_rng(seed)
+    apart, alike = (
+        [Stream(rng, columns=5, blocks=104, alike=a, effect=0.5).alarm(30) for _ in range(10)]
+        for a in (0.0, 0.6)
+    )
+    assert np.mean([a.threshold for a in alike]) > 1.5 * np.mean([a.threshold for a in apart])
+
+
+def test_a_small_shift_of_one_column_adds_up_among_many(seed):
+    rng = np.random.default_rng(seed)
+    alone, told = [], 0
+    for _ in range(10):
+        stream = Stream(rng, columns=50, blocks=52, effect=0.0)
+        alarm, state = stream.alarm(60), None
+        for _ in range(30):
+            batch = stream.batch(np.eye(50)[7] / 4)
+            alone.append(alarm.advance(None, batch, ROWS).fired)
+            state = alarm.advance(state, batch, ROWS)
+            if state.fired:
+                told += state.columns[0][0] == 7
+                break
+    assert told >= 8
+    assert np.mean(alone) < 0.3
+
+
+def test_after_an_alarm_the_next_within_the_budget_must_be_plain(seed):
+    stream = Stream(np.random.default_rng(seed), columns=5, blocks=26)
+    alarm, usual = stream.alarm(20), np.median(stream.history, axis=0)
+    state = standing(alarm, stream, np.array([2.0, 0, 0, 0, 0]))
+    limits = []
+    for _ in range(24):
+        state = alarm.advance(state, usual, ROWS)
+        limits.append(state.threshold)
+    assert state.armed
+    assert limits == [alarm.again] * 20 + [alarm.threshold] * 4
+    assert alarm.again > 10 * alarm.threshold
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ _CARRIERS = 8
 _CARRIED = 1.0
 """Standard deviations above usual at which a column carries evidence."""
 
-_AGAIN = 10.0
-"""Budgets in which one false alarm is acceptable while another alarm stands."""
+_AGAIN = 100.0
+"""Times the evidence that an alarm takes while another stands or has used up the budget."""
 
 _FORGOTTEN = 0.1
 """Standard deviations below which a column is no longer remembered."""
@@ -33,11 +33,13 @@ _FORGOTTEN = 0.1
 class AlarmState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an alarm has seen so far, small enough for a fact.
 
-    ``evidence`` is the mean of ``sums`` and is held against ``threshold``. ``fired`` is true
-    at the batch that alarms and at no other: one cause is one alarm. ``armed`` is false while
-    that cause stands; then ``muted`` names its columns (none of them: all), and only the
-    others can alarm. ``columns`` holds the places of the few columns that carry the evidence,
-    most first, with the standard deviations that they are above usual, added up.
+    ``evidence`` is the mean of ``sums``, those of the scores, and ``each``, those of the
+    columns, and is held against ``threshold``. ``fired`` is true at the batch that alarms and
+    at no other: one cause is one alarm. ``armed`` is false while that cause stands; then
+    ``muted`` names its columns (none of them: all), and only the others can alarm. ``alarmed``
+    is the number of the batch that alarmed last, 0 for none. ``columns`` holds the places of
+    the few columns that carry the evidence, most first, with the standard deviations that
+    they are above usual, added up.
     """
 
     evidence: float
@@ -48,7 +50,9 @@ class AlarmState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     columns: tuple[tuple[int, float], ...] = ()
     muted: tuple[int, ...] = ()
     calm: int = 0
+    alarmed: int = 0
     sums: tuple[tuple[float, ...], ...] = ()
+    each: tuple[float, ...] = ()
     before: tuple[float, ...] = ()
 
 
@@ -58,16 +62,19 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     The reference is cut into blocks as long as a batch; the distances of each block to the
     rest of the reference say what is usual. The columns of a batch are combined in two
     scores (a mean, for shifts of many columns, and a greatest, for shifts of few), which
-    become normal values by a predictive t distribution over the scores of the blocks, and
-    these are bet on in an e-detector (Shiryaev-Roberts, a mixture of bets for shifts that
-    persist and abrupt ones).
+    become normal values by a predictive t distribution over the scores of the blocks. These
+    and the single columns are bet on in an e-detector (Shiryaev-Roberts, a mixture of bets
+    for shifts that persist and abrupt ones). The more alike neighbouring blocks are, the
+    more evidence an alarm takes.
 
     What is promised: on a stream that does not change, the alarms per batch are no more than
     one in ``batches``, on average over references drawn from that stream, for seasons that
-    the reference contains and for block effects with an autocorrelation of up to 0.6. One
-    reference may alarm more often than another: four blocks can be unlucky ones. A reference
-    of fewer than three blocks never alarms, and beyond ninety batches per alarm thresholds are
-    extrapolated.
+    the reference contains and for block effects with an autocorrelation of up to 0.6. That
+    holds where the reference stays and where every alarm brings another. One reference may
+    alarm more often than another, for four blocks can be unlucky ones; so the first alarm uses
+    up the budget, and until its ``batches`` are over the next must be plain to see. A
+    reference of fewer than three blocks never alarms, and beyond ninety batches per alarm
+    thresholds are extrapolated.
 
     Examples
     --------
@@ -99,7 +106,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Places of the columns that the reference can speak of."""
     threshold: float
     again: float
-    """The threshold while an alarm stands: what else moves must be plain to see."""
+    """The threshold after an alarm: what else moves must be plain to see."""
+    alike: float
+    """Autocorrelation of the blocks' distances: how alike neighbouring blocks are."""
     distances: bytes
     """Distances of the watched columns by block, as 32-bit numbers."""
     sizes: tuple[float, ...]
@@ -147,19 +156,21 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         # A block without a distance counts as a usual one: it says nothing either way.
         middle = np.nanmedian(np.where(there, found, np.nan)[:, watched], axis=0)
         kept = np.where(np.isfinite(kept), kept, middle) if watched.size else kept
-        limits = [
-            threshold(watched.size, blocks, batches * times) if watched.size else NEVER
-            for times in (1.0, _AGAIN)
-        ]
+        shares = _shares(weights, columns)[watched]
+        alike, limit = 0.0, NEVER
+        if watched.size and blocks >= LEAST:
+            alike = _alike(kept, rows, shares)
+            limit = threshold(watched.size, blocks, batches, alike=alike)
         return cls(
             batches=float(batches),
             blocks=blocks,
             watched=tuple(watched.tolist()),
-            threshold=limits[0],
-            again=max(limits),
+            threshold=limit,
+            again=min(NEVER, _AGAIN * limit),
+            alike=alike,
             distances=kept.astype("<f4").tobytes(),
             sizes=tuple(rows.tolist()),
-            weights=tuple(_shares(weights, columns)[watched].tolist()),
+            weights=tuple(shares.tolist()),
         )
 
     @property
@@ -272,7 +283,13 @@ class _Look:
             state = self._bet(state, rest)
         else:
             state = msgspec.structs.replace(
-                state, batches=state.batches + 1, fired=False, evidence=0.0, sums=(), columns=()
+                state,
+                batches=state.batches + 1,
+                fired=False,
+                evidence=0.0,
+                sums=(),
+                each=(),
+                columns=(),
             )
         if state.fired:
             return self._fire(state, muted)
@@ -293,8 +310,11 @@ class _Look:
         # After an alarm, evidence starts anew.
         kept = state.evidence / (state.evidence + 1) if state.sums else 0.0
         sums = bets.bet(sums, news)
-        limit = self.alarm.threshold if state.armed else self.alarm.again
-        evidence = float(bets.evidence(sums))
+        each = np.array(state.each) if state.each else np.zeros(rest.size)
+        steady = scores.steadied(self.excesses, self.alarm.blocks, self.alarm.alike)[0]
+        each = np.where(rest, bets.bet_each(each, steady), each)
+        evidence = float(bets.evidence(sums, each[rest], self.alarm.shares(rest)))
+        limit = self._limit(state)
         return msgspec.structs.replace(
             state,
             evidence=evidence,
@@ -303,8 +323,14 @@ class _Look:
             fired=evidence >= limit,
             columns=self._carriers(state, rest, kept),
             sums=tuple(map(tuple, sums.tolist())),
+            each=tuple(float(f"{value:.7g}") for value in each),
             before=tuple(now.tolist()),
         )
+
+    def _limit(self, state: AlarmState) -> float:
+        """Return the evidence that an alarm takes in this batch."""
+        spent = state.alarmed and state.batches + 1 - state.alarmed <= self.alarm.batches
+        return self.alarm.again if spent or not state.armed else self.alarm.threshold
 
     def _fire(self, state: AlarmState, muted: np.ndarray) -> AlarmState:
         """Mute what caused the alarm: the carriers until the rest is as usual, or all columns."""
@@ -323,7 +349,9 @@ class _Look:
             armed=False,
             muted=() if cause.all() else tuple(places[cause].tolist()),
             calm=0,
+            alarmed=state.batches,
             sums=(),
+            each=(),
             before=(),
         )
 
@@ -379,6 +407,14 @@ def _shares(weights: Any, columns: int) -> Array:
     if not given.any():
         return equal
     return np.asarray((equal + given / given.sum()) / 2, dtype=np.float64)
+
+
+def _alike(history: Array, sizes: Array, weights: Array) -> float:
+    """Return how alike neighbouring blocks of a reference are."""
+    from keepfit.drift.alarms import scores
+
+    excesses = scores.standardise(history, sizes)[1]
+    return float(scores.alike(excesses, scores.combine(excesses, weights / weights.sum())))
 
 
 def _check(history: Array, sizes: Array, batches: float) -> None:

@@ -36,6 +36,13 @@ _DOUBT = 0.3
 """Standard errors of its own level that a reference is given before a batch counts against it."""
 
 
+_DOUBT_OF_MANY = 0.6
+"""What a column is given beyond that, for each power of e that there are columns."""
+
+_SHORT = 6.0
+"""Blocks at which all of this doubles: few blocks do not know their own spread either."""
+
+
 @dataclass(frozen=True, slots=True)
 class Standard:
     """What the distances of each column usually are; arrays end in (1, columns).
@@ -174,7 +181,32 @@ def news(level: Level, now: Array, before: Array) -> Array:
     """
     fresh = (now - level.alike * before) / np.sqrt(1 - level.alike**2)
     kept = np.sqrt((1 - level.alike) / (1 + level.alike))
-    return np.asarray(fresh - _DOUBT * kept / np.sqrt(level.worth), dtype=np.float64)
+    doubt = _DOUBT * (1 + _SHORT / level.blocks)
+    return np.asarray(fresh - doubt * kept / np.sqrt(level.worth), dtype=np.float64)
+
+
+def steadied(excesses: Array, blocks: int, alike: Array | float) -> Array:
+    """Return the excesses of batches as values whose sums grow like those of independent ones.
+
+    The variance of a sum of values with autocorrelation r is (1 + r) / (1 - r) times that of
+    independent ones. Some standard errors of what is usual are taken off, more among many
+    columns: of these, one or another is badly known.
+    """
+    likely = np.clip(np.asarray(alike)[..., None, None], 0.0, 0.6)
+    many = _DOUBT_OF_MANY * np.log(excesses.shape[-1])
+    doubt = (_DOUBT + many) * (1 + _SHORT / blocks) / np.sqrt(blocks)
+    steady = excesses * np.sqrt((1 - likely) / (1 + likely)) - doubt
+    return np.asarray(steady, dtype=np.float64)
+
+
+def alike(excesses: Array, combined: Array) -> Array:
+    """Return how alike neighbouring blocks are: in their columns or scores, whichever is more.
+
+    Effects that columns share show in the scores; of effects that columns have for
+    themselves, the mean over columns is far less noisy.
+    """
+    found = np.maximum(_lag(excesses).mean(axis=-1), _lag(combined).mean(axis=-1))
+    return np.asarray(found[..., 0], dtype=np.float64)
 
 
 def _likeness(excesses: Array) -> Array:
