@@ -34,33 +34,7 @@ from keepfit.errors import (
 )
 from keepfit.learners.encoding import Encoding
 from keepfit.testing.learners import rows_to_learn
-
-
-def fit(estimator: Any, rows: pl.DataFrame, previous: Any = None, update: str = "all") -> Any:
-    start = "scratch" if previous is None else "champion"
-    learner = learners.resolve(estimator)
-    return learner.fit(rows, start=start, update=update, previous=previous, seed=3)
-
-
-def labelled(labels: Any, **columns: Any) -> pl.DataFrame:
-    return pl.DataFrame({"_label": labels, **columns})
-
-
-def groups(shares: dict[str, float], height: int, seed: int) -> pl.DataFrame:
-    """Return rows whose label follows the group: common in the first, rare in the others."""
-    random = np.random.default_rng(seed)
-    names = random.choice(list(shares), height)
-    chance = np.array([shares[name] for name in names])
-    return labelled(
-        (random.random(height) < chance).astype(int), group=names, noise=random.random(height)
-    )
-
-
-def accuracy(model: Any, rows: pl.DataFrame) -> float:
-    scores = model.predict(rows)
-    chosen = (scores > 0.5).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-    return float((chosen == model.codes(rows["_label"])).mean())
-
+from tests.trainings import accuracy, fit, groups, labelled
 
 # Recognition ------------------------------------------------------------------------------
 

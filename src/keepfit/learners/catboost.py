@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,8 @@ _CHANCE = {"model_guid": "", "train_finish_time": "", "training": "{}"}
 """What a model notes beside what it learnt and may differ between equal trainings, emptied."""
 
 _FEW_ROWS = 1_000
+_PLACE = re.compile(r"^\S+\.\w+:\d+: ")
+"""Where in CatBoost's code an error comes from."""
 
 
 class CatBoost(Boosting):
@@ -150,7 +153,7 @@ class CatBoost(Boosting):
     def _prepared(self, head: Head, values: int, seed: int) -> Any:
         """Return a copy of the estimator with what the user left open and keepfit sets."""
         estimator = estimators.clone(self.estimator)
-        settings: dict[str, Any] = estimators.weights_by_code(self.estimator, head.classes)
+        settings = self._weights(head.classes)
         if self._stated(_SEEDS) is None:
             settings["random_seed"] = seed
         if self._stated(("thread_count",)) is None:
@@ -161,6 +164,17 @@ class CatBoost(Boosting):
             settings["allow_writing_files"] = False
         settings["cat_features"] = _categorical(head.encoding, self._named)
         return estimator.set_params(**settings)
+
+    def _weights(self, classes: tuple[Any, ...]) -> dict[str, Any]:
+        """Return class weights in the order of the classes.
+
+        From weights by name CatBoost takes the order of the names for the order of the
+        classes, and answers with the probability of another one.
+        """
+        found = estimators.weights_by_code(self.estimator, classes).get("class_weights")
+        if found is None:
+            return {}
+        return {"class_weights": [found.get(code, 1.0) for code in range(len(classes))]}
 
 
 class CatBoostModel(FittedModel):
@@ -274,7 +288,7 @@ def _refusals(name: str) -> Iterator[None]:
     try:
         yield
     except CatBoostError as error:
-        said = str(error).rpartition(": ")[2]
+        said = _PLACE.sub("", str(error))
         raise TrainingError(
             f"expected a champion that {name} can go on with, and CatBoost says: {said}",
             hint="start from scratch: the champion was trained with other parameters",

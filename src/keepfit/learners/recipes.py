@@ -19,8 +19,8 @@ _ONE = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 def renewed(model: Any, seed: int | None = None) -> Any:
     """Return a model with the same parameters that has learnt nothing, with a seed where one is open.
 
-    River's own `clone` copies models in a list with all they have learnt, and leaves chance
-    to the operating system.
+    River's own `clone` copies models in a list with all they have learnt, lets two imputers
+    share their statistics, and leaves chance to the operating system.
 
     Raises
     ------
@@ -46,13 +46,17 @@ def _renewed(value: Any, seed: int | None) -> Any:
         return {name: _renewed(one, seed) for name, one in value.items()}
     if not _is_rivers(value):
         return copy.deepcopy(value)
+    stated = _parameters(value)
     settings = {
         name: _renewed(held, seed)
-        for name, held in _parameters(value).items()
+        for name, held in stated.items()
         if _is_rivers(held) or type(held) in (list, tuple, dict)
     }
-    if seed is not None and _parameters(value).get("seed", seed) is None:
+    if seed is not None and stated.get("seed", seed) is None:
         settings["seed"] = seed
+    free = _free(value)
+    if free:
+        return type(value)(*(_renewed(one, seed) for one in free), **{**stated, **settings})
     return value.clone(settings) if settings else value.clone()
 
 
@@ -85,7 +89,8 @@ def recipe(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [recipe(one) for one in value]
     if _is_rivers(value):
-        return type(value), {name: recipe(held) for name, held in _arguments(value).items()}
+        stated = {name: recipe(held) for name, held in _parameters(value).items()}
+        return type(value), recipe(_free(value)), stated
     return value
 
 
@@ -107,10 +112,15 @@ def _described(value: Any) -> str:
         return f"[{', '.join(map(_described, value))}]"
     if not _is_rivers(value):
         return estimators.described(value)
-    free = getattr(value, _free(value) or "", ())
-    shown = [_described(one) for one in free]
+    shown = _described_free(value)
     shown += [f"{name}={_described(held)}" for name, held in _changed(value)]
     return f"{type(value).__name__}({', '.join(shown)})"
+
+
+def _described_free(value: Any) -> list[str]:
+    free = _free(value)
+    shown = [_described(one) for one in free]
+    return sorted(shown) if isinstance(free, set | frozenset) else shown
 
 
 def _changed(value: Any) -> Iterator[tuple[str, Any]]:
@@ -136,7 +146,8 @@ def as_json(value: Any) -> Any:
         name: _described(held) if _is_rivers(held) else estimators.as_json(held)
         for name, held in _parameters(value).items()
     }
-    return {"class": type(value).__name__, **found}
+    free = {"arguments": _described_free(value)} if _free(value) else {}
+    return {"class": type(value).__name__, **free, **found}
 
 
 def prepares(model: Any) -> bool:
@@ -145,6 +156,12 @@ def prepares(model: Any) -> bool:
         _steps(one) is not None or estimators.derives(one, "river", "Transformer")
         for one in _inside(model)
     )
+
+
+def imputes(model: Any) -> bool:
+    """Return whether a model fills missing values itself, and so must be shown them."""
+    kinds = ("StatImputer", "PreviousImputer")
+    return any(estimators.derives(one, "river", *kinds) for one in _inside(model))
 
 
 def innermost(model: Any) -> list[Any]:
@@ -180,8 +197,7 @@ def _prepares_many(step: Any) -> bool:
 def _inside(model: Any) -> Iterator[Any]:
     """Yield a model and the models among its parameters, however deep."""
     yield model
-    held = (_steps(model) or _arguments(model)).values() if _is_rivers(model) else ()
-    for one in held:
+    for one in (_steps(model) or _parameters(model)).values():
         several = one if isinstance(one, list | tuple) else [one]
         for part in several:
             if _is_rivers(part):
@@ -207,14 +223,8 @@ def _parameters(value: Any) -> dict[str, Any]:
     return {one.name: getattr(value, one.name) for one in found if one.kind in _ONE}
 
 
-def _free(value: Any) -> str | None:
-    """Return the name of the parameter that takes any number of values, None where there is none."""
+def _free(value: Any) -> Any:
+    """Return the values of a parameter that takes any number of them, nothing where none does."""
     found = inspect.signature(type(value)).parameters.values()
-    return next((one.name for one in found if one.kind is one.VAR_POSITIONAL), None)
-
-
-def _arguments(value: Any) -> dict[str, Any]:
-    """Return all that a model is called with."""
-    free = _free(value)
-    more = {} if free is None else {free: list(getattr(value, free, ()))}
-    return {**_parameters(value), **more}
+    name = next((one.name for one in found if one.kind is one.VAR_POSITIONAL), "")
+    return getattr(value, name, ())

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import LABEL
-from keepfit.errors import ConfigError, TrainingError
+from keepfit.errors import ConfigError, SchemaMismatch, TrainingError
 from keepfit.learners import labels, recipes
 from keepfit.learners.dense import Dense
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import FittedModel, Head, framed, package
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     import polars as pl
 
@@ -32,8 +32,9 @@ class River:
     ``selection.SinceLast()`` each row is learnt once, as on a stream.
 
     A pipeline gets each row as a dictionary with the columns as they are, without those that
-    are missing or infinite. A model alone gets numbers without gaps: trees get categories as
-    codes, other models one scale and a column for each category.
+    are missing or infinite; where it holds an imputer, those are None. A model alone gets
+    numbers without gaps: trees get categories as codes, other models one scale and a column
+    for each category.
 
     Parameters
     ----------
@@ -184,7 +185,8 @@ class RiverModel(FittedModel):
     def learn(self, rows: pl.DataFrame, known: np.ndarray) -> None:
         """Learn rows one by one."""
         for row, label in zip(self._dictionaries(self.table(rows)), self._told(known), strict=True):
-            self.estimator.learn_one(row, label)
+            with self._whole(row):
+                self.estimator.learn_one(row, label)
 
     def learn_many(self, rows: pl.DataFrame, known: np.ndarray, at_once: int) -> None:
         """Learn so many rows at once; in each group, those with gaps come last and alone."""
@@ -202,7 +204,8 @@ class RiverModel(FittedModel):
                 self.estimator.learn_many(*_frames(whole, label.filter(~gap)))
             alone = self._dictionaries(group.filter(gap))
             for row, one in zip(alone, label.filter(gap), strict=True):
-                self.estimator.learn_one(row, one)
+                with self._whole(row):
+                    self.estimator.learn_one(row, one)
 
     def table(self, rows: pl.DataFrame) -> Any:
         """Return rows in the form that the model was trained on."""
@@ -214,10 +217,16 @@ class RiverModel(FittedModel):
 
         # What predicting leaves behind in a model is not part of the artifact.
         self.content()
-        rows = self._dictionaries(table)
-        if self.task == "regression":
-            return np.array([_number(self.estimator.predict_one(row)) for row in rows])
-        return np.array([self._shares(row) for row in rows])
+        one = self._value if self.task == "regression" else self._shares
+        answers = []
+        for row in self._dictionaries(table):
+            with self._whole(row):
+                answers.append(one(row))
+        return np.array(answers)
+
+    def _value(self, row: dict[str, Any]) -> float:
+        found = self.estimator.predict_one(row)
+        return float("nan") if found is None else float(found)
 
     def _shares(self, row: dict[str, Any]) -> list[float]:
         """Return a probability per class; a model that knows nothing of a row says so evenly."""
@@ -265,7 +274,29 @@ class RiverModel(FittedModel):
             return
         plain = table.select(_plain(column) for column in table)
         for row in plain.iter_rows(named=True):
-            yield {name: value for name, value in row.items() if value is not None}
+            if self._imputes:
+                yield row
+            else:
+                yield {name: value for name, value in row.items() if value is not None}
+
+    @cached_property
+    def _imputes(self) -> bool:
+        return recipes.imputes(self.estimator)
+
+    @contextlib.contextmanager
+    def _whole(self, row: dict[str, Any]) -> Iterator[None]:
+        """Say what is missing where a pipeline takes no row without a value."""
+        try:
+            yield
+        except KeyError as error:
+            name = error.args[0] if error.args else None
+            if name not in self.features or name in row:
+                raise
+            raise SchemaMismatch(
+                f"expected a value of `{name}` in every row, as {self.head.learner} needs it, "
+                "got a row where it is missing",
+                hint="put a StatImputer in front, or choose columns by SelectType or Discard",
+            ) from error
 
     def content(self) -> bytes:
         """Return what was learnt, as bytes."""
@@ -291,10 +322,6 @@ def restore(head: Head, content: bytes) -> RiverModel:
 
     package("river")
     return RiverModel(head, pickles.loads(content), content)
-
-
-def _number(answer: Any) -> float:
-    return float("nan") if answer is None else float(answer)
 
 
 def _plain(column: pl.Series) -> pl.Series:
