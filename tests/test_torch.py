@@ -377,7 +377,7 @@ def test_a_pattern_for_nothing_names_the_nearest() -> None:
 
 
 def test_freezing_everything_is_refused() -> None:
-    with pytest.raises(TrainingError, match="expected something left to learn"):
+    with pytest.raises(TrainingError, match="all of them frozen"):
         fit(
             learner(freeze="*"),
             rows_to_learn("binary"),
@@ -715,3 +715,62 @@ def test_keepfit_is_imported_without_torch() -> None:
     code = "import sys, keepfit.learners.torch, keepfit; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_row_is_answered_to_the_last_digits_alike_alone_and_among_others() -> None:
+    rows = rows_to_learn("regression", height=3_000).with_columns(pl.col("_label") * 1e4)
+    model = fit(learner(None, epochs=2), rows)
+    answers = model.predict(rows)
+    alone = np.concatenate([model.predict(rows[i : i + 1]) for i in range(0, 3_000, 300)])
+    np.testing.assert_allclose(alone, answers[::300], rtol=1e-13)
+    torch.set_num_threads(2)
+    np.testing.assert_allclose(model.predict(rows), answers, rtol=1e-13)
+
+
+def test_a_network_that_casts_inside_answers_in_its_own_precision() -> None:
+    class Casting(Small):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x.float())
+
+    rows = rows_to_learn("binary")
+    assert fit(learner(), rows).held.exact
+    model = fit(learner(Casting), rows)
+    assert not model.held.exact
+    np.testing.assert_allclose(model.predict(rows[:5]), model.predict(rows)[:5], rtol=1e-4)
+
+
+def test_numbers_whose_squares_are_infinite_are_learnt_from() -> None:
+    rows = rows_to_learn("binary").with_columns(pl.col("value") * 1e300)
+    assert accuracy(fit(learner(epochs=12), rows), rows) > 0.9
+
+
+def test_layers_thaw_in_a_first_training_on_loaded_weights_too() -> None:
+    model = fit(learner(pretrained, thaw=2, epochs=3), rows_to_learn("binary"))
+    assert changed(model, untrained()) == {"head", "second"}
+    drawn = fit(learner(Small, thaw=2, epochs=1), rows_to_learn("binary"))
+    assert changed(drawn, untrained(Small)) == {"first", "second", "head"}
+
+
+def test_a_checkpoint_of_another_network_starts_the_training_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_to_learn("binary")
+    made = learner(checkpoints=tmp_path, loss=counted, task="classification")
+    monkeypatch.setenv("CALLS_LEFT", "10")
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, rows)
+    (kept,) = tmp_path.iterdir()
+    state = torch.load(kept, weights_only=True)
+    state["weights"].popitem()
+    torch.save(state, kept)
+    monkeypatch.setenv("CALLS_LEFT", "1000")
+    assert len(fit(made, rows).history) == 4
+    assert 1000 - int(os.environ["CALLS_LEFT"]) == 7 * 4
+
+
+def test_a_network_without_weights_has_nothing_to_learn() -> None:
+    with pytest.raises(TrainingError, match="expected something to learn, got 0 parameters"):
+        fit(
+            learner(lambda: torch.nn.Identity()),
+            rows_to_learn("binary").select("_id", "_label", "value", "other"),
+        )

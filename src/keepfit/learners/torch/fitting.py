@@ -10,9 +10,8 @@ from keepfit.errors import TrainingError
 from keepfit.learners import estimators, labels
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import Head
-from keepfit.learners.torch import devices, losses, networks, patterns, training
+from keepfit.learners.torch import devices, losses, networks, patterns, problems, training
 from keepfit.learners.torch.checkpoints import Checkpoint
-from keepfit.learners.torch.learner import CLASSIFICATION, LOSSES
 from keepfit.learners.torch.lessons import Batch, Lesson, lesson_of, times_of
 from keepfit.learners.torch.model import Content, TorchModel, origins_of
 from keepfit.learners.torch.tables import Preparation, Table
@@ -38,9 +37,13 @@ def fit(
 ) -> TorchModel:
     """Return a model trained on rows, as `Torch.fit` promises."""
     before = _champion(previous, learner.name) if start == "champion" else None
-    classify = _classifies(learner, rows, before)
+    classify = problems.classifies(
+        learner, rows.schema[LABEL], before.held.problem if before else None
+    )
     rows = labels.labelled(rows, classify=classify)
-    problem = _problem(rows.get_column(LABEL), classify, before, update)
+    problem = problems.problem_of(
+        rows.get_column(LABEL), classify, before.held.problem if before else None, update
+    )
     preparation = Preparation.learn(rows, before.held.preparation if before else None)
     fitting = _Fitting(learner, rows, problem, preparation, before, start, update, seed)
     return fitting.model()
@@ -53,7 +56,7 @@ class _Fitting:
         self,
         learner: Torch,
         rows: pl.DataFrame,
-        problem: losses.Problem,
+        problem: problems.Problem,
         preparation: Preparation,
         before: TorchModel | None,
         start: str,
@@ -100,6 +103,7 @@ class _Fitting:
             transfer=transfer,
             history=history,
             best=best,
+            exact=networks.exact(net, self._few(net, table)),
             until=self._until(),
         )
         # Columns of lists are not part of the encoding, which knows no such kind.
@@ -169,21 +173,24 @@ class _Fitting:
         head = patterns.head_of(net, self.learner.head)
         if self.update == "head":
             return set(names) - head, []
-        frozen = [name for pattern in self._holding(names) for name in pattern]
-        if self.learner.thaw and not self.learner.freeze and self.start != "scratch":
-            frozen = [name for name in names if name not in head]
+        frozen = [name for pattern in self._holding(names, head) for name in pattern]
         held = [name for name in names if name in set(frozen)]
-        if held and len(held) == len(names) and not self.learner.thaw:
+        if len(held) == len(names) and not (held and self.learner.thaw):
             raise TrainingError(
-                f"expected something left to learn, got freeze={list(self.learner.freeze)}, "
-                f"which holds all {len(names):,} parameters",
+                f"expected something to learn, got {len(names):,} parameters, "
+                f"all of them frozen by freeze={list(self.learner.freeze)}",
                 hint="leave the head out of freeze=",
             )
         return set(held), patterns.groups(held) if self.learner.thaw and held else []
 
-    def _holding(self, names: list[str]) -> list[list[str]]:
-        """Return the parameters of each pattern that holds: not those a factory draws at random."""
+    def _holding(self, names: list[str], head: set[str]) -> list[list[str]]:
+        """Return the parameters of each pattern that holds: not those a factory draws at random.
+
+        What thaws without a pattern is all below the head.
+        """
         found = [patterns.chosen(pattern, names) for pattern in self.learner.freeze]
+        if self.learner.thaw and not found:
+            found = patterns.groups([name for name in names if name not in head])
         made = self.learner.network is None or not estimators.derives(
             self.learner.network, "torch", "Module"
         )
@@ -192,7 +199,7 @@ class _Fitting:
         one, other = (dict(self._built(i).named_parameters()) for i in range(2))
         drawn = {name for name in names if not bool((one[name] == other[name]).all())}
         random = [pattern for pattern in found if drawn.intersection(pattern)]
-        if random and self.start == "pretrained":
+        if random and self.start == "pretrained" and self.learner.freeze:
             name = next(name for name in random[0] if name in drawn)
             raise TrainingError(
                 f"expected pretrained weights in what is frozen, got random ones in `{name}`",
@@ -212,13 +219,10 @@ class _Fitting:
         """
         import torch
 
-        few = slice(0, min(2, len(table)))
-        numbers = torch.from_numpy(table.numbers[few]).to(self.device)
-        codes = torch.from_numpy(table.codes[few]).to(self.device)
         net.eval()
         try:
             with devices.seeded(self.device, self.seed, "probe"), torch.no_grad():
-                outputs = net(*networks.inputs_of(net, self.shape, numbers, codes))
+                outputs = net(*self._few(net, table))
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             raise TrainingError(
@@ -227,6 +231,15 @@ class _Fitting:
                 hint="let the factory ask for them: def network(inputs, classes)",
             ) from error
         return bool(losses.shaped(outputs, self.problem, self.shape.flat).ndim == 1)
+
+    def _few(self, net: nn.Module, table: Table) -> tuple[Tensor, ...]:
+        """Return the inputs of the first rows, to see what a network makes of them."""
+        import torch
+
+        few = slice(0, 2)
+        numbers = torch.from_numpy(table.numbers[few]).to(self.device)
+        codes = torch.from_numpy(table.codes[few]).to(self.device)
+        return networks.inputs_of(net, self.shape, numbers, codes)
 
     def _lesson(self, table: Table, single: bool) -> Lesson:
         known = self._codes()
@@ -327,9 +340,6 @@ class _Fitting:
         return before if times is None else max(int(times.max()), before or int(times.max()))
 
 
-# What is learnt ---------------------------------------------------------------------------
-
-
 def _champion(previous: Model | None, name: str) -> TorchModel:
     if previous is None:
         raise TrainingError(
@@ -342,47 +352,6 @@ def _champion(previous: Model | None, name: str) -> TorchModel:
             hint="start from scratch",
         )
     return previous
-
-
-def _classifies(learner: Torch, rows: pl.DataFrame, before: TorchModel | None) -> bool:
-    """Return whether labels are classes: as it is said, else as the champion's, else by type."""
-    purpose = LOSSES.get(learner.loss) if isinstance(learner.loss, str) else None
-    said = learner.task or purpose
-    if said is not None:
-        return said == CLASSIFICATION
-    if before is not None:
-        return before.task != "regression"
-    dtype = rows.schema[LABEL]
-    return not (dtype.is_float() or dtype.is_decimal())
-
-
-def _problem(
-    known: pl.Series, classify: bool, before: TorchModel | None, update: str
-) -> losses.Problem:
-    old = before.held.problem if before is not None else None
-    if not classify:
-        if old is not None and old.task == "regression":
-            return old
-        values = labels.values(known)
-        width = float(values.std())
-        return losses.Problem("regression", (), float(values.mean()), width if width > 0.0 else 1.0)
-    classes = _classes(known, old.classes if old is not None else (), update)
-    return losses.Problem("binary" if len(classes) == 2 else "multiclass", classes)
-
-
-def _classes(known: pl.Series, champion: tuple[Any, ...], update: str) -> tuple[Any, ...]:
-    """Return the classes to learn: the champion's and the new ones, where they share any."""
-    if not champion:
-        return labels.classes_of(known)
-    found = labels.codes(known, champion)
-    if (found >= 0).all():
-        return champion
-    if (found >= 0).any() and update == "head":
-        labels.refuse_new(known, found)
-    present = labels.classes_of(known)
-    if not (found >= 0).any() or {type(one) for one in present} != {type(champion[0])}:
-        return present
-    return tuple(sorted({*champion, *present}))
 
 
 def _without(some: tuple[Any, ...], others: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -115,7 +115,7 @@ def steps(order: Tensor, size: int) -> Iterator[Tensor]:
     first = 0
     while first < len(order):
         end = first + size
-        if len(order) - end == 1:
+        if len(order) - end == 1 and size > 1:
             end += 1
         yield order[first:end]
         first = end

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from keepfit.errors import ConfigError, TrainingError
+from keepfit.learners.torch.problems import Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,20 +14,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 1e-7
 """The least probability that a teacher's answer counts as."""
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is learnt: classes, or values with their mean and deviation."""
-
-    task: str
-    classes: tuple[bool | int | str, ...] = ()
-    shift: float = 0.0
-    width: float = 1.0
-
-    @property
-    def single(self) -> bool:
-        """Whether one output per row is enough."""
-        return self.task != "multiclass"
 
 
 def shaped(outputs: Any, problem: Problem, inputs: int) -> Tensor:
@@ -137,7 +122,7 @@ def scores(outputs: Tensor, problem: Problem) -> np.ndarray:
     """Return outputs as probabilities, or as values in the labels' own unit."""
     import torch
 
-    held = outputs.detach().double().cpu()
+    held = outputs.detach().cpu().double()
     if problem.task == "regression":
         answers = held * problem.width + problem.shift
     else:

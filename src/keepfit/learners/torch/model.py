@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from keepfit.errors import ArtifactCorrupt
-from keepfit.learners import estimators
 from keepfit.learners.models import FittedModel, Head
-from keepfit.learners.torch.losses import Problem
 from keepfit.learners.torch.networks import Packed, Shape
+from keepfit.learners.torch.problems import Problem
 from keepfit.learners.torch.tables import Preparation, Table
 from keepfit.learners.torch.transfer import Transfer
 
@@ -31,7 +31,8 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is as bytes, beside its head.
 
     ``plan`` is the network without its weights; empty for keepfit's own, which is built
-    from its shape and so needs no code to be opened. ``until`` is the event time of the
+    from its shape and so needs no code to be opened. ``exact`` says that it answers in double
+    precision. ``until`` is the event time of the
     newest row it has seen, in microseconds.
     """
 
@@ -43,6 +44,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True):
     transfer: Transfer
     history: tuple[tuple[float, float | None], ...] = ()
     best: int | None = None
+    exact: bool = True
     until: int | None = None
 
 
@@ -72,12 +74,23 @@ class TorchModel(FittedModel):
     @cached_property
     def net(self) -> nn.Module:
         """The network, with its weights."""
-        from keepfit.learners.torch import devices, networks
+        from keepfit.learners.torch import networks
 
-        net = networks.restored(self.held.plan, self.held.shape, self.held.weights)
-        large = sum(one.numel() for one in net.parameters()) >= LARGE
-        self._device = devices.pick(None if large else "cpu")
-        return net.to(self._device)
+        return networks.restored(self.held.plan, self.held.shape, self.held.weights)
+
+    @cached_property
+    def _answering(self) -> tuple[nn.Module, Any]:
+        """Return the network that answers, with its device.
+
+        In double precision a row is answered alike alone and among others, on one thread and
+        on many; a card that is quick in it is rare, so there large networks keep theirs.
+        """
+        from keepfit.learners.torch import devices
+
+        large = sum(one.numel() for one in self.net.parameters()) >= LARGE
+        device = devices.pick(None if large else "cpu")
+        net = copy.deepcopy(self.net).to(device)
+        return (net.double() if self.held.exact and device.type == "cpu" else net), device
 
     def table(self, rows: pl.DataFrame) -> Table:
         """Return rows in the form that the network was trained on.
@@ -94,19 +107,15 @@ class TorchModel(FittedModel):
         import numpy as np
         import torch
 
-        from keepfit.learners.torch import devices, losses, networks
+        from keepfit.learners.torch import losses, networks
 
-        net, held = self.net, self.held
-        work = sum(one.numel() for one in net.parameters()) * min(len(table), ROWS)
+        (net, device), held = self._answering, self.held
         found = []
-        with (
-            devices.steady(self._device, estimators.threads(work // devices.WORK)),
-            torch.inference_mode(),
-        ):
+        with torch.inference_mode():
             for first in range(0, len(table), ROWS):
                 part = slice(first, first + ROWS)
-                numbers = torch.from_numpy(table.numbers[part]).to(self._device)
-                codes = torch.from_numpy(table.codes[part]).to(self._device)
+                numbers = torch.from_numpy(table.numbers[part]).to(device)
+                codes = torch.from_numpy(table.codes[part]).to(device)
                 outputs = net(*networks.inputs_of(net, held.shape, numbers, codes))
                 shaped = losses.shaped(outputs, held.problem, held.shape.flat)
                 found.append(losses.scores(shaped, held.problem))

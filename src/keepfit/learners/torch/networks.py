@@ -170,6 +170,20 @@ def first_weight(net: nn.Module, shape: Shape) -> str | None:
     return str(first[0])
 
 
+def exact(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
+    """Return whether a network answers in double precision: one that casts inside may not."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            copy.deepcopy(net).cpu().double().eval()(
+                *(one.cpu().double() if one.is_floating_point() else one.cpu() for one in inputs)
+            )
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
 # Without weights --------------------------------------------------------------------------
 
 
@@ -293,4 +307,4 @@ def column_norms(weight: Tensor) -> np.ndarray:
     """Return the length of each input's weights."""
     import numpy as np
 
-    return np.asarray(weight.detach().double().norm(dim=0).cpu().numpy(), dtype=np.float64)
+    return np.asarray(weight.detach().cpu().double().norm(dim=0).numpy(), dtype=np.float64)

@@ -123,7 +123,8 @@ class Preparation(msgspec.Struct, frozen=True):
         gone = np.isnan(values)
         shift = np.array([one.shift for one in self.numbers])
         width = np.array([one.width for one in self.numbers])
-        values = np.where(gone, 0.0, np.clip((values - shift) / width, -LIMIT, LIMIT))
+        with np.errstate(over="ignore"):
+            values = np.where(gone, 0.0, np.clip((values - shift) / width, -LIMIT, LIMIT))
         gaps = gone[:, [i for i, one in enumerate(self.numbers) if one.gaps]]
         spread = [_spread(rows.get_column(name), size) for name, size in self.lists.items()]
         numbers = np.concatenate([values, gaps, *spread], axis=1).astype(np.float32)
@@ -183,7 +184,11 @@ def _scale(name: str, values: np.ndarray) -> Number:
     import numpy as np
 
     known = values[~np.isnan(values)]
-    shift, width = (float(known.mean()), float(known.std())) if known.size else (0.0, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shift, width = (float(known.mean()), float(known.std())) if known.size else (0.0, 1.0)
+    if not (np.isfinite(shift) and np.isfinite(width)):
+        # Numbers so great that their sum or squares are not.
+        shift, width = 0.0, float(np.abs(known).max())
     # A constant column may have a deviation of rounding errors alone.
     width = width if width > 1e-12 * max(1.0, abs(shift)) else 1.0
     return Number(name, shift, width, bool(known.size < values.size))

@@ -11,6 +11,7 @@ from keepfit.learners.torch import devices, losses
 from keepfit.learners.torch.lessons import Lesson, steps
 from keepfit.learners.torch.networks import Shape, tensors
 from keepfit.learners.torch.patterns import rate_groups
+from keepfit.learners.torch.problems import Problem
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,7 +53,7 @@ class Training:
     learner: Torch
     net: nn.Module
     lesson: Lesson
-    problem: losses.Problem
+    problem: Problem
     shape: Shape
     device: Any
     seed: int
@@ -206,16 +207,25 @@ class Training:
         }
 
     def _resume(self, state: dict[str, Any] | None) -> None:
-        if state is None:
+        if state is None or not _fits(state["weights"], self.net):
+            return
+        try:
+            self.optimiser.load_state_dict(state["optimiser"])
+        except ValueError:
             return
         _put(self.net, state["weights"])
-        self.optimiser.load_state_dict(state["optimiser"])
         self.history = [(lost, held) for lost, held in state["history"]]
         self.best, self._kept = state["best"], state["kept"]
 
 
 def _copied(net: nn.Module) -> dict[str, Tensor]:
     return {name: one.detach().cpu().clone() for name, one in tensors(net).items()}
+
+
+def _fits(values: dict[str, Tensor], net: nn.Module) -> bool:
+    """Return whether weights are those of a network, which the user's packages may have changed."""
+    shapes = {name: one.shape for name, one in tensors(net).items()}
+    return shapes == {name: one.shape for name, one in values.items()}
 
 
 def _put(net: nn.Module, values: dict[str, Tensor]) -> None:
