@@ -1,5 +1,6 @@
 """Learners: recognition, encoding, labels, starts, and models as bytes."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from keepfit import learners, pickles
 from keepfit.errors import (
     ArtifactCorrupt,
     ConfigError,
+    ExtraMissing,
     LabelsMissing,
     SchemaMismatch,
     TrainingError,
@@ -643,6 +645,26 @@ def test_bytes_that_are_cut_off_are_no_model() -> None:
     content = fit(LGBMClassifier(n_estimators=2), rows_to_learn("binary")).dumps()
     with pytest.raises(ArtifactCorrupt, match="expected a model of keepfit"):
         learners.loads(content[:-100])
+
+
+@pytest.mark.parametrize(
+    ("package", "build"),
+    [
+        ("lightgbm", lambda lightgbm: lightgbm.LGBMClassifier(n_estimators=2)),
+        ("xgboost", lambda xgboost: xgboost.XGBClassifier(n_estimators=2)),
+        ("catboost", lambda catboost: catboost.CatBoostClassifier(iterations=2)),
+        ("river", lambda river: importlib.import_module("river.naive_bayes").GaussianNB()),
+    ],
+)
+def test_a_model_whose_package_is_missing_says_how_to_install_it(
+    package: str, build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_to_learn("binary")
+    content = fit(build(pytest.importorskip(package)), rows).dumps()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ExtraMissing, match=f"expected the package `{package}`") as caught:
+        learners.loads(content).predict(rows)
+    assert caught.value.hint == f'pip install "keepfit[{package}]"'
 
 
 def test_a_model_says_what_it_is() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from keepfit import learners
+from keepfit import executors, learners
 from keepfit.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -21,6 +21,7 @@ from keepfit.errors import (
     SchemaMismatch,
     TrainingError,
 )
+from keepfit.protocols import Task
 from keepfit.testing import check_learner
 from keepfit.testing.learners import rows_to_learn
 
@@ -117,6 +118,19 @@ def test_a_network_of_ones_own_is_copied_and_never_trained() -> None:
     assert torch.equal(net.weight, before)
     assert made.network is not net
     assert not np.array_equal(weights(model)["weight"], before.numpy())
+
+
+def test_lazy_layers_learn_their_sizes_from_the_rows() -> None:
+    def lazy() -> Any:
+        layers = torch.nn.LazyLinear(8), torch.nn.ReLU(), torch.nn.LazyLinear(2)
+        return torch.nn.Sequential(*layers)
+
+    rows = rows_to_learn("binary")
+    made = learner(lazy, epochs=8)
+    model = fit(made, rows)
+    assert accuracy(model, rows) > 0.9
+    assert fit(made, rows).dumps() == model.dumps()
+    assert accuracy(fit(learner(lazy(), epochs=8), rows), rows) > 0.9
 
 
 def test_values_are_answered_in_their_own_unit() -> None:
@@ -559,6 +573,39 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(
     assert resumed.held.weights == whole.held.weights
     assert resumed.history == whole.history
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+def dying(outputs: Any, labels: Any) -> Any:
+    """Cross entropy that ends its process after as many calls as a file says."""
+    calls = Path(os.environ["CALLS"])
+    left = int(calls.read_text())
+    if left == 0:
+        os._exit(3)
+    calls.write_text(str(left - 1))
+    return torch.nn.functional.cross_entropy(outputs, labels)
+
+
+def test_a_training_whose_worker_died_goes_on_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = tmp_path / "calls"
+    monkeypatch.setenv("CALLS", str(calls))
+    how = {"loss": dying, "task": "classification", "checkpoints": tmp_path / "kept"}
+    task = Task(learner=learner(**how), rows=rows_to_learn("binary"), seed=3)
+    worker = executors.Local()
+    try:
+        calls.write_text(str(7 * 2 + 3))  # seven steps make an epoch
+        assert worker.run(task).reason == "crashed"
+        calls.write_text("1000")
+        resumed = worker.run(task)
+        assert 1000 - int(calls.read_text()) == 7 * 2
+        calls.write_text("1000")
+        whole = worker.run(task)
+        assert 1000 - int(calls.read_text()) == 7 * 4
+    finally:
+        worker.close()
+    assert resumed.model is not None
+    assert resumed.model == whole.model
 
 
 def test_other_rows_or_another_seed_do_not_go_on_from_a_checkpoint(

@@ -155,6 +155,21 @@ def test_other_classes_altogether_get_a_new_head_on_the_same_body() -> None:
     assert values.transfer.new == ("2.weight", "2.bias")
 
 
+def test_a_champion_of_which_nothing_fits_is_refused() -> None:
+    champion = fit(learner(None), rows_to_learn("binary"))
+    with pytest.raises(TrainingError, match=r"of Torch\(lr=0\.01.*\), of which none does"):
+        fit(learner(), later(), champion)
+
+
+def test_what_does_not_learn_must_come_from_the_champion() -> None:
+    champion = fit(learner(), rows_to_learn("binary"))
+    wider = later().drop("count").with_columns(pl.lit(1.0).alias("fresh"))
+    for how in ({"update": "head"}, {}):
+        made = learner(freeze=() if how else "0")
+        with pytest.raises(TrainingError, match=r"got fresh ones in `0\.weight`"):
+            fit(made, wider, champion, **how)
+
+
 def test_values_keep_the_champions_scale() -> None:
     rows = rows_to_learn("regression").with_columns(pl.col("_label") * 100)
     champion = fit(learner(epochs=10), rows)
@@ -379,4 +394,5 @@ def test_a_network_trains_in_the_worker_and_comes_back() -> None:
         worker.close()
     assert second.model is not None, second.message
     assert first.model == fit(learner(), rows).dumps()
+    assert first.packages["torch"] == str(torch.__version__)
     assert learners.loads(second.model).transfer.share == 1.0

@@ -147,9 +147,12 @@ def _without_gaps(array: Any) -> Any:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Return whether a value is a tensor of PyTorch with numbers in it, or a parameter."""
-    kin = (f"{cls.__module__}.{cls.__qualname__}" for cls in type(value).__mro__)
-    return "torch.Tensor" in kin and value.device.type != "meta" and not value.is_sparse
+    """Return whether a value is a plain tensor of PyTorch with numbers in it, or a parameter."""
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if kind not in ("torch.Tensor", "torch.nn.parameter.Parameter"):
+        return False
+    dense = str(value.layout) == "torch.strided" and not value.is_quantized
+    return dense and value.device.type != "meta"
 
 
 def _parts(tensor: Any) -> tuple[Any, ...]:

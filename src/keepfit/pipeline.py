@@ -42,7 +42,7 @@ class Pipeline:
     source
         Where rows come from, and which columns play which part.
     learner
-        An estimator (scikit-learn, LightGBM) or a Learner.
+        An estimator (scikit-learn, LightGBM, XGBoost, CatBoost, River) or a Learner.
     metric
         A name, a function ``f(labels, scores)`` or a scikit-learn scorer; by task when not given.
     labels

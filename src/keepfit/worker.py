@@ -145,11 +145,12 @@ def _packages(learner: Any) -> dict[str, str]:
     used = ["keepfit", "numpy", "polars"]
     for part in (learner, getattr(learner, "estimator", None)):
         used += [cls.__module__.partition(".")[0] for cls in type(part).__mro__]
+    used += getattr(learner, "packages", ())
     found = {"python": platform.python_version()}
     for name in used:
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str):
-            found[_PUBLISHED.get(name, name)] = version
+            found[_PUBLISHED.get(name, name)] = str(version)  # torch's is a kind of text
     return dict(sorted(found.items()))
 
 

@@ -1,5 +1,7 @@
 """Every learner keeps what the protocol promises."""
 
+from collections.abc import Callable
+from numbers import Number
 from typing import Any
 
 import pytest
@@ -36,6 +38,55 @@ REGRESSORS = [
 ]
 
 
+def prepared(river: Any, model: Any) -> Any:
+    """Return a pipeline of River's that scales numbers and spreads texts in front of a model."""
+    numeric = river.compose.SelectType(Number) | river.preprocessing.StandardScaler()
+    texts = river.compose.SelectType(str) | river.preprocessing.OneHotEncoder()
+    return (numeric + texts) | model
+
+
+EXTRAS: list[tuple[str, str, Callable[[Any], Any]]] = [
+    ("xgboost", "binary", lambda xgboost: xgboost.XGBClassifier(n_estimators=10)),
+    ("xgboost", "multiclass", lambda xgboost: xgboost.XGBClassifier(n_estimators=10)),
+    ("xgboost", "regression", lambda xgboost: xgboost.XGBRegressor(n_estimators=10)),
+    ("xgboost", "binary", lambda xgboost: xgboost.XGBRFClassifier(n_estimators=10)),
+    ("xgboost", "binary", lambda xgboost: xgboost.XGBClassifier(n_estimators=10, booster="dart")),
+    ("catboost", "binary", lambda catboost: catboost.CatBoostClassifier(iterations=15)),
+    ("catboost", "multiclass", lambda catboost: catboost.CatBoostClassifier(iterations=15)),
+    ("catboost", "regression", lambda catboost: catboost.CatBoostRegressor(iterations=30)),
+    (
+        "river.api",
+        "binary",
+        lambda river: river.linear_model.LogisticRegression(river.optim.SGD(0.1)),
+    ),
+    ("river.api", "regression", lambda river: river.linear_model.LinearRegression()),
+    (
+        "river.api",
+        "multiclass",
+        lambda river: river.linear_model.SoftmaxRegression(river.optim.SGD(0.1)),
+    ),
+    ("river.api", "multiclass", lambda river: river.tree.HoeffdingTreeClassifier(grace_period=50)),
+    ("river.api", "regression", lambda river: river.tree.HoeffdingTreeRegressor(grace_period=50)),
+    ("river.api", "multiclass", lambda river: river.forest.ARFClassifier(n_models=3)),
+    ("river.api", "binary", lambda river: river.naive_bayes.GaussianNB()),
+    (
+        "river.api",
+        "binary",
+        lambda river: learners.River(river.naive_bayes.GaussianNB(), at_once=50),
+    ),
+    (
+        "river.api",
+        "binary",
+        lambda river: prepared(river, river.linear_model.LogisticRegression(river.optim.SGD(0.1))),
+    ),
+    (
+        "river.api",
+        "regression",
+        lambda river: prepared(river, river.linear_model.LinearRegression()),
+    ),
+]
+
+
 def name(estimator: Any) -> str:
     return type(estimator).__name__
 
@@ -49,6 +100,13 @@ def test_a_classifier_keeps_the_contract(estimator: Any, task: str) -> None:
 @pytest.mark.parametrize("estimator", REGRESSORS, ids=name)
 def test_a_regressor_keeps_the_contract(estimator: Any) -> None:
     check_learner(learners.resolve(estimator), task="regression")
+
+
+@pytest.mark.parametrize(("package", "task", "build"), EXTRAS)
+def test_a_learner_of_an_extra_keeps_the_contract(
+    package: str, task: str, build: Callable[[Any], Any]
+) -> None:
+    check_learner(learners.resolve(build(pytest.importorskip(package))), task=task)
 
 
 def test_a_pipeline_of_scikit_learn_keeps_the_contract_on_numbers() -> None:

@@ -84,6 +84,7 @@ class _Fitting:
         with devices.steady(self.device, estimators.threads(work // devices.WORK)):
             transfer = self._transferred(net)
             frozen, thawing = self._frozen(net)
+            self._check_carried(transfer, frozen)
             net.to(self.device)
             table = self.preparation.table(self.rows)
             single = self._probed(net, table)
@@ -182,6 +183,24 @@ class _Fitting:
                 hint="leave the head out of freeze=",
             )
         return set(held), patterns.groups(held) if self.learner.thaw and held else []
+
+    def _check_carried(self, transfer: Transfer, frozen: set[str]) -> None:
+        """Raise where the champion gave nothing, or not all of what is not to learn."""
+        if self.before is None:
+            return
+        if not transfer.copied and not transfer.partly:
+            raise TrainingError(
+                f"expected a champion whose weights fit {self.learner.name}, got one of "
+                f"{self.before.head.learner}, of which none does",
+                hint="start from scratch: weights are carried over by name and shape",
+            )
+        fresh = [name for name in (*transfer.new, *transfer.partly) if name in frozen]
+        if fresh:
+            raise TrainingError(
+                f"expected the champion's weights in all that does not learn, "
+                f"got fresh ones in `{fresh[0]}`",
+                hint='let all learn: update="all", and freeze= without it',
+            )
 
     def _holding(self, names: list[str], head: set[str]) -> list[list[str]]:
         """Return the parameters of each pattern that holds: not those a factory draws at random.
@@ -331,7 +350,7 @@ class _Fitting:
         hasher = hashlib.sha256("\n".join((*how, torch.__version__, str(self.device))).encode())
         hasher.update(hashlib.sha256(parent).digest())
         for part in (lesson.numbers, lesson.codes, lesson.labels, lesson.new, lesson.tail):
-            hasher.update(part.contiguous().numpy().tobytes())
+            hasher.update(part.contiguous().numpy().reshape(-1).data)
         return hasher.hexdigest()
 
     def _until(self) -> int | None:

@@ -261,6 +261,11 @@ class Torch:
         return pickles.fingerprint(("torch", {**parts, "checkpoints": None}))
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that a training rests on, beside those of every one."""
+        return ("torch",)
+
+    @property
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the learner knows."""
         own = () if self.network is None else (("pretrained", "all"), ("pretrained", "head"))

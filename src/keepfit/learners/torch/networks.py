@@ -54,13 +54,26 @@ def build(network: Any, shape: Shape, classes: int) -> nn.Module:
     if network is None:
         return _tabular()(shape)
     if estimators.derives(network, "torch", "Module"):
-        return copy.deepcopy(network)
+        return _whole(copy.deepcopy(network), shape)
     made = network(**_asked(network, shape, classes))
     if not estimators.derives(made, "torch", "Module"):
         raise TrainingError(
             f"expected {estimators.described(network)}() to return a torch.nn.Module, got {made!r}"
         )
-    return made
+    return _whole(made, shape)
+
+
+def _whole(net: nn.Module, shape: Shape) -> nn.Module:
+    """Return a network whose lazy layers, which learn their sizes from rows, know them."""
+    import torch
+
+    lazy = (getattr(one, "has_uninitialized_params", None) for one in net.modules())
+    if any(ask() for ask in lazy if ask is not None):
+        numbers = torch.zeros(2, shape.numbers)
+        codes = torch.zeros(2, len(shape.categories), dtype=torch.int64)
+        with torch.no_grad():
+            net.eval()(*inputs_of(net, shape, numbers, codes))
+    return net
 
 
 def _asked(factory: Any, shape: Shape, classes: int) -> dict[str, Any]:
