@@ -509,6 +509,17 @@ def test_regressions_of_many_objectives_start_from_the_champion(objective: str) 
         assert np.isfinite(model.predict(rows)).all()
 
 
+@pytest.mark.parametrize("update", ["leaves", "all"])
+def test_trees_that_add_up_to_logarithms_are_not_added_to_others(update: str) -> None:
+    rows = rows_to_learn("regression").with_columns(pl.col("_label").abs() + 0.1)
+    counts = fit(LGBMRegressor(n_estimators=4, objective="poisson"), rows)
+    with pytest.raises(TrainingError, match="learns regression, got one that learnt poisson"):
+        fit(LGBMRegressor(n_estimators=4), rows, counts, update)
+    means = fit(LGBMRegressor(n_estimators=4), rows)
+    with pytest.raises(TrainingError, match="learns tweedie, got one that learnt regression"):
+        fit(LGBMRegressor(n_estimators=4, objective="tweedie"), rows, means, update)
+
+
 def test_importances_name_columns() -> None:
     rows = rows_to_learn("binary")
     for estimator in (

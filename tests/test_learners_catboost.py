@@ -207,7 +207,6 @@ def test_the_trees_of_the_champion_stay_as_they_are() -> None:
     [
         ({"grow_policy": "Lossguide"}, "symmetric"),
         ({"nan_mode": "Max"}, "Nan value treatment"),
-        ({"loss_function": "CrossEntropy"}, "class params"),
     ],
 )
 def test_a_champion_of_parameters_that_do_not_add_up_asks_for_scratch(
@@ -231,6 +230,18 @@ def test_a_champion_of_other_parameters_is_gone_on_from_where_trees_add_up(setti
     model = fit(CatBoostClassifier(iterations=4, **settings), rows, champion)
     assert model.trees.tree_count_ == 8
     assert accuracy(model, rows) > 0.9
+
+
+def test_trees_that_learn_something_else_are_not_added_up() -> None:
+    """Trees of counts add up to logarithms: the answers of both together mean nothing."""
+    rows = rows_to_learn("regression").with_columns(pl.col("_label").abs())
+    counts = fit(CatBoostRegressor(iterations=4, loss_function="Poisson"), rows)
+    with pytest.raises(TrainingError, match="learns RMSE, got one that learnt Poisson"):
+        fit(CatBoostRegressor(iterations=4), rows, counts)
+    several = rows_to_learn("multiclass")
+    against = CatBoostClassifier(iterations=4, loss_function="MultiClassOneVsAll")
+    with pytest.raises(TrainingError, match="got one that learnt MultiClassOneVsAll"):
+        fit(CatBoostClassifier(iterations=4), several, fit(against, several))
 
 
 def test_what_the_champion_has_no_place_for_asks_for_scratch() -> None:

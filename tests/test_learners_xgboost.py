@@ -253,6 +253,24 @@ def test_what_the_champion_has_no_place_for_asks_for_scratch(update: str) -> Non
 
 
 @pytest.mark.parametrize("update", ["leaves", "all"])
+def test_trees_that_learn_something_else_are_not_added_up(update: str) -> None:
+    """Trees of counts add up to logarithms: the answers of both together mean nothing."""
+    rows = rows_to_learn("regression").with_columns(pl.col("_label").abs())
+    counts = fit(XGBRegressor(n_estimators=4, objective="count:poisson"), rows)
+    with pytest.raises(TrainingError, match="learns reg:squarederror, got one that learnt count"):
+        fit(XGBRegressor(n_estimators=4), rows, counts, update)
+    same = fit(XGBRegressor(n_estimators=4, objective="count:poisson"), rows, counts, update)
+    assert (same.predict(rows) > 0).all()
+
+
+def test_leaves_of_trees_that_are_dropped_at_random_are_not_updated() -> None:
+    rows = rows_to_learn("binary")
+    champion = fit(XGBClassifier(n_estimators=4, booster="dart", rate_drop=0.5), rows)
+    with pytest.raises(TrainingError, match="a champion of booster 'gbtree'"):
+        fit(XGBClassifier(n_estimators=4), rows, champion, "leaves")
+
+
+@pytest.mark.parametrize("update", ["leaves", "all"])
 def test_a_new_category_and_a_missing_class_leave_what_was_learnt(update: str) -> None:
     rows = rows_to_learn("multiclass")
     champion = fit(XGBClassifier(n_estimators=8), rows)

@@ -163,6 +163,22 @@ def refuse_early_stopping() -> NoReturn:
     )
 
 
+def refuse_other_objective(champions: str, own: str, name: str) -> None:
+    """Raise where new trees would not add up with the champion's: they learn something else.
+
+    Raises
+    ------
+    TrainingError
+        The objectives are not the same.
+    """
+    if champions != own:
+        raise TrainingError(
+            f"expected a champion that {name} can go on with, which learns {own}, "
+            f"got one that learnt {champions}",
+            hint="start from scratch",
+        )
+
+
 def checked_rate(decay_rate: float) -> float:
     """Return what part of a leaf's old value an update keeps, once it is a part.
 

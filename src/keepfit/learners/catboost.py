@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError, TrainingError
 from keepfit.learners import estimators, labels
-from keepfit.learners.boosting import Boosting, refuse_early_stopping
+from keepfit.learners.boosting import Boosting, refuse_early_stopping, refuse_other_objective
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import FittedModel, Head, bounded, package
 
@@ -134,6 +134,8 @@ class CatBoost(Boosting):
     ) -> CatBoostModel:
         if self._classify:
             labels.refuse_gone(known, before.classes)
+        own = self._loss or ("MultiClass" if before.task == "multiclass" else "Logloss")
+        refuse_other_objective(before.loss, own, self.name)
         rounds = self._stated(_ROUNDS) or _DEFAULT_ROUNDS
         bounded(before.trees.tree_count_, rounds, "trees")
         estimator = self._prepared(before.head, matrix.size, seed)
@@ -199,6 +201,11 @@ class CatBoostModel(FittedModel):
         found: dict[str, Any] = self.trees.get_all_params()
         return found
 
+    @property
+    def loss(self) -> str:
+        """The name of the loss that the trees have learnt to lessen, without its parameters."""
+        return str(self.settings["loss_function"]).partition(":")[0]
+
     @cached_property
     def _coded(self) -> frozenset[str]:
         names = self.trees.feature_names_
@@ -208,8 +215,7 @@ class CatBoostModel(FittedModel):
     def _answers(self) -> str:
         if self.classes:
             return "Probability"
-        loss = str(self.settings["loss_function"]).partition(":")[0]
-        return "Exponent" if loss in _LOGARITHMS else "RawFormulaVal"
+        return "Exponent" if self.loss in _LOGARITHMS else "RawFormulaVal"
 
     def answer(self, table: np.ndarray) -> np.ndarray:
         """Return scores of rows in the model's own form, of which there is at least one."""

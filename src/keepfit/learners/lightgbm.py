@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError
 from keepfit.learners import estimators
-from keepfit.learners.boosting import Boosting, checked_rate, refuse_early_stopping
+from keepfit.learners.boosting import (
+    Boosting,
+    checked_rate,
+    refuse_early_stopping,
+    refuse_other_objective,
+)
 from keepfit.learners.models import FittedModel, Head, bounded, package
 
 if TYPE_CHECKING:
@@ -36,6 +41,9 @@ _EARLY = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_
 _BOOSTING = ("boosting", "boosting_type", "boost")
 _DEVICES = ("device", "device_type")
 _OBJECTIVES = ("objective", "objective_type", "app", "application", "loss")
+_LOGARITHMS = ("poisson", "gamma", "tweedie")
+"""Objectives whose trees add up to the logarithm of what they answer."""
+
 _NO_LEAVES = ("dart", "rf", "random_forest")
 _SHRINKING = ("fair", "mape", "mean_absolute_percentage_error", "quantile")
 """Objectives whose new leaves LightGBM's `refit` pulls towards zero, the more the oftener."""
@@ -44,6 +52,7 @@ _WIDE = 64
 """Columns from which building histograms column by column is quicker than row by row."""
 
 _FEW_ROWS = 1_000
+_OBJECTIVE = re.compile(r"^objective=(\w+)", re.MULTILINE)
 _THREADS_USED = re.compile(r"^\[num_threads: .*\]\n", re.MULTILINE)
 
 
@@ -115,6 +124,13 @@ class LightGBM(Boosting):
         estimator.fit(matrix, known, categorical_feature=head.encoding.categorical or "auto")
         return BoosterModel(head, _text(estimator.booster_))
 
+    def _check_scale(self, before: BoosterModel) -> None:
+        """Raise where the champion's trees add up to logarithms and the estimator's do not."""
+        own = self._stated(_OBJECTIVES)
+        if (own in _LOGARITHMS) != (before.objective in _LOGARITHMS):
+            told = own if isinstance(own, str) else before.task if own is None else "a function"
+            refuse_other_objective(before.objective, told, self.name)
+
     def _settings(self, matrix: np.ndarray, seed: int) -> dict[str, Any]:
         """Return what the user left open and keepfit sets: seed, threads, silence, repeatability."""
         found = self.estimator.get_params()
@@ -148,6 +164,7 @@ class LightGBM(Boosting):
     def _refresh(
         self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
     ) -> BoosterModel:
+        self._check_scale(before)
         threads = self._stated(_THREADS) or estimators.threads(matrix.size)
         booster = before.booster.refit(
             matrix,
@@ -164,6 +181,7 @@ class LightGBM(Boosting):
     ) -> BoosterModel:
         import lightgbm as lgb
 
+        self._check_scale(before)
         parameters = self.estimator.get_params() | self._settings(matrix, seed)
         stated = [parameters.pop(name) for name in ("n_estimators", *_ROUNDS) if name in parameters]
         rounds = stated[-1]
@@ -191,6 +209,12 @@ class BoosterModel(FittedModel):
     def __init__(self, head: Head, text: str) -> None:
         super().__init__(head)
         self._text = text
+
+    @property
+    def objective(self) -> str:
+        """What the trees have learnt to do, as LightGBM names it."""
+        found = _OBJECTIVE.search(self._text)
+        return found[1] if found else "a function"
 
     @cached_property
     def booster(self) -> Any:

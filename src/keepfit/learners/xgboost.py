@@ -7,9 +7,14 @@ import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from keepfit.errors import ConfigError
+from keepfit.errors import ConfigError, TrainingError
 from keepfit.learners import estimators
-from keepfit.learners.boosting import Boosting, checked_rate, refuse_early_stopping
+from keepfit.learners.boosting import (
+    Boosting,
+    checked_rate,
+    refuse_early_stopping,
+    refuse_other_objective,
+)
 from keepfit.learners.models import FittedModel, Head, bounded, package
 
 if TYPE_CHECKING:
@@ -143,6 +148,7 @@ class XGBoost(Boosting):
         grown, rounds = before.booster.num_boosted_rounds(), self._rounds
         bounded(grown, rounds, "rounds of trees")
         parameters = self._parameters(before.head, matrix.size, seed)
+        self._check_objective(before, parameters)
         # Another one would shift every answer of the champion's trees.
         parameters.pop("base_score", None)
         kinds = before.booster.feature_types
@@ -156,6 +162,7 @@ class XGBoost(Boosting):
         import xgboost as xgb
 
         parameters = self._parameters(before.head, matrix.size, seed)
+        self._check_objective(before, parameters)
         for name in ("base_score", "tree_method", "updater", "subsample"):
             parameters.pop(name, None)
         parameters |= {"process_type": "update", "updater": "refresh", "refresh_leaf": True}
@@ -184,6 +191,11 @@ class XGBoost(Boosting):
                     was[field][node] *= self.decay_rate
                     was[field][node] += (1.0 - self.decay_rate) * now[field][node]
         return xgb.Booster(model_file=bytearray(json.dumps(old).encode()))
+
+    def _check_objective(self, before: XGBoostModel, parameters: dict[str, Any]) -> None:
+        own = parameters.get("objective", "reg:squarederror")
+        if not callable(own):
+            refuse_other_objective(before.objective, own, self.name)
 
     @property
     def _rounds(self) -> int:
@@ -251,6 +263,12 @@ class XGBoostModel(FittedModel):
         booster.set_param({"verbosity": 0})
         return booster
 
+    @property
+    def objective(self) -> str:
+        """What the trees have learnt to do."""
+        found: str = json.loads(self.booster.save_config())["learner"]["objective"]["name"]
+        return found
+
     def answer(self, table: np.ndarray) -> np.ndarray:
         """Return scores of rows in the model's own form, of which there is at least one."""
         import numpy as np
@@ -302,5 +320,11 @@ def _own_objective(objective: Any) -> Any:
 
 
 def _trees(model: dict[str, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = model["learner"]["gradient_booster"]["model"]["trees"]
+    booster = model["learner"]["gradient_booster"]
+    if booster["name"] != "gbtree":
+        raise TrainingError(
+            f"expected a champion of booster 'gbtree' to update leaves in, got {booster['name']!r}",
+            hint="start from scratch",
+        )
+    found: list[dict[str, Any]] = booster["model"]["trees"]
     return found
