@@ -12,6 +12,7 @@ from keepfit.profile import Column, Profile, categories, each, kind_of, words_of
 from keepfit.profile import ordered as in_order
 from keepfit.profile.quantiles import (
     Counted,
+    Distances,
     Quantiles,
     Summaries,
     area,
@@ -62,8 +63,6 @@ class Reading:
     """Degrees of freedom of the counts in bins: the bins that either side has, less one."""
     counted: Counted | None = None
     """The numbers at the reference's points, until `Rulers` has compared them."""
-    near: Counted | None = None
-    """The same drawn into the reach, where that makes a difference."""
 
     def effect(self, method: str) -> float:
         """Return the size of a movement by one method, as it is held against a limit."""
@@ -129,7 +128,7 @@ class Ruler:
             ks, moved = distances(column.spread, other.spread)
             below, upto = other.spread.ranks(column.spread.points)
             self._counted(reading, ks, moved, below, upto)
-            near = distances(self.near, self._drawn(other.spread))[1]
+            near = distances(self.near, other.spread.drawn(self.reach))[1]
             reading.effects["Wasserstein"] = self._in_deviations(near)
         elif column.text is not None and other.text is not None:
             known = sum(n for word, n in other.text.words.items() if word in column.text.words)
@@ -147,17 +146,13 @@ class Ruler:
         if not ordered.size or spread is None:
             return
         reading.counted = counts_at(spread, ordered)
-        low, high = self._reach
-        if self.near is not spread or ordered[0] < low or ordered[-1] > high:
-            reading.near = counts_at(self.near, self._within(ordered))
 
-    def compared(self, reading: Reading, ks: float, moved: float, near: float | None) -> None:
+    def compared(self, reading: Reading, found: Distances) -> None:
         """Take the distances of numbers that were counted as what was read."""
-        assert reading.counted is not None
-        self._counted(reading, ks, moved, reading.counted.below, reading.counted.upto)
-        if near is not None:
-            reading.effects["Wasserstein"] = self._in_deviations(near)
-        reading.counted = reading.near = None
+        counted, reading.counted = reading.counted, None
+        assert counted is not None
+        self._counted(reading, found.ks, found.wasserstein, counted.below, counted.upto)
+        reading.effects["Wasserstein"] = self._in_deviations(found.near)
 
     def _counted(
         self, reading: Reading, ks: float, moved: float, below: Counts, upto: Counts
@@ -199,7 +194,7 @@ class Ruler:
         return self._edges[bins]
 
     @cached_property
-    def _reach(self) -> tuple[float, float]:
+    def reach(self) -> tuple[float, float]:
         """How far down and up values count: `REACH` deviations around the reference's median."""
         import numpy as np
 
@@ -210,11 +205,6 @@ class Ruler:
         middle = float(spread.at(np.array([0.5]))[0])
         return middle - REACH * self.scale, middle + REACH * self.scale
 
-    def _within(self, points: np.ndarray) -> np.ndarray:
-        """Return numbers drawn into the reach."""
-        drawn: np.ndarray = points.clip(*self._reach)
-        return drawn
-
     @property
     def spread(self) -> Quantiles:
         """How the reference's numbers are spread."""
@@ -224,21 +214,7 @@ class Ruler:
     @cached_property
     def near(self) -> Quantiles:
         """The reference without how far its wild values lie out."""
-        return self._drawn(self.spread)
-
-    def _drawn(self, spread: Quantiles) -> Quantiles:
-        import numpy as np
-
-        ends = spread.points[[0, -1]]
-        if (self._within(ends) == ends).all():
-            return spread
-        points = self._within(spread.points)
-        kept, first = np.unique(points, return_index=True)
-        last = np.append(first[1:], points.size) - 1
-        packed = np.stack([kept, spread.below[first], spread.upto[last], spread.lean[last]])
-        return Quantiles(
-            count=spread.count, packed=packed.astype("<f8").tobytes(), error=spread.error
-        )
+        return self.spread.drawn(self.reach)
 
     @cached_property
     def scale(self) -> float:
@@ -326,7 +302,7 @@ class Rulers:
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self._by_name = {column.name: Ruler(column) for column in columns}
-        self._summaries: dict[tuple[bool, tuple[str, ...]], Summaries] = {}
+        self._latest: tuple[tuple[str, ...], Summaries] | None = None
 
     def __getitem__(self, column: str) -> Ruler:
         return self._by_name[column]
@@ -338,15 +314,9 @@ class Rulers:
         """Return every column of a batch beside the reference's, with all statistics."""
         rulers = list(self._by_name.values())
         readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
-        numbers = {one.column.name: one.counted for one in readings if one.counted is not None}
-        drawn = {one.column.name: one.near for one in readings if one.near is not None}
-        found = self._distances(numbers, near=False)
-        near = self._distances(drawn, near=True)
-        for one in readings:
-            name = one.column.name
-            if name in found:
-                reach = near[name][1] if name in near else None
-                self[name].compared(one, *found[name], reach)
+        numbers = [one for one in readings if one.counted is not None]
+        for one, found in zip(numbers, self._distances(numbers), strict=True):
+            self[one.column.name].compared(one, found)
         complete(readings)
         return readings
 
@@ -359,20 +329,16 @@ class Rulers:
         complete(readings)
         return readings
 
-    def _distances(
-        self, batch: dict[str, Counted], *, near: bool
-    ) -> dict[str, tuple[float, float]]:
-        if not batch:
-            return {}
-        names = tuple(batch)
-        summaries = self._summaries.get((near, names))
-        if summaries is None:
-            rulers = [self[name] for name in names]
-            spreads = [ruler.near if near else ruler.spread for ruler in rulers]
+    def _distances(self, numbers: Sequence[Reading]) -> Sequence[Distances]:
+        names = tuple(one.column.name for one in numbers)
+        if not names:
+            return []
+        if self._latest is None or self._latest[0] != names:
             # One table is enough: batches mostly have the same columns as the one before.
-            self._summaries = {key: one for key, one in self._summaries.items() if key[0] != near}
-            summaries = self._summaries[near, names] = Summaries(spreads)
-        return dict(zip(names, summaries.distances(list(batch.values())), strict=True))
+            rulers = [self[name] for name in names]
+            table = Summaries([one.spread for one in rulers], [one.reach for one in rulers])
+            self._latest = names, table
+        return self._latest[1].distances([one.counted for one in numbers if one.counted])
 
 
 def _unknown(values: pl.Series, text: Text) -> float:

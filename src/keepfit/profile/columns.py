@@ -103,8 +103,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         """
         if self.spread is None or not ordered.size:
             return 0.0
-        [(distance, _)] = Summaries([self.spread]).distances([counts_at(self.spread, ordered)])
-        return distance
+        [found] = Summaries([self.spread]).distances([counts_at(self.spread, ordered)])
+        return found.ks
 
 
 def merge(parts: Sequence[Column]) -> Column:

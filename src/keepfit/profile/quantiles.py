@@ -81,6 +81,22 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         lean = _lean(points, below, upto, inside)
         return cls(count=count, packed=_packed(points, below, upto, lean), error=float(error))
 
+    def within(self, reach: tuple[float, float]) -> bool:
+        """Return whether all numbers lie from the one end of a reach to the other."""
+        return bool(reach[0] <= self.points[0] and self.points[-1] <= reach[1])
+
+    def drawn(self, reach: tuple[float, float]) -> Quantiles:
+        """Return the summary with all numbers drawn into a reach."""
+        import numpy as np
+
+        if self.within(reach):
+            return self
+        points = self.points.clip(*reach)
+        kept, first = np.unique(points, return_index=True)
+        last = np.append(first[1:], points.size) - 1
+        packed = _packed(kept, self.below[first], self.upto[last], self.lean[last])
+        return Quantiles(count=self.count, packed=packed, error=self.error)
+
     def thinned(self) -> Quantiles:
         """Return a summary with every second point, and those at either end."""
         import numpy as np
@@ -247,22 +263,38 @@ def counts_at(spread: Quantiles, ordered: np.ndarray) -> Counted:
     return Counted(ordered, below, upto, _gaps(ordered, spread.points, upto))
 
 
+class Distances(NamedTuple):
+    """How far a batch lies from a summary: ``near`` is the Wasserstein distance within a reach."""
+
+    ks: float
+    wasserstein: float
+    near: float
+
+
 class Summaries:
     """Summaries of several columns side by side, to be compared with a batch at once.
 
     The sums are the same for every column, and the calls would cost more than they do.
+    ``reaches`` say from where to where values count for each column's ``near``: beyond, it
+    only counts that a value lies there. Everything counts where none are given.
     """
 
-    def __init__(self, spreads: Sequence[Quantiles]) -> None:
+    def __init__(
+        self, spreads: Sequence[Quantiles], reaches: Sequence[tuple[float, float]] | None = None
+    ) -> None:
         import numpy as np
 
         self.spreads = spreads
+        self.reaches = reaches or [(-np.inf, np.inf)] * len(spreads)
         self._width = max((one.points.size for one in spreads), default=0)
-        self._points = self._side_by_side([one.points for one in spreads])
+        points = self._side_by_side([one.points for one in spreads])
         self._below = self._side_by_side([one.shares[0] for one in spreads])
         self._upto = self._side_by_side([one.shares[1] for one in spreads])
-        with np.errstate(over="ignore"):
-            self._widths = np.diff(self._points)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self._widths = np.diff(points)
+            low, high = np.array(self.reaches, dtype=np.float64).reshape(-1, 2).T[..., None]
+            inside = np.minimum(points[:, 1:], high) - np.maximum(points[:, :-1], low)
+            self._inside = np.clip(np.nan_to_num(inside / self._widths, nan=0.0), 0.0, 1.0)
         self._areas = np.zeros_like(self._widths)
         for row, one in zip(self._areas, spreads, strict=True):
             row[: one.areas.size] = one.areas / max(1, one.count)
@@ -277,8 +309,8 @@ class Summaries:
             row[line.size :] = line[-1]
         return table
 
-    def distances(self, batch: Sequence[Counted]) -> list[tuple[float, float]]:
-        """Return the Kolmogorov-Smirnov and Wasserstein-1 distance of each column to a batch.
+    def distances(self, batch: Sequence[Counted]) -> list[Distances]:
+        """Return how far each column of a batch lies from its summary.
 
         The Wasserstein distance adds up the numbers between the points, so that it is right
         where an interval is wide: next to a wild value, or between two clusters.
@@ -297,33 +329,47 @@ class Summaries:
             apart = np.abs(self._areas - (upto[:, :-1] * widths + gaps) / sizes)
             crossing = start * end < 0
             apart[crossing] = _straight(widths[crossing], start[crossing], end[crossing])
-            moved = apart.sum(axis=1)
             # An interval in which the two cross is looked into where it may hold much of the
             # distance.
             reach = widths * (np.abs(start) + np.abs(end))
-            for row, i in np.argwhere(crossing & (reach > 0.02 * moved[:, None])).tolist():
-                closer = _crossing(self.spreads[row], i, batch[row])
-                moved[row] += closer - apart[row, i]
+            far = reach > 0.02 * apart.sum(axis=1, keepdims=True)
+            for row, i in np.argwhere(crossing & far).tolist():
+                apart[row, i] = _crossing(self.spreads[row], i, batch[row])
+            moved = apart.sum(axis=1)
+            near = np.where(self._inside > 0, apart * self._inside, 0.0).sum(axis=1)
         ks = np.maximum(np.abs(left).max(axis=1), np.abs(right).max(axis=1))
-        both = zip(self.spreads, batch, ks.tolist(), moved.tolist(), strict=True)
-        return [_exact(*one) or (one[2], one[3] + _outside(one[0], one[1])) for one in both]
+        found = zip(ks.tolist(), moved.tolist(), near.tolist(), strict=True)
+        return [
+            self._whole(k, one, Distances(*each))
+            for k, (one, each) in enumerate(zip(batch, found, strict=True))
+        ]
+
+    def _whole(self, place: int, batch: Counted, found: Distances) -> Distances:
+        """Return distances with what lies beyond the outermost points; exact ones of few numbers."""
+        spread, reach = self.spreads[place], self.reaches[place]
+        if spread.count <= POINTS:
+            ks, moved = distances(spread, Quantiles.of(batch.ordered))
+            drawn = Quantiles.of(batch.ordered.clip(*reach))
+            return Distances(ks, moved, distances(spread.drawn(reach), drawn)[1])
+        if not batch.below[0] and batch.upto[-1] == batch.ordered.size:
+            return found
+        ks, moved, near = found
+        return Distances(ks, moved + _outside(spread, batch), near + _outside(spread, batch, reach))
 
 
-def _exact(spread: Quantiles, batch: Counted, *_: float) -> tuple[float, float] | None:
-    """Return both distances where the reference is small enough for all numbers to count."""
-    if spread.count > POINTS:
-        return None
-    return distances(spread, Quantiles.of(batch.ordered))
+def _outside(
+    spread: Quantiles, batch: Counted, reach: tuple[float, float] = (-float("inf"), float("inf"))
+) -> float:
+    """Return what numbers beyond the outermost points add to the area, as far as they count."""
+    import numpy as np
 
-
-def _outside(spread: Quantiles, batch: Counted) -> float:
-    """Return what numbers beyond the outermost points add to the area."""
     points, ordered, first, last = spread.points, batch.ordered, batch.below[0], batch.upto[-1]
+    low, high = np.clip(points[[0, -1]], *reach)
     total = 0.0
     if first:
-        total += float((points[0] - ordered[:first]).sum())
+        total += float((low - ordered[:first].clip(*reach)).sum())
     if last < ordered.size:
-        total += float((ordered[last:] - points[-1]).sum())
+        total += float((ordered[last:].clip(*reach) - high).sum())
     return total / ordered.size
 
 
