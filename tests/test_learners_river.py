@@ -26,6 +26,7 @@ from river import (
     ensemble,
     feature_extraction,
     forest,
+    imblearn,
     linear_model,
     naive_bayes,
     neighbors,
@@ -172,6 +173,25 @@ def test_trees_get_categories_as_codes() -> None:
     model = fit(tree.HoeffdingTreeClassifier(grace_period=50), rows)
     assert model.table(rows)[:, 0].max() == 2.0 or model.table(rows)[:, 1].max() == 2.0
     assert accuracy(model, rows) > 0.9
+
+
+def test_parameters_name_labels_as_the_user_does() -> None:
+    rows = rows_to_learn("binary").with_columns(
+        _label=pl.when(pl.col("value") > 1.0).then(pl.lit("rare")).otherwise(pl.lit("common"))
+    )
+    counts = {}
+    for share in (0.16, 0.5):
+        wanted = {"rare": share, "common": 1.0 - share}
+        bayes = imblearn.RandomSampler(naive_bayes.GaussianNB(), wanted, sampling_rate=1.0, seed=1)
+        counts[share] = fit(bayes, rows).predict(rows).mean()
+    assert counts[0.5] > counts[0.16] + 0.02
+
+
+def test_a_scale_of_labels_is_undone_in_answers() -> None:
+    rows = rows_to_learn("regression").with_columns(pl.col("_label") * 100.0 + 1_000.0)
+    scaled = preprocessing.TargetStandardScaler(linear_model.LinearRegression(optim.SGD(0.05)))
+    answers = fit(scaled, rows).predict(rows)
+    assert np.abs(answers - rows["_label"].to_numpy()).mean() < 60.0
 
 
 def test_texts_may_be_taken_apart_by_the_pipeline() -> None:

@@ -59,6 +59,8 @@ class CatBoost(Boosting):
 
     Nothing is written into the working directory unless the estimator asks for it.
 
+    CatBoost keeps numbers in single precision: of a moment it sees about two minutes.
+
     Parameters
     ----------
     estimator

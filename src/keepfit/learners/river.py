@@ -234,17 +234,25 @@ class RiverModel(FittedModel):
             found = self.estimator.predict_proba_one(row)
         except NotImplementedError:
             found = {self.estimator.predict_one(row): 1.0}
-        # True and 1 are the same key: the classes are known by their codes.
-        shares = [float(found.get(code, 0.0)) for code in range(len(self.classes))]
+        shares = [float(found.get(label, 0.0)) for label in self._labels]
         total = sum(shares)
         if total == 0.0:
             return [1.0 / len(shares)] * len(shares)
         return [share / total for share in shares]
 
+    @cached_property
+    def _labels(self) -> tuple[Any, ...]:
+        """The classes as River's model is told them: by name, as its own parameters name them.
+
+        A model of two classes takes truth values, and any text for a true one.
+        """
+        return self.classes if self.estimator._multiclass else (False, True)
+
     def _told(self, known: np.ndarray) -> Iterator[Any]:
-        """Yield labels as River takes them: truth values where there are two classes."""
-        kind = {"regression": float, "binary": bool}.get(self.task, int)
-        return (kind(label) for label in known.tolist())
+        """Yield labels as River's model is told them."""
+        if self.task == "regression":
+            return iter(known.tolist())
+        return (self._labels[code] for code in known.tolist())
 
     def _named(self, table: Any) -> pl.DataFrame:
         import polars as pl
