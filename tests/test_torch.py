@@ -120,6 +120,18 @@ def test_a_network_of_ones_own_is_copied_and_never_trained() -> None:
     assert not np.array_equal(weights(model)["weight"], before.numpy())
 
 
+def test_a_factory_may_take_its_arguments_in_any_way() -> None:
+    def by_place(wide: int, high: int, /) -> Any:
+        return torch.nn.Linear(wide, high)
+
+    def by_name(*, inputs: int, outputs: int = 7) -> Any:
+        return torch.nn.Linear(inputs, outputs)
+
+    rows = rows_to_learn("multiclass")
+    for factory in (by_place, by_name):
+        assert fit(learner(factory), rows).net.out_features == 3
+
+
 def test_lazy_layers_learn_their_sizes_from_the_rows() -> None:
     def lazy() -> Any:
         layers = torch.nn.LazyLinear(8), torch.nn.ReLU(), torch.nn.LazyLinear(2)
@@ -191,6 +203,8 @@ def test_lists_of_numbers_pass_as_they_are() -> None:
         model.predict(rows.drop("pixels"))
     gone = rows.with_columns(pl.lit(None, dtype=pl.List(pl.Float64)).alias("pixels"))
     assert np.isfinite(model.predict(gone)).all()
+    untyped = gone.with_columns(pl.lit(None).alias("pixels"))
+    np.testing.assert_array_equal(model.predict(untyped), model.predict(gone))
 
 
 def test_lists_stand_beside_numbers_and_categories() -> None:
@@ -749,13 +763,31 @@ def test_importances_rank_the_columns() -> None:
 
 
 def test_a_network_that_cannot_be_kept_is_refused() -> None:
-    class Open(Small):
+    net = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 2))
+    with pytest.raises(ConfigError, match="kept as bytes, got ParametrizedLinear"):
+        learner(net)
+
+    class Reading(Small):
         def __init__(self, inputs: int, classes: int) -> None:
             super().__init__(inputs, classes)
             self.lines = (line for line in "ab")
 
-    with pytest.raises(TrainingError, match="kept as bytes, got Open"):
-        fit(learner(Open, epochs=1), rows_to_learn("binary"))
+    with pytest.raises(ConfigError, match="kept as bytes, got Reading"):
+        learner(Reading(9, 2))
+
+
+def test_a_network_that_cannot_be_pickled_is_kept_as_its_factory() -> None:
+    def normed(inputs: int, classes: int) -> Any:
+        head = torch.nn.Linear(inputs, classes)
+        return torch.nn.utils.parametrizations.weight_norm(head)
+
+    rows = rows_to_learn("multiclass")
+    made = learner(normed, epochs=8)
+    model = fit(made, rows)
+    loaded = learners.loads(model.dumps())
+    np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+    assert loaded.dumps() == model.dumps() == fit(made, rows).dumps()
+    assert fit(made, rows, start="champion", previous=loaded).transfer.share == 1.0
 
 
 def test_keepfit_is_imported_without_torch() -> None:

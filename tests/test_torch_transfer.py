@@ -131,6 +131,15 @@ def test_a_new_class_gets_a_place_of_its_own_and_the_others_keep_theirs() -> Non
     assert accuracy(fit(learner(epochs=15), rows, champion), rows) > 0.8
 
 
+def test_a_third_class_keeps_the_weights_of_the_two_before_it() -> None:
+    champion = fit(learner(), classes_of("low", "mid"))
+    model = fit(still(), later("multiclass"), champion)
+    assert model.classes == ("high", "low", "mid")
+    np.testing.assert_array_equal(weights(model)["2.bias"][1:], weights(champion)["2.bias"])
+    alone = fit(learner(None), classes_of("low", "mid"))
+    assert "head.weight" in fit(learner(None), later("multiclass"), alone).transfer.new
+
+
 def test_a_new_class_is_refused_where_the_head_alone_may_learn() -> None:
     champion = fit(learner(), classes_of("low", "mid"))
     with pytest.raises(TrainingError, match="got the new class 'high'"):

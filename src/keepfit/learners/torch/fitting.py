@@ -99,7 +99,9 @@ class _Fitting:
             preparation=self.preparation,
             problem=self.problem,
             shape=self.shape,
-            plan=b"" if networks.is_own(net) else networks.skeleton(net),
+            plan=b""
+            if networks.is_own(net)
+            else networks.skeleton(net, self.learner.network, len(self.problem.classes)),
             weights={name: networks.pack(one) for name, one in networks.tensors(net).items()},
             transfer=transfer,
             history=history,
@@ -130,7 +132,7 @@ class _Fitting:
             net,
             weights,
             columns=(networks.first_weight(net, self.shape), self._shared_inputs(net, champion)),
-            classes=(patterns.head_of(net, self.learner.head), self._shared_outputs()),
+            classes=(patterns.head_of(net, self.learner.head), self._shared_outputs(net, champion)),
         )
         own = networks.tensors(net)
         sizes = {name: one.numel() for name, one in own.items()}
@@ -155,13 +157,19 @@ class _Fitting:
         theirs = origins_of(champion, old.preparation, old.shape)
         return None if mine == theirs else places(mine, theirs)
 
-    def _shared_outputs(self) -> list[tuple[int, int]] | None:
+    def _shared_outputs(self, net: nn.Module, champion: nn.Module) -> list[tuple[int, int]] | None:
         """Return the outputs that stand for the same class; None where all do."""
         assert self.before is not None
         new, old = self.problem, self.before.held.problem
         if new.classes == old.classes:
             return None
-        if not new.classes or not old.classes or "binary" in (new.task, old.task):
+        heads = [
+            weights[name]
+            for weights in (networks.tensors(net), networks.tensors(champion))
+            for name in patterns.head_of(net, self.learner.head) & weights.keys()
+        ]
+        # One output for two classes has no place for a third.
+        if not new.classes or not old.classes or any(one.shape[:1] == (1,) for one in heads):
             return []
         where = {one: i for i, one in enumerate(old.classes)}
         return [(i, where[one]) for i, one in enumerate(new.classes) if one in where]

@@ -68,6 +68,8 @@ class Torch:
     ``model.transfer`` says what was copied, what is new and what was left over.
     ``update="head"`` lets the last layer alone learn, or what ``head`` names. From scratch
     ``freeze`` holds only what came with weights: what the factory draws at random has to learn.
+    A warm start pays where the world has moved: with older rows replayed it needs a third of
+    the new ones. Where the world has turned around, what the champion knows is a hindrance.
 
     Patterns are regular expressions or globs on names of parameters; the name of a module
     stands for all in it: ``"layer[1-3]"``, ``"encoder"``, ``"*.bias"``.
@@ -133,7 +135,7 @@ class Torch:
 
     References
     ----------
-    Howard and Ruder, Universal Language Model Fine-tuning for Text Classification (2018).
+    Howard and Ruder, ULMFiT, section 3.3: gradual unfreezing (2018).
     Li, Grandvalet and Davoine, Explicit Inductive Bias for Transfer Learning (2018).
     Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network (2015).
     Howard and Gugger, fastai: A Layered API for Deep Learning (2020).
@@ -206,8 +208,9 @@ class Torch:
 
     def _check_network(self) -> None:
         if estimators.derives(self.network, "torch", "Module"):
-            object.__setattr__(self, "network", copy.deepcopy(self.network))
             from keepfit.learners.torch.patterns import chosen
+
+            object.__setattr__(self, "network", _copied(self.network))
 
             names = [name for name, _ in self.network.named_parameters()]
             rates = self.lr if isinstance(self.lr, Mapping) else {}
@@ -304,6 +307,21 @@ class Torch:
             for name, value, default in found
             if not (value is default or (type(value) is type(default) and value == default))
         ]
+
+
+def _copied(network: Any) -> Any:
+    from torch.nn.utils.parametrize import is_parametrized
+
+    try:
+        if not is_parametrized(network):
+            return copy.deepcopy(network)
+        reason: object = "its weights are parametrised"
+    except (RuntimeError, TypeError) as error:
+        reason = error
+    raise ConfigError(
+        f"expected a network that can be kept as bytes, got {type(network).__name__}: {reason}",
+        hint="hand over a function that makes it, instead of the network",
+    )
 
 
 def _require(kept: bool, name: str, expected: str, got: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +73,9 @@ class TorchModel(FittedModel):
     @cached_property
     def net(self) -> nn.Module:
         """The network, with its weights."""
+        return self._restored()
+
+    def _restored(self) -> nn.Module:
         from keepfit.learners.torch import networks
 
         return networks.restored(self.held.plan, self.held.shape, self.held.weights)
@@ -89,7 +91,7 @@ class TorchModel(FittedModel):
 
         large = sum(one.numel() for one in self.net.parameters()) >= LARGE
         device = devices.pick(None if large else "cpu")
-        net = copy.deepcopy(self.net).to(device)
+        net = self._restored().to(device)
         return (net.double() if self.held.exact and device.type == "cpu" else net), device
 
     def table(self, rows: pl.DataFrame) -> Table:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import math
 import re
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +57,8 @@ def build(network: Any, shape: Shape, classes: int) -> nn.Module:
         return _tabular()(shape)
     if estimators.derives(network, "torch", "Module"):
         return _whole(copy.deepcopy(network), shape)
-    made = network(**_asked(network, shape, classes))
+    places, names = _asked(network, shape, classes)
+    made = network(*places, **names)
     if not estimators.derives(made, "torch", "Module"):
         raise TrainingError(
             f"expected {estimators.described(network)}() to return a torch.nn.Module, got {made!r}"
@@ -76,7 +79,7 @@ def _whole(net: nn.Module, shape: Shape) -> nn.Module:
     return net
 
 
-def _asked(factory: Any, shape: Shape, classes: int) -> dict[str, Any]:
+def _asked(factory: Any, shape: Shape, classes: int) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments that a factory asks for: by name, else inputs and classes in order."""
     have = {
         "inputs": shape.flat,
@@ -88,13 +91,12 @@ def _asked(factory: Any, shape: Shape, classes: int) -> dict[str, Any]:
     taken = inspect.signature(factory).parameters.values()
     needed = [one for one in taken if one.default is one.empty]
     named = {one.name: have[one.name] for one in taken if one.name in have}
-    others = [
-        one.name
-        for one in needed
-        if one.name not in have and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-    ]
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    others = [one.name for one in needed if one.name not in have and one.kind not in open_ended]
     left = [have[name] for name in ("inputs", "classes") if name not in named]
-    return named | dict(zip(others, left, strict=False))
+    given = named | dict(zip(others, left, strict=False))
+    first = [one.name for one in taken if one.kind is one.POSITIONAL_ONLY and one.name in given]
+    return [given.pop(name) for name in first], given
 
 
 @cache
@@ -249,8 +251,11 @@ def tensors(net: nn.Module) -> dict[str, Tensor]:
     return dict(named)
 
 
-def skeleton(net: nn.Module) -> bytes:
+def skeleton(net: nn.Module, network: Any, classes: int) -> bytes:
     """Return a network without its weights, as bytes that can run the code of its classes.
+
+    A network that cannot be pickled (one with parametrised weights) is kept as its factory,
+    which then runs again where the model is opened.
 
     Raises
     ------
@@ -270,10 +275,21 @@ def skeleton(net: nn.Module) -> bytes:
         install(bare, empty)
         return pickles.dumps(bare)
     except Exception as error:
+        if not estimators.derives(network, "torch", "Module"):
+            with contextlib.suppress(Exception):
+                return pickles.dumps(_Made(network, classes))
         raise TrainingError(
             f"expected a network that can be kept as bytes, got {type(net).__name__}: {error}",
-            hint="a network's attributes hold modules, tensors and plain values",
+            hint="hand over a function that makes it, instead of the network",
         ) from error
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A factory in the place of what it makes."""
+
+    network: Any
+    classes: int
 
 
 def restored(plan: bytes, shape: Shape, weights: dict[str, Packed]) -> nn.Module:
@@ -296,6 +312,8 @@ def restored(plan: bytes, shape: Shape, weights: dict[str, Packed]) -> nn.Module
     from keepfit import pickles
 
     net = pickles.loads(plan) if plan else _tabular()(shape)
+    if isinstance(net, _Made):
+        net = build(net.network, shape, net.classes)
     wanted = {name: tuple(one.shape) for name, one in tensors(net).items()}
     if wanted != {name: one.shape for name, one in weights.items()}:
         raise ArtifactCorrupt("expected the weights of the network, got those of another one")

@@ -199,7 +199,7 @@ def _spread(values: pl.Series, size: int) -> np.ndarray:
     import numpy as np
     import polars as pl
 
-    nested = isinstance(values.dtype, pl.List | pl.Array)
+    nested = isinstance(values.dtype, pl.List | pl.Array) or values.dtype == pl.Null
     lists = values.cast(pl.List(pl.Float64), strict=False) if nested else None
     lengths = lists.list.len().drop_nulls() if lists is not None else None
     if lists is None or lengths is None or bool((lengths != size).any()):
