@@ -17,19 +17,18 @@ from keepfit.errors import SchemaMismatch, TrainingError
 from keepfit.facts import Promoted, Scored, TrainingFailed, TrainingStarted
 from keepfit.protocols import Task
 from keepfit.testing.learners import rows_to_learn
-from tests import worlds
+from tests import nets, worlds
 
 torch = pytest.importorskip("torch")
 
 from keepfit.learners.torch import Torch, TorchModel  # noqa: E402
+from tests.nets import accuracy, weights  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with nets.one_thread():
+        yield
 
 
 def network(inputs: int, classes: int) -> Any:
@@ -50,16 +49,6 @@ def fit(
     return made.fit(
         rows, **{"start": start, "update": "all", "previous": previous, "seed": seed, **how}
     )
-
-
-def accuracy(model: Any, rows: pl.DataFrame) -> float:
-    scores = model.predict(rows)
-    chosen = (scores > 0.5).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-    return float((chosen == model.codes(rows["_label"])).mean())
-
-
-def weights(model: TorchModel) -> dict[str, np.ndarray]:
-    return {name: one.numpy().copy() for name, one in model.net.state_dict().items()}
 
 
 def away(one: TorchModel, other: TorchModel) -> float:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import stat
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | Path | None, key: str) -> None:
-        self._every = SECONDS if folder is None else 0.0
+        self._given = folder is not None
         self._folder = Path(folder) if folder is not None else _own_folder()
         self._path = self._folder / f"{key}.checkpoint"
         self._written = time.monotonic()
@@ -34,7 +36,7 @@ class Checkpoint:
         """Return the state that was kept, or None."""
         import torch
 
-        if not self._path.exists():
+        if not self._path.exists() or not self._trusted():
             return None
         try:
             found: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
@@ -42,18 +44,21 @@ class Checkpoint:
             return None
         return found
 
-    def write(self, state: dict[str, Any]) -> None:
+    def write(self, state: Callable[[], dict[str, Any]]) -> None:
         """Keep the state, where the last one is old enough and there is room for it."""
         import torch
 
-        if time.monotonic() - self._written < self._every:
+        if not self._given and time.monotonic() - self._written < SECONDS:
             return
-        with contextlib.suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
+        # A full disk is an error of the system's or of torch's.
+        with contextlib.suppress(OSError, RuntimeError):
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._trusted():
+                return
             handle, beside = tempfile.mkstemp(dir=self._folder, suffix=".part")
             try:
                 with os.fdopen(handle, "wb") as file:
-                    torch.save(state, file)
+                    torch.save(state(), file)
                     file.flush()
                     os.fsync(file.fileno())
                 os.replace(beside, self._path)
@@ -61,6 +66,9 @@ class Checkpoint:
                 Path(beside).unlink(missing_ok=True)
                 raise
         self._written = time.monotonic()
+
+    def _trusted(self) -> bool:
+        return self._given or _is_mine(self._folder)
 
     def remove(self) -> None:
         """Throw the state away: the training has ended."""
@@ -73,22 +81,19 @@ def _own_folder() -> Path:
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     folder = Path(tempfile.gettempdir()) / f"keepfit-checkpoints-{user}"
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
         oldest = time.time() - OLD
-        for path in folder.iterdir():
+        for path in folder.iterdir() if _is_mine(folder) else ():
             if path.stat().st_mtime < oldest:
                 path.unlink()
-    if _is_mine(folder):
-        return folder
-    # Somebody else's folder under this name: what lies in it is not to be trusted.
-    return Path(tempfile.mkdtemp(prefix="keepfit-checkpoints-"))
+    return folder
 
 
 def _is_mine(folder: Path) -> bool:
+    """Return whether a folder is this user's own: what lies in another's is not to be trusted."""
     if not hasattr(os, "getuid"):
         return folder.is_dir()
     try:
         found = folder.lstat()
     except OSError:
         return False
-    return folder.is_dir() and not folder.is_symlink() and found.st_uid == os.getuid()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()

@@ -12,7 +12,7 @@ from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import Head
 from keepfit.learners.torch import devices, losses, networks, patterns, problems, training
 from keepfit.learners.torch.checkpoints import Checkpoint
-from keepfit.learners.torch.lessons import Batch, Lesson, lesson_of, times_of
+from keepfit.learners.torch.lessons import Lesson, Passes, lesson_of, times_of
 from keepfit.learners.torch.model import Content, TorchModel, origins_of
 from keepfit.learners.torch.tables import Preparation, Table
 from keepfit.learners.torch.transfer import Transfer, carry, places
@@ -346,7 +346,7 @@ class _Fitting:
         training.hold(net, frozen)
         how = (self.learner.batch_size, self.learner.replay, self.seed)
         with devices.seeded(self.device, self.seed, "loop"):
-            returned = self.learner.train(net, Batch(lesson, net, self.shape, self.device, *how))
+            returned = self.learner.train(net, Passes(lesson, net, self.shape, self.device, *how))
         return returned if estimators.derives(returned, "torch", "Module") else net
 
     def _key(self, lesson: Lesson) -> str:

@@ -121,7 +121,7 @@ def steps(order: Tensor, size: int) -> Iterator[Tensor]:
         first = end
 
 
-class Batch:
+class Passes:
     """The rows that a training loop of the user's own is given.
 
     Each pass over it gives pairs of inputs and labels, in a new order. Inputs are what the

@@ -210,5 +210,7 @@ def _spread(values: pl.Series, size: int) -> np.ndarray:
         )
     whole = lists.fill_null(pl.Series([[0.0] * size]))
     flat = whole.explode().cast(pl.Float64).to_numpy().reshape(len(values), size)
-    known: np.ndarray = np.nan_to_num(flat, nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(over="ignore"):
+        single = flat.astype(np.float32)
+    known: np.ndarray = np.nan_to_num(single, nan=0.0, posinf=0.0, neginf=0.0)
     return known

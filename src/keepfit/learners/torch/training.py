@@ -83,7 +83,7 @@ class Training:
                 lost = self._epoch(epoch)
             self.history.append((lost, self._held_back()))
             self._keep_best()
-            checkpoint.write(self._state())
+            checkpoint.write(self._state)
         if self.best is not None:
             _put(self.net, self._kept)
         checkpoint.remove()
