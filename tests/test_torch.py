@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -421,3 +422,32 @@ def test_a_network_that_casts_inside_answers_in_its_own_precision() -> None:
 def test_numbers_whose_squares_are_infinite_are_learnt_from() -> None:
     rows = rows_to_learn("binary").with_columns(pl.col("value") * 1e300)
     assert accuracy(fit(learner(epochs=12), rows), rows) > 0.9
+
+
+ABSENT = """
+import sys
+sys.modules["torch"] = None
+from keepfit import errors, learners
+from keepfit.testing.learners import rows_to_learn
+model = learners.loads(open(sys.argv[1], "rb").read())
+print(learners.Torch(lr=0.1).name, model.features[0])
+for ask in (
+    lambda: learners.Torch().fit(
+        rows_to_learn("binary"), start="scratch", update="all", previous=None, seed=0
+    ),
+    lambda: model.predict(rows_to_learn("binary")),
+):
+    try:
+        ask()
+    except errors.ExtraMissing as error:
+        print(error.hint)
+"""
+
+
+def test_without_torch_it_is_said_what_to_install(tmp_path: Path) -> None:
+    kept = tmp_path / "model"
+    kept.write_bytes(fit(learner(None), rows_to_learn("binary")).dumps())
+    command = [sys.executable, "-c", ABSENT, str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wanted = 'pip install "keepfit[torch]"'
+    assert done.stdout.splitlines() == ["Torch(lr=0.1) value", wanted, wanted]
