@@ -107,11 +107,12 @@ class TorchModel(FittedModel):
     def answer(self, table: Table) -> np.ndarray:
         """Return scores of rows in the model's own form, of which there is at least one."""
         import numpy as np
-        import torch
 
         from keepfit.learners.torch import losses, networks
 
         (net, device), held = self._answering, self.held
+        import torch  # which is there, or there would be no network
+
         found = []
         with torch.inference_mode():
             for first in range(0, len(table), ROWS):
