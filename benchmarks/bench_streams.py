@@ -1,0 +1,323 @@
+"""What policies of training reach on real streams, and what they cost, beside keepfit's default.
+
+A stream is cut into a hundred batches; labels come at the end of each, and the first ten
+train the first model. Every recipe is trained at every batch once, and asked about all that
+comes later; a policy is then a path through these models, and costs the fits on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import polars as pl
+from peers import say
+from peers.report import table
+
+STREAMS = ("elec2", "weather_noaa", "bike_hour", "metro_traffic", "sea_50k", "mixed_abrupt")
+FIRST = 10
+WINDOWS = {"all rows": None, "40 batches": 40, "20 batches": 20, "10 batches": 10, "5 batches": 5}
+BASE = "20 batches"
+DECAY = 0.9
+CHAIN = 20
+"""Leaf refits in a row, at most."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    streams: Sequence[str] = STREAMS
+    seeds: int = 3
+    batches: int = 100
+    trees: int = 100
+
+
+QUICK = Scale(streams=("bike_hour",), seeds=1, batches=40, trees=30)
+
+
+@dataclass
+class Models:
+    """Every recipe trained at every batch: which later rows it gets wrong, and its CPU seconds."""
+
+    cuts: np.ndarray
+    wrong: dict[tuple[str, int, int], np.ndarray] = field(default_factory=dict)
+    """By recipe, batch of training, and leaf refits since then: errors from there on."""
+    cpu: dict[tuple[str, int, int], float] = field(default_factory=dict)
+
+    @property
+    def last(self) -> int:
+        return len(self.cuts) - 1
+
+    def errors(self, key: tuple[str, int, int], batch: int) -> np.ndarray:
+        """Return the errors of a model on a later batch, row by row."""
+        start = self.cuts[key[1] + key[2]]
+        return self.wrong[key][self.cuts[batch] - start : self.cuts[batch + 1] - start]
+
+    def error(self, key: tuple[str, int, int], batch: int) -> float:
+        return float(self.errors(key, batch).mean())
+
+
+def trained(name: str, folder: Path, seed: int, scale: Scale) -> Models:
+    """Train every recipe at every batch."""
+    frame = pl.read_parquet(folder / f"{name}.parquet").sort("time", "id")
+    labels = frame["label"].cast(pl.Int64).to_numpy()
+    features = frame.drop("id", "time", "label")
+    rows = features.cast(dict.fromkeys(features.columns, pl.Float64)).to_numpy()
+    cuts = np.linspace(0, len(labels), scale.batches + 1).round().astype(int)
+    models = Models(cuts)
+    settings = {"n_estimators": scale.trees, "verbosity": -1, "n_jobs": 1, "random_state": seed}
+    settings |= {"deterministic": True, "force_row_wise": True}
+
+    def keep(key: tuple[str, int, int], booster: Any, started: float) -> None:
+        models.cpu[key] = time.process_time() - started
+        ahead = slice(cuts[key[1] + key[2]], None)
+        said = booster.predict(rows[ahead], num_threads=1) >= 0.5
+        models.wrong[key] = said != labels[ahead]
+
+    for batch in range(FIRST, scale.batches):
+        for recipe, length in WINDOWS.items():
+            first = 0 if length is None else max(0, batch - length)
+            part = slice(cuts[first], cuts[batch])
+            if labels[part].min() == labels[part].max():
+                continue
+            started = time.process_time()
+            booster = lgb.LGBMClassifier(**settings).fit(rows[part], labels[part]).booster_
+            keep((recipe, batch, 0), booster, started)
+            if recipe == BASE:
+                for since in range(1, min(CHAIN, scale.batches - batch)):
+                    new = slice(cuts[batch + since - 1], cuts[batch + since])
+                    started = time.process_time()
+                    booster = booster.refit(
+                        rows[new], labels[new], decay_rate=DECAY, num_threads=1,
+                        dataset_params={"verbosity": -1},
+                    )  # fmt: skip
+                    keep((recipe, batch, since), booster, started)
+    return models
+
+
+# Policies -------------------------------------------------------------------------------
+
+Path_ = list[tuple[tuple[str, int, int], bool]]
+"""For each batch the model that serves it, and whether it was fitted for it."""
+
+
+def every(recipe: str, steps: int) -> Callable[[Models], Path_]:
+    """Train a recipe at equal distances."""
+
+    def path(models: Models) -> Path_:
+        found: Path_ = []
+        newest = (recipe, FIRST, 0)
+        for batch in range(FIRST, models.last):
+            due = (batch - FIRST) % steps == 0 and (recipe, batch, 0) in models.wrong
+            newest = (recipe, batch, 0) if due else newest
+            found.append((newest, due))
+        return found
+
+    return path
+
+
+def leaves(steps: int) -> Callable[[Models], Path_]:
+    """Train on the base window at equal distances, and refit leaves with every batch between."""
+
+    def path(models: Models) -> Path_:
+        found: Path_ = []
+        start = FIRST
+        for batch in range(FIRST, models.last):
+            if (batch - FIRST) % steps == 0 and (BASE, batch, 0) in models.wrong:
+                start = batch
+            found.append(((BASE, start, min(batch - start, CHAIN - 1)), True))
+        return found
+
+    return path
+
+
+def on_error(make: Callable[[], Any], recipe: str = BASE) -> Callable[[Models], Path_]:
+    """Train when a detector of River's sees the error rise."""
+
+    def path(models: Models) -> Path_:
+        found: Path_ = []
+        detector, newest, due = make(), (recipe, FIRST, 0), True
+        for batch in range(FIRST, models.last):
+            if due and (recipe, batch, 0) in models.wrong:
+                newest, detector = (recipe, batch, 0), make()
+            found.append((newest, due))
+            due = False
+            for wrong in models.errors(newest, batch).tolist():
+                detector.update(wrong)
+                due = due or detector.drift_detected
+        return found
+
+    return path
+
+
+def hindsight(models: Models) -> Path_:
+    """Serve every batch by the model that does best on it; what it costs does not count."""
+    found: Path_ = []
+    for batch in range(FIRST, models.last):
+        keys = [key for key in models.wrong if key[1] + key[2] <= batch]
+        found.append((min(keys, key=lambda key: models.error(key, batch)), False))
+    return found
+
+
+def oracle(share: float) -> Callable[[Models], Path_]:
+    """Return the best path that costs at most a share of training each batch on all rows."""
+
+    def path(models: Models) -> Path_:
+        budget = share * cost(models, every("all rows", 1)(models))
+        low, high, best = 0.0, 10.0, _cheapest(models, 10.0)
+        for _ in range(20):
+            price = (low + high) / 2
+            tried = _cheapest(models, price)
+            if cost(models, tried) <= budget:
+                high, best = price, tried
+            else:
+                low = price
+        return best
+
+    return path
+
+
+def _cheapest(models: Models, price: float) -> Path_:
+    """Return the path of least error and price of fits together (dynamic programming)."""
+    fresh = [key for key in models.wrong if key[2] == 0]
+    ahead, after = 0.0, {}
+    for batch in reversed(range(FIRST, models.last)):
+        keep = {
+            key: models.error(key, batch) + min(after.get(key, (0.0,))[0], ahead)
+            for key in fresh
+            if key[1] <= batch
+        }
+        new = [key for key in keep if key[1] == batch]
+        starts = min((keep[key] + price * models.cpu[key], key) for key in new) if new else None
+        after = {key: (value, starts) for key, value in keep.items()}
+        ahead = float("inf") if starts is None else starts[0]
+        _plan[batch] = (starts, keep)
+    found: Path_ = []
+    serving: tuple[str, int, int] | None = None
+    for batch in range(FIRST, models.last):
+        starts, keep = _plan[batch]
+        change = starts is not None and (serving is None or starts[0] < keep[serving])
+        serving = starts[1] if change else serving
+        found.append((serving, change))
+    return found
+
+
+_plan: dict[int, Any] = {}
+
+
+def cost(models: Models, path: Path_) -> float:
+    """Return the CPU seconds of the fits on a path."""
+    return sum(models.cpu[key] for key in {key for key, fitted in path if fitted})
+
+
+def accuracy(models: Models, path: Path_) -> float:
+    """Return the share of rows answered right, in per cent."""
+    found = [models.error(key, batch) for batch, (key, _) in enumerate(path, FIRST)]
+    return 100 * (1 - float(np.mean(found)))
+
+
+def policies() -> dict[str, Callable[[Models], Path_]]:
+    """Return the policies by name."""
+    from river import drift
+    from river.drift import binary
+
+    return {
+        "never": every("all rows", 10**6),
+        "every batch, all rows": every("all rows", 1),
+        **{f"every batch, {name}": every(name, 1) for name in WINDOWS if name != "all rows"},
+        "every 5th, 20 batches": every("20 batches", 5),
+        "every 10th, all rows": every("all rows", 10),
+        "every 5th on 20 batches, leaves between": leaves(5),
+        "every 10th on 20 batches, leaves between": leaves(10),
+        "ADWIN on the error": on_error(drift.ADWIN),
+        "DDM on the error": on_error(binary.DDM),
+        "KSWIN on the error": on_error(lambda: drift.KSWIN(seed=0)),
+        "oracle at a quarter of the cost": oracle(0.25),
+        "the best of all for each batch": hindsight,
+    }
+
+
+def default_of_keepfit(name: str, folder: Path, seed: int, scale: Scale) -> tuple[float, float]:
+    """Return accuracy and CPU seconds of training of keepfit with no settings."""
+    from keepfit import Pipeline, executors, sources
+
+    frame = pl.read_parquet(folder / f"{name}.parquet").sort("time", "id")
+    # A batch is a day: the cadence of the table, whatever the rows' own times are.
+    cuts = np.linspace(0, frame.height, scale.batches + 1).round().astype(int)
+    batch = np.searchsorted(cuts, np.arange(frame.height), side="right") - 1
+    inside = (np.arange(frame.height) - cuts[batch]) / np.diff(cuts)[batch]
+    start = frame["time"].min()
+    micro = ((batch + inside) * 86_400e6).astype(np.int64)
+    frame = frame.with_columns(time=pl.lit(start) + pl.Series(micro).cast(pl.Duration("us")))
+    with tempfile.TemporaryDirectory() as home:
+        pipeline = Pipeline(
+            name,
+            sources.Frame(frame, id="id", time="time", label="label"),
+            lgb.LGBMClassifier(n_estimators=scale.trees, n_jobs=1, random_state=seed),
+            metric="accuracy",
+            every="1d",
+            home=Path(home),
+            executor=executors.Inline(),
+        )
+        told = pipeline.backtest(since=start + timedelta(days=FIRST), compare=False)
+        pipeline.close()
+    policy = told[name]
+    return 100 * float(policy.value or 0.0), policy.fit_cpu_seconds
+
+
+def main(*, quick: bool = False) -> Iterator[str]:
+    """Yield the report."""
+    scale = QUICK if quick else Scale()
+    folder = Path(os.environ.get("KEEPFIT_STREAMS", ""))
+    known = [name for name in scale.streams if (folder / f"{name}.parquet").is_file()]
+    yield from ["## Policies of training, on streams", ""]
+    if not known:
+        yield from ["No streams: KEEPFIT_STREAMS names no folder that holds them.", ""]
+        return
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for name in known:
+        for seed in range(scale.seeds):
+            say(f"{name}, seed {seed}")
+            models = trained(name, folder, seed, scale)
+            whole = cost(models, every("all rows", 1)(models))
+            for policy, make in policies().items():
+                path = make(models)
+                told = accuracy(models, path), 100 * cost(models, path) / whole
+                found.setdefault((policy, name), []).append(told)
+            value, cpu = default_of_keepfit(name, folder, seed, scale)
+            found.setdefault(("**keepfit**, no settings", name), []).append(
+                (value, 100 * cpu / whole)
+            )
+    rows = []
+    for policy in dict.fromkeys(policy for policy, _ in found):
+        cells = [found[policy, name] for name in known]
+        rows.append([policy, *(_cell(cell) for cell in cells)])
+    yield from [
+        f"{scale.batches} batches, LightGBM with {scale.trees} trees on one thread, mean of "
+        f"{scale.seeds} seeds: accuracy in per cent / CPU of the fits, in per cent of those of "
+        "every batch on all rows. Labels come at the end of each batch.",
+        "",
+        *table(["policy", *known], rows),
+        "",
+    ]
+
+
+def _cell(cell: Sequence[tuple[float, float]]) -> str:
+    value, cpu = np.mean(cell, axis=0)
+    return f"{value:.1f} / {cpu:.0f}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true")
+    print("\n".join(main(quick=parser.parse_args().quick)))
