@@ -85,6 +85,63 @@ def test_too_few_rows_and_no_champion_say_nothing_of_a_rate() -> None:
     assert first.answer == Answer.PROMOTE
 
 
+# Fresh models ---------------------------------------------------------------------------
+
+
+def twins(rng: np.random.Generator, rows: int, worse: float):
+    """Return models that are right on four rows in five, the challenger less often by a share."""
+    ours, theirs = rng.random(rows) < 0.8 - worse, rng.random(rows) < 0.8
+    return compare(np.ones(rows, dtype=np.int64), right(ours), right(theirs))
+
+
+@pytest.mark.parametrize("rows", [20, 80, 400])
+def test_harmless_challengers_are_refused_in_at_most_the_stated_share(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    gate = gates.Fresher(within=0.02, level=0.9)
+    refused = [gate.judge(twins(rng, rows, 0.02)).answer == Answer.REFUSE for _ in range(400)]
+    # 10 % are allowed; three standard deviations above that is 14.5 %.
+    assert sum(refused) <= 0.145 * len(refused)
+
+
+def test_a_training_gone_wrong_is_refused_on_few_rows() -> None:
+    rng = np.random.default_rng(0)
+    answers = [gates.Fresher().judge(twins(rng, 80, 0.35)).answer for _ in range(100)]
+    assert sum(one == Answer.REFUSE for one in answers) >= 95
+
+
+def test_a_fresh_model_never_waits_for_evidence() -> None:
+    rng = np.random.default_rng(0)
+    for rows in (1, 5, 9, 50):
+        assert gates.Fresher().judge(twins(rng, rows, 0.0)).answer == Answer.PROMOTE
+    assert "too few to show any harm" in gates.Fresher().judge(twins(rng, 5, 0.0)).reason
+    assert gates.Fresher().judge(compare([], [], [])).answer == Answer.NOT_ENOUGH
+
+
+def test_a_dear_recipe_waits_its_turns_while_a_cheap_one_runs(tmp_path: Path) -> None:
+    made = pipeline(
+        stream(30, 120),
+        tmp_path,
+        learner=LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1),
+        trigger=triggers.AfterRows(1, labelled=True),
+        challengers=[
+            Challenger(
+                select=selection.SinceLast(), start="champion", update="leaves", name="leaves"
+            ),
+            Challenger(select=selection.Sliding("8d"), every=5, name="whole"),
+        ],
+        gate=gates.Fresher(),
+        enough=100,
+    )
+    made.backtest(since=START + 3 * DAY, compare=False)
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        started = [e.fact for e in ledger.facts("churn", kind="TrainingStarted")]
+    turns = [fact.turn for fact in started if fact.challenger == "whole"]  # type: ignore[union-attr]
+    assert len(turns) >= 4
+    assert {later - before for before, later in zip(turns, turns[1:], strict=False)} == {5}
+    leaves = [fact for fact in started if fact.challenger == "leaves"]  # type: ignore[union-attr]
+    assert len(leaves) >= 20
+
+
 # The past -------------------------------------------------------------------------------
 
 
@@ -136,6 +193,8 @@ def test_nothing_is_forgotten_where_there_is_no_past() -> None:
     [
         (lambda: gates.StableScores(0.0), "a share between 0 and 1, got 0.0"),
         (lambda: gates.StableScores(0.1, at="half"), "at to be a number, got 'half'"),
+        (lambda: gates.Fresher(-0.1), "a number from 0, got -0.1"),
+        (lambda: Challenger(every=0), "a whole number from 1, got 0"),
         (lambda: gates.NoForgetting(-0.1), "a number from 0, got -0.1"),
         (lambda: gates.NoForgetting(level=1.0), "from 0.5 to below 1, got 1.0"),
         (lambda: gates.NoForgetting(holdout=2), "holdout"),

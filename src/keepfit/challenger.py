@@ -25,13 +25,17 @@ class Challenger:
         ``"all"``, or ``"leaves"``: the trees of a boosted model stay, their leaves learn.
     learner
         An estimator of its own; the pipeline's when not given.
+    every
+        In which turns it runs: 1 in all of them, 5 in every fifth at most. A dear recipe may
+        wait while a cheap one keeps the model current.
     name
         How facts call it; made from the parts when not given.
 
     Raises
     ------
     ConfigError
-        The start or the update is unknown, or leaves are updated from scratch.
+        The start or the update is unknown, leaves are updated from scratch, or ``every`` is
+        no whole number from 1.
 
     Examples
     --------
@@ -46,6 +50,7 @@ class Challenger:
         start: str = "scratch",
         update: str = "all",
         learner: Any = None,
+        every: int = 1,
         name: str | None = None,
     ) -> None:
         _one_of("start", start, STARTS)
@@ -61,8 +66,11 @@ class Challenger:
                 hint=f'start="champion" lets the champion\'s {update} learn',
             )
         self.select: Selection = selection.Expanding() if select is None else select
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ConfigError(f"expected every= to be a whole number from 1, got {every!r}")
         self.start = start
         self.update = update
+        self.every = every
         self.learner: Learner | None = None if learner is None else learners.resolve(learner)
         if self.learner is not None:
             learners.validate(self.learner, start, update)
@@ -70,6 +78,7 @@ class Challenger:
 
     def __repr__(self) -> str:
         own = f", learner={self.learner.name}" if self.learner is not None else ""
+        own += f", every={self.every}" if self.every > 1 else ""
         return (
             f"Challenger(select={self.select!r}, start={self.start!r}, update={self.update!r}{own})"
         )

@@ -62,8 +62,11 @@ class Turn:
         cut = None if champion is None else self._cut(labelled, champion)
         pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
         chosen = []
-        ready = [one for one in self._runnable() if self._rests_until(one) <= state.batch]
-        for challenger in ready or self._runnable():
+        runnable = self._runnable()
+        ready = [one for one in runnable if self._rests_until(one) <= state.batch] or runnable
+        # A person may ask for a training between: then the recipe that has waited longest runs.
+        due = [one for one in ready if self._waits(one) <= 0] or [min(ready, key=self._waits)]
+        for challenger in due:
             since = None if champion is None else champion.snapshot.to
             rows = challenger.select.select(pool, self._selecting(now, since, loop.pipeline.seed))
             if rows.height:
@@ -85,6 +88,13 @@ class Turn:
             scratch = [challenger for challenger in challengers if challenger.start == "scratch"]
             challengers = scratch or challengers[-1:]
         return challengers
+
+    def _waits(self, challenger: Challenger) -> int:
+        """Return for how many turns a recipe still waits, after the one it ran in."""
+        versions = reversed(self.loop.state.versions.values())
+        turns = (one.turn for one in versions if one.challenger == challenger.name)
+        last = next(turns, None)
+        return 0 if last is None else last + challenger.every - (self.loop.state.turn + 1)
 
     def rest(self) -> str:
         """Return why nothing can be trained just now: every recipe failed, and rests; else ``""``."""

@@ -17,6 +17,7 @@ GATES = [
     gates.Beats(),
     gates.Beats(margin=0.01, slice="group"),
     gates.AtLeast(0.5),
+    gates.Fresher(),
     gates.StableScores(0.2),
     gates.StableScores(0.1, at=0.5),
     gates.NoForgetting(),

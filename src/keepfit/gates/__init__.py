@@ -8,6 +8,7 @@ from typing import Any
 
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
+from keepfit.gates.fresher import Fresher
 from keepfit.gates.moves import moved
 from keepfit.gates.paired import (
     HOLDOUT,
@@ -25,6 +26,7 @@ from keepfit.protocols import Gate
 __all__ = [
     "AtLeast",
     "Beats",
+    "Fresher",
     "NoForgetting",
     "NoWorse",
     "StableScores",

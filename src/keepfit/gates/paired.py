@@ -249,13 +249,7 @@ class NoWorse(Measured):
         return f"No worse than champion{margin}{self._in_each()}"
 
     def _needs(self, comparison: Comparison) -> float:
-        if self.within is not None:
-            return -self.within
-        metric, champion = comparison.metric, comparison.champion
-        value = math.nan if champion is None else abs(metric.value(comparison.labels, champion))
-        if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
-            return -0.01
-        return -0.02 * value
+        return margin_of(comparison, self.within)
 
 
 @dataclass(frozen=True, repr=False)
@@ -382,6 +376,17 @@ class AtLeast(Measured):
             high=high,
             needs=needs,
         )
+
+
+def margin_of(comparison: Comparison, within: float | None) -> float:
+    """Return the loss that is not minded, as a negative gain: what was stated, or a small one."""
+    if within is not None:
+        return -within
+    metric, champion = comparison.metric, comparison.champion
+    value = math.nan if champion is None else abs(metric.value(comparison.labels, champion))
+    if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
+        return -0.01
+    return -0.02 * value
 
 
 def _severity(verdict: Verdict) -> tuple[int, float]:
