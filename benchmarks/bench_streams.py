@@ -1,4 +1,4 @@
-"""What policies of training reach on real streams, and what they cost, beside keepfit's default.
+"""What policies of training reach on real streams, and what they cost, beside keepfit.
 
 A stream is cut into a hundred batches; labels come at the end of each, and the first ten
 train the first model. Every recipe is trained at every batch once, and asked about all that
@@ -247,8 +247,28 @@ def policies() -> dict[str, Callable[[Models], Path_]]:
     }
 
 
-def default_of_keepfit(name: str, folder: Path, seed: int, scale: Scale) -> tuple[float, float]:
-    """Return accuracy and CPU seconds of training of keepfit with no settings."""
+def settings_of_keepfit() -> dict[str, dict[str, Any]]:
+    """Return keepfit's settings by what they are called: none, and leaves with every batch."""
+    from keepfit import Challenger, gates, selection, triggers
+
+    refit = Challenger(select=selection.SinceLast(), start="champion", update="leaves")
+    often: dict[str, Any] = {
+        "trigger": triggers.AfterRows(1, labelled=True),
+        "challengers": [refit, Challenger(select=selection.Sliding("20d"), every=5)],
+        "gate": gates.Fresher(),
+        "enough": 50,
+    }
+    return {
+        "**keepfit**, no settings": {},
+        "**keepfit**, every 5th on 20 batches, leaves between": often,
+        "**keepfit**, the same, fitted on the holdout too": often | {"final_fit": "all"},
+    }
+
+
+def by_keepfit(
+    name: str, folder: Path, seed: int, scale: Scale, parts: dict[str, Any]
+) -> tuple[float, float]:
+    """Return accuracy and CPU seconds of training of keepfit."""
     from keepfit import Pipeline, executors, sources
 
     frame = pl.read_parquet(folder / f"{name}.parquet").sort("time", "id")
@@ -268,6 +288,7 @@ def default_of_keepfit(name: str, folder: Path, seed: int, scale: Scale) -> tupl
             every="1d",
             home=Path(home),
             executor=executors.Inline(),
+            **parts,
         )
         told = pipeline.backtest(since=start + timedelta(days=FIRST), compare=False)
         pipeline.close()
@@ -294,10 +315,9 @@ def main(*, quick: bool = False) -> Iterator[str]:
                 path = make(models)
                 told = accuracy(models, path), 100 * cost(models, path) / whole
                 found.setdefault((policy, name), []).append(told)
-            value, cpu = default_of_keepfit(name, folder, seed, scale)
-            found.setdefault(("**keepfit**, no settings", name), []).append(
-                (value, 100 * cpu / whole)
-            )
+            for policy, parts in settings_of_keepfit().items():
+                value, cpu = by_keepfit(name, folder, seed, scale, parts)
+                found.setdefault((policy, name), []).append((value, 100 * cpu / whole))
     rows = []
     for policy in dict.fromkeys(policy for policy, _ in found):
         cells = [found[policy, name] for name in known]
