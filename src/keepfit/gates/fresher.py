@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
-from keepfit.gates.paired import Measured, is_number, margin_of, plain
+from keepfit.gates.paired import Within
 from keepfit.protocols import Comparison
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Fresher(Measured):
+class Fresher(Within):
     """Pass a challenger unless it is shown to be worse than the champion by a margin.
 
     For trainings that are many and small, such as leaf updates with every batch: few new
@@ -45,30 +44,15 @@ class Fresher(Measured):
     'Not shown to be worse than champion within 0.0200'
     """
 
-    within: float | None = None
     _: KW_ONLY
     level: float = 0.95
     min_blocks: int = 2
     looks: int = 1
 
-    paired: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.within is not None and not (is_number(self.within) and self.within >= 0):
-            raise ConfigError(
-                f"Fresher: expected within to be a number from 0, got {self.within!r}",
-                hint="it is the loss that is not minded, in units of the metric: within=0.01",
-            )
-
     @property
     def name(self) -> str:
         """The gate with its margin."""
-        margin = "" if self.within is None else f" within {plain(self.within)}"
-        return f"Not shown to be worse than champion{margin}{self._in_each()}"
-
-    def _needs(self, comparison: Comparison) -> float:
-        return margin_of(comparison, self.within)
+        return f"Not shown to be worse than champion{self._margin()}{self._in_each()}"
 
     def _judged(self, comparison: Comparison, part: Group, needs: float, parts: int) -> Verdict:
         from keepfit.metrics.evidence import gain_of

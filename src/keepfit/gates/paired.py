@@ -190,7 +190,31 @@ class Measured(Part):
 
 
 @dataclass(frozen=True, repr=False)
-class NoWorse(Measured):
+class Within(Measured):
+    """Base of the gates that put up with a small loss."""
+
+    within: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.within is not None:
+            check_within(self.within, type(self).__name__)
+
+    def _margin(self) -> str:
+        return "" if self.within is None else f" within {plain(self.within)}"
+
+    def _needs(self, comparison: Comparison) -> float:
+        if self.within is not None:
+            return -self.within
+        metric, champion = comparison.metric, comparison.champion
+        value = math.nan if champion is None else abs(metric.value(comparison.labels, champion))
+        if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
+            return -0.01
+        return -0.02 * value
+
+
+@dataclass(frozen=True, repr=False)
+class NoWorse(Within):
     """Pass a challenger that is no worse than the champion within a margin.
 
     The default. Its null is that the challenger is worse by ``within`` or more; of such
@@ -232,24 +256,10 @@ class NoWorse(Measured):
     NoWorse(0.01, slice="carrier")
     """
 
-    within: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.within is not None and not (is_number(self.within) and self.within >= 0):
-            raise ConfigError(
-                f"NoWorse: expected within to be a number from 0, got {self.within!r}",
-                hint="it is the loss that is not minded, in units of the metric: within=0.01",
-            )
-
     @property
     def name(self) -> str:
         """The gate with its margin."""
-        margin = "" if self.within is None else f" within {plain(self.within)}"
-        return f"No worse than champion{margin}{self._in_each()}"
-
-    def _needs(self, comparison: Comparison) -> float:
-        return margin_of(comparison, self.within)
+        return f"No worse than champion{self._margin()}{self._in_each()}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -378,15 +388,13 @@ class AtLeast(Measured):
         )
 
 
-def margin_of(comparison: Comparison, within: float | None) -> float:
-    """Return the loss that is not minded, as a negative gain: what was stated, or a small one."""
-    if within is not None:
-        return -within
-    metric, champion = comparison.metric, comparison.champion
-    value = math.nan if champion is None else abs(metric.value(comparison.labels, champion))
-    if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
-        return -0.01
-    return -0.02 * value
+def check_within(within: Any, kind: str) -> None:
+    """Raise a `ConfigError` for what is no loss that could be put up with."""
+    if not (is_number(within) and within >= 0):
+        raise ConfigError(
+            f"{kind}: expected within to be a number from 0, got {within!r}",
+            hint="it is the loss that is not minded, in units of the metric: within=0.01",
+        )
 
 
 def _severity(verdict: Verdict) -> tuple[int, float]:

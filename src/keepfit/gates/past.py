@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
-from keepfit.gates.paired import HOLDOUT, is_number, length_of, plain
+from keepfit.gates.paired import HOLDOUT, check_within, is_number, length_of, plain
 from keepfit.parts import Part
 from keepfit.protocols import Comparison, Past
 
@@ -51,11 +51,7 @@ class NoForgetting(Part):
     paired: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (is_number(self.within) and self.within >= 0):
-            raise ConfigError(
-                f"NoForgetting: expected within to be a number from 0, got {self.within!r}",
-                hint="it is the loss that is not minded, in units of the metric: within=0.02",
-            )
+        check_within(self.within, "NoForgetting")
         if not (is_number(self.level) and 0.5 <= self.level < 1):
             raise ConfigError(
                 f"NoForgetting: expected a level from 0.5 to below 1, got {self.level!r}"
