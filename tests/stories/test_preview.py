@@ -103,6 +103,7 @@ def test_a_batch_that_a_check_blocks_would_be_set_apart(tmp_path: Path) -> None:
     [held] = [fact for fact in facts if isinstance(fact, Quarantined)]
     assert checked.quarantined == held.reason
     assert f"set the batch apart: {held.reason[:20]}" in repr(checked)
+    assert "performance" not in repr(checked)
 
 
 def test_a_column_that_went_is_seen_before_it_lands(tmp_path: Path) -> None:

@@ -174,6 +174,9 @@ class Checked:
         for one in self.evidence:
             if one.evidence is None or one.threshold is None:
                 continue
+            if not one.threshold:
+                told.append(f"{one.detector}: waits until the batch is whole, or longer")
+                continue
             where = f"{figure(one.evidence)} of {figure(one.threshold)}"
             short = "; provisional, the reference is short" if one.provisional else ""
             alarm = self._alarm(one.detector)
@@ -197,7 +200,7 @@ class Checked:
             told.append(
                 f"trust in that {guess.trust:.0%}; {guess.unlike:.1%} of the rows are unlike any it rests on"
             )
-        elif self.champion is not None and self.rows:
+        elif self.champion is not None and self.rows and self.quarantined is None:
             told.append(f"{self.champion}: not known, and too few labelled rows to estimate it")
         return told
 
