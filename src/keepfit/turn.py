@@ -18,6 +18,7 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
+from keepfit.past import number, same_classes, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
 
@@ -34,12 +35,6 @@ GROWTH = 1.25
 REFERENCE_ROWS = 50_000
 WEIGHTS = {"leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
-
-STRETCHES = 4
-"""Stretches of the past on which a challenger is compared with the champion."""
-
-PER_STRETCH = 1_000
-"""Rows of a stretch that are asked at most, evenly spread."""
 
 LONGEST_BACK_OFF = 16
 """Batches for which a recipe is left out at most, after failing again and again."""
@@ -384,7 +379,7 @@ class Turn:
             return None
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
         look = _look(before, champion)
-        past = self._past(version, new, old, at)
+        past = stretches(loop.labelled(at, before=version.snapshot.to), new, old)
         comparison = self._comparison(rows, new, old, look, self._rivals(version), past)
         verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
         metric = comparison.metric
@@ -396,38 +391,13 @@ class Turn:
             rows=rows.height,
             look=comparison.look,
             metric=metric.name,
-            value=_number(metric.value(comparison.labels, comparison.challenger)),
+            value=number(metric.value(comparison.labels, comparison.challenger)),
             champion_value=None
             if comparison.champion is None
-            else _number(metric.value(comparison.labels, comparison.champion)),
+            else number(metric.value(comparison.labels, comparison.champion)),
             scores=gates.moved(comparison),
-            past=tuple(_scored(metric, one) for one in past),
+            past=tuple(scored_past(metric, one) for one in past),
         )
-
-    def _past(self, version: Version, new: Any, old: Any, at: datetime) -> tuple[Past, ...]:
-        """Return both models on stretches of what either may have been trained on, oldest first."""
-        rows = self.loop.labelled(at, before=version.snapshot.to)
-        size = rows.height // STRETCHES
-        if size < PER_STRETCH // 4:
-            return ()
-        found = []
-        for i in range(STRETCHES):
-            part = rows.slice(i * size, size)
-            part = part.gather_every(-(-size // PER_STRETCH))
-            labels = new.codes(part.get_column(LABEL))
-            ours, theirs = _same_classes(new, old, new.predict(part), old.predict(part))
-            kept = slice(None) if new.task == "regression" else labels >= 0
-            times = part.get_column(TIME)
-            found.append(
-                Past(
-                    from_=times[0],
-                    to=times[-1],
-                    labels=labels[kept],
-                    challenger=ours[kept],
-                    champion=theirs[kept],
-                )
-            )
-        return tuple(found)
 
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""
@@ -446,7 +416,7 @@ class Turn:
         import numpy as np
 
         labels = new.codes(rows.get_column(LABEL))
-        ours, theirs = _same_classes(new, old, new.predict(rows), old.predict(rows))
+        ours, theirs = same_classes(new, old, new.predict(rows), old.predict(rows))
         kept = np.ones(labels.size, dtype=bool) if new.task == "regression" else labels >= 0
         return Comparison(
             metric=self.loop.scorer.metric(new),
@@ -493,41 +463,9 @@ def _cost(challenger: Challenger, rows: int) -> float:
     return weight * rows
 
 
-def _scored(metric: Any, past: Past) -> facts.PastScored:
-    ours = _number(metric.value(past.labels, past.challenger))
-    theirs = _number(metric.value(past.labels, past.champion))
-    sign = 1.0 if metric.greater_is_better else -1.0
-    return facts.PastScored(
-        from_=past.from_,
-        to=past.to,
-        n=len(past.labels),
-        value=ours,
-        champion_value=theirs,
-        gain=None if ours is None or theirs is None else sign * (ours - theirs),
-    )
-
-
 def _look(before: Judged | None, champion: Version) -> int:
     """Return the number of this look; one that measured nothing spent nothing, and is not counted."""
     if before is None or before.champion != champion.name:
         return 1
     measured = any(verdict.low is not None for verdict in before.verdicts)
     return before.look + 1 if measured else before.look
-
-
-def _same_classes(new: Any, old: Any, ours: Any, theirs: Any) -> tuple[Any, Any]:
-    """Return the champion's scores in the challenger's classes."""
-    if new.classes == old.classes or new.task == "regression":
-        return ours, theirs
-    import numpy as np
-
-    table = np.zeros((len(theirs), len(new.classes)))
-    wide = theirs if theirs.ndim == 2 else np.column_stack([1 - theirs, theirs])
-    for place, name in enumerate(old.classes):
-        if name in new.classes:
-            table[:, new.classes.index(name)] = wide[:, place]
-    return ours, (table[:, 1] if ours.ndim == 1 else table)
-
-
-def _number(value: float) -> float | None:
-    return value if value == value else None

@@ -10,7 +10,8 @@ from scipy.stats import ks_2samp, wasserstein_distance
 from keepfit import drift
 from keepfit.drift import Reference
 from keepfit.profile import POINTS, Quantiles
-from keepfit.profile.quantiles import Summaries, counts_at, distances
+from keepfit.profile.quantiles import distances
+from keepfit.profile.summaries import Summaries, counts_at
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 NUMBERS = st.lists(st.one_of(FINITE, st.integers(-5, 5).map(float)), min_size=1, max_size=300)

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from keepfit.drift.statistics import complete
 from keepfit.profile import Column, Profile, categories, each, kind_of, words_of
 from keepfit.profile import ordered as in_order
-from keepfit.profile.quantiles import (
-    Counted,
-    Distances,
-    Quantiles,
-    Summaries,
-    area,
-    counts_at,
-    distances,
-)
+from keepfit.profile.quantiles import Quantiles, area, distances
+from keepfit.profile.summaries import Counted, Distances, Summaries, counts_at
 from keepfit.profile.text import CLASSES, Text
 
 if TYPE_CHECKING:

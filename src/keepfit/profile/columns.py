@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from keepfit.profile.quantiles import POINTS, Quantiles, Summaries, counts_at
+from keepfit.profile.quantiles import POINTS, Quantiles
+from keepfit.profile.summaries import Summaries, counts_at
 from keepfit.profile.text import Text, is_text
 
 if TYPE_CHECKING:

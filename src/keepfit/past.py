@@ -1,0 +1,76 @@
+"""Challenger and champion on what they may have been trained on: what is forgotten shows there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keepfit.batch import LABEL, TIME
+from keepfit.facts import PastScored
+from keepfit.protocols import Past
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STRETCHES = 4
+"""Stretches of the past on which a challenger is compared with the champion."""
+
+PER_STRETCH = 1_000
+"""Rows of a stretch that are asked at most, evenly spread."""
+
+
+def stretches(rows: pl.DataFrame, new: Any, old: Any) -> tuple[Past, ...]:
+    """Return both models on stretches of labelled rows, oldest first; none of too few rows."""
+    size = rows.height // STRETCHES
+    if size < PER_STRETCH // 4:
+        return ()
+    found = []
+    for i in range(STRETCHES):
+        part = rows.slice(i * size, size).gather_every(-(-size // PER_STRETCH))
+        labels = new.codes(part.get_column(LABEL))
+        ours, theirs = same_classes(new, old, new.predict(part), old.predict(part))
+        kept = slice(None) if new.task == "regression" else labels >= 0
+        times = part.get_column(TIME)
+        found.append(
+            Past(
+                from_=times[0],
+                to=times[-1],
+                labels=labels[kept],
+                challenger=ours[kept],
+                champion=theirs[kept],
+            )
+        )
+    return tuple(found)
+
+
+def scored_past(metric: Any, past: Past) -> PastScored:
+    """Return how both models do on a stretch of the past."""
+    ours = number(metric.value(past.labels, past.challenger))
+    theirs = number(metric.value(past.labels, past.champion))
+    sign = 1.0 if metric.greater_is_better else -1.0
+    return PastScored(
+        from_=past.from_,
+        to=past.to,
+        n=len(past.labels),
+        value=ours,
+        champion_value=theirs,
+        gain=None if ours is None or theirs is None else sign * (ours - theirs),
+    )
+
+
+def same_classes(new: Any, old: Any, ours: Any, theirs: Any) -> tuple[Any, Any]:
+    """Return the champion's scores in the challenger's classes."""
+    if new.classes == old.classes or new.task == "regression":
+        return ours, theirs
+    import numpy as np
+
+    table = np.zeros((len(theirs), len(new.classes)))
+    wide = theirs if theirs.ndim == 2 else np.column_stack([1 - theirs, theirs])
+    for place, name in enumerate(old.classes):
+        if name in new.classes:
+            table[:, new.classes.index(name)] = wide[:, place]
+    return ours, (table[:, 1] if ours.ndim == 1 else table)
+
+
+def number(value: float) -> float | None:
+    """Return a metric's value, None where it is not defined."""
+    return value if value == value else None
