@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from keepfit import costs
 from keepfit.batch import restored
 from keepfit.errors import ConfigError, GateRefused, NoChampion, VersionUnknown, nearest
 from keepfit.facts import (
@@ -208,6 +209,19 @@ class State(msgspec.Struct):
     def excluded(self) -> tuple[int, ...]:
         """The batches in quarantine."""
         return tuple(arrived.batch for arrived in self.quarantined)
+
+    @property
+    def spent(self) -> tuple[costs.Training, ...]:
+        """What the trainings that became models cost, oldest first, to forecast the next from."""
+        return tuple(
+            costs.Training(
+                costs.recipe(one.code, one.start, one.update),
+                one.snapshot.rows,
+                one.cost.cpu_seconds,
+            )
+            for one in self.versions.values()
+            if one.artifact
+        )
 
     @property
     def healthy(self) -> bool:

@@ -1,0 +1,95 @@
+"""Forecasts of what a training will cost."""
+
+from __future__ import annotations
+
+import math
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepfit import costs
+from keepfit.costs import Training, forecast
+
+OWN = costs.recipe("1234", "scratch", "all")
+OTHER = costs.recipe("1234", "champion", "leaves")
+
+
+def past(*pairs, recipe=OWN):
+    return [Training(recipe, rows, seconds) for rows, seconds in pairs]
+
+
+def test_nothing_is_forecast_before_the_first_training():
+    assert forecast([], rows=1_000, recipe=OWN) is None
+
+
+def test_one_training_is_taken_in_proportion_to_its_rows():
+    found = forecast(past((1_000, 2.0)), rows=3_000, recipe=OWN)
+    assert math.isclose(found.seconds, 6.0)
+    assert found.low < 6.0 < found.high
+    assert found.trainings == 1
+    assert not found.akin
+
+
+def test_a_power_that_trainings_show_is_followed_beyond_them():
+    found = forecast(
+        past(*((n, 1e-5 * n**1.5) for n in (1_000, 3_000, 9_000, 27_000))), rows=81_000, recipe=OWN
+    )
+    assert 0.9 < found.seconds / (1e-5 * 81_000**1.5) < 1.1
+
+
+def test_trainings_of_nearly_equal_rows_say_nothing_of_the_slope():
+    # A straight fit of these would forecast a cost that falls with rows.
+    found = forecast(past((1_000, 1.1), (1_010, 1.0), (1_020, 0.9)), rows=10_000, recipe=OWN)
+    assert 7.0 < found.seconds < 13.0
+
+
+def test_one_odd_training_hardly_moves_a_forecast():
+    even = [(n, n / 500) for n in (1_000, 1_500, 2_000, 3_000, 4_000, 5_000, 7_000, 8_000)]
+    odd = [*even[:4], (4_000, 400.0), *even[5:]]
+    assert forecast(past(*odd), rows=6_000, recipe=OWN).seconds < 1.3 * 12
+
+
+def test_a_recipe_of_its_own_outranks_the_others():
+    mixed = past((1_000, 10.0)) + past((1_000, 0.1), recipe=OTHER)
+    assert math.isclose(forecast(mixed, rows=1_000, recipe=OTHER).seconds, 0.1)
+
+
+def test_a_recipe_that_never_ran_is_forecast_from_the_others_and_says_so():
+    found = forecast(past((1_000, 10.0)), rows=1_000, recipe=OTHER)
+    assert found.akin
+    assert math.isclose(found.seconds, 10.0)
+
+
+def test_the_newest_trainings_decide():
+    slow = [(1_000, 50.0)] * costs.NEWEST
+    quick = [(1_000, 5.0)] * costs.NEWEST
+    assert math.isclose(forecast(past(*slow, *quick), rows=1_000, recipe=OWN).seconds, 5.0)
+
+
+def test_intervals_hold_the_share_that_they_state():
+    draw = random.Random(11)
+    held = 0
+    for _ in range(400):
+        rows = [draw.randint(1_000, 50_000) for _ in range(draw.randint(3, 12))]
+        taken = [n / 1_000 * math.exp(draw.gauss(0, 0.2)) for n in rows]
+        *before, (asked, cost) = zip(rows, taken, strict=True)
+        found = forecast(past(*before), rows=asked, recipe=OWN)
+        held += found.low <= cost <= found.high
+    # 360 expected; three standard errors of a share of 0.9 in 400 are 18.
+    assert held >= 342
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 10**7), st.floats(0, 10**5, allow_nan=False)),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 10**8),
+    st.integers(1, 10**8),
+)
+def test_a_forecast_lies_in_its_interval_and_grows_with_rows(pairs, one, other):
+    few, many = (forecast(past(*pairs), rows=rows, recipe=OWN) for rows in sorted((one, other)))
+    assert few.low <= few.seconds <= few.high
+    assert 0 < few.seconds <= many.seconds * (1 + 1e-9)
