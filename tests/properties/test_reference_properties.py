@@ -10,8 +10,9 @@ from scipy.stats import ks_2samp, wasserstein_distance
 from keepfit import drift
 from keepfit.drift import Reference
 from keepfit.profile import POINTS, Quantiles
+from keepfit.profile.counting import counts_at
 from keepfit.profile.quantiles import distances
-from keepfit.profile.summaries import Summaries, counts_at
+from keepfit.profile.summaries import Summaries
 
 FINITE = st.floats(-1e6, 1e6, allow_nan=False, width=32)
 NUMBERS = st.lists(st.one_of(FINITE, st.integers(-5, 5).map(float)), min_size=1, max_size=300)
@@ -34,7 +35,7 @@ def test_both_distances_are_symmetric_and_scipys(first: list[float], second: lis
     assert ours[0] == pytest.approx(ks_2samp(first, second, method="asymp").statistic, abs=1e-9)
     assert ours[1] == pytest.approx(wasserstein_distance(first, second), rel=1e-6, abs=1e-6)
     known = summary(first)
-    [direct] = Summaries([known]).distances([counts_at(known, np.sort(np.array(second)))])
+    [direct] = Summaries([known]).distances(counts_at(known, np.sort(np.array(second))))
     assert direct[:2] == pytest.approx(ours)
     assert direct.near == pytest.approx(direct.wasserstein)
 

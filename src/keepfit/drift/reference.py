@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from keepfit.batch import RESERVED
+from keepfit.drift.reader import Rulers
 from keepfit.drift.reading import as_frame, in_parts, whole
 from keepfit.drift.report import DriftReport, Measured
-from keepfit.drift.rulers import Reading, Ruler, Rulers
+from keepfit.drift.rulers import Reading, Ruler
 from keepfit.drift.statistics import spending
 from keepfit.drift.univariate import Columns
 from keepfit.errors import ConfigError

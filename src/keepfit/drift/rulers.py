@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from keepfit.drift.statistics import complete
-from keepfit.profile import Column, Profile, categories, each, kind_of, words_of
+from keepfit.profile import Column, categories, floats, kind_of, words_of
 from keepfit.profile import ordered as in_order
-from keepfit.profile.quantiles import Quantiles, area, distances
-from keepfit.profile.summaries import Counted, Distances, Summaries, counts_at
+from keepfit.profile.cells import SEARCHED, Cells, Range, range_of
+from keepfit.profile.counting import Between, Counts, counts_at
+from keepfit.profile.quantiles import POINTS, Quantiles, area, distances
+from keepfit.profile.summaries import Distances
 from keepfit.profile.text import CLASSES, Text
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    Counts: TypeAlias = "np.ndarray"
+    Line: TypeAlias = "np.ndarray"
 
 BINS = 20
 """Bins of equal share in which numbers are counted for Jensen-Shannon and chi-square."""
 
 REACH = 10.0
 """Deviations beyond which it does not count how far a value lies out, only that it does."""
+
+TOGETHER = 20_000
+"""Rows up to which several columns of numbers are counted at once."""
+
+BLOCK = 65_536
+"""Rows counted at once of longer columns."""
 
 PER_BIN = 5.0
 """Rows to expect in each bin of a batch: below it the chi-square approximation breaks."""
@@ -44,9 +51,9 @@ class Reading:
     infinite: int = 0
     gone: str | None = None
     values: dict[str, float] = field(default_factory=dict)
-    expected: Counts | None = None
-    got: Counts | None = None
-    plain: Counts | None = None
+    expected: Line | None = None
+    got: Line | None = None
+    plain: Line | None = None
     """The shares as the reference has them, where ``expected`` allows for what it has not seen."""
     effects: dict[str, float] = field(default_factory=dict)
     """What is held against a limit where it is not the statistic itself."""
@@ -54,7 +61,9 @@ class Reading:
     """How many neighbouring bins are one for the population stability index."""
     free: int = 1
     """Degrees of freedom of the counts in bins: the bins that either side has, less one."""
-    counted: Counted | None = None
+    numbers: Line | None = None
+    """The numbers as they came, until `Rulers` has counted them with those of other columns."""
+    counted: Counts | None = None
     """The numbers at the reference's points, until `Rulers` has compared them."""
 
     def effect(self, method: str) -> float:
@@ -133,23 +142,40 @@ class Ruler:
     # Numbers ----------------------------------------------------------------------------
 
     def _numbers(self, reading: Reading, values: pl.Series) -> None:
-        ordered, _, infinite = in_order(values)
-        reading.present, reading.infinite = ordered.size, infinite
-        spread = self.column.spread
-        if not ordered.size or spread is None:
-            return
-        reading.counted = counts_at(spread, ordered)
+        """Count numbers, or hold them so that they are counted with those of other columns."""
+        if not self.in_cells:
+            rising, _, infinite = in_order(values)
+            reading.present, reading.infinite = rising.size, infinite
+            if rising.size and self.column.spread is not None:
+                reading.counted = counts_at(self.spread, rising, self.reach, infinite)
+        elif values.len() <= TOGETHER:
+            reading.numbers = floats(values)
+        else:
+            reading.counted = self._in_cells.count(_blocks(values), [_within(values)])
 
-    def compared(self, reading: Reading, found: Distances) -> None:
-        """Take the distances of numbers that were counted as what was read."""
-        counted, reading.counted = reading.counted, None
-        assert counted is not None
-        self._counted(reading, found.ks, found.wasserstein, counted.below, counted.upto)
+    @property
+    def in_cells(self) -> bool:
+        """Whether numbers are counted in cells; few, and those of a wild spread, are sorted."""
+        spread = self.column.spread
+        few = spread is None or spread.count <= POINTS
+        return not few and self.range.searched <= SEARCHED
+
+    @cached_property
+    def range(self) -> Range:
+        """The range of cells in which numbers are counted."""
+        return range_of(self.spread)
+
+    @cached_property
+    def _in_cells(self) -> Cells:
+        return Cells([self.spread], [self.range], [self.reach])
+
+    def compared(self, reading: Reading, found: Distances, below: Line, upto: Line) -> None:
+        """Take the distances of numbers, and their ranks at the points, as what was read."""
+        size = self.spread.points.size
+        self._counted(reading, found.ks, found.wasserstein, below[:size], upto[:size])
         reading.effects["Wasserstein"] = self._in_deviations(found.near)
 
-    def _counted(
-        self, reading: Reading, ks: float, moved: float, below: Counts, upto: Counts
-    ) -> None:
+    def _counted(self, reading: Reading, ks: float, moved: float, below: Line, upto: Line) -> None:
         """Take distances, and ranks at the reference's points, as what was read."""
         import numpy as np
 
@@ -290,48 +316,21 @@ class Ruler:
         reading.effects = {"unseen": max(0.0, unknown - text.tail)}
 
 
-class Rulers:
-    """The rulers of a reference side by side: the numbers of a batch are compared at once."""
+def _blocks(values: pl.Series) -> Iterator[np.ndarray]:
+    """Yield the numbers of a long column block by block, so that no copy holds all of them."""
+    for start in range(0, values.len(), BLOCK):
+        yield floats(values.slice(start, BLOCK))[None]
 
-    def __init__(self, columns: Sequence[Column]) -> None:
-        self._by_name = {column.name: Ruler(column) for column in columns}
-        self._latest: tuple[tuple[str, ...], Summaries] | None = None
 
-    def __getitem__(self, column: str) -> Ruler:
-        return self._by_name[column]
+def _within(values: pl.Series) -> Between:
+    """Return what finds the numbers of a long column that lie in an open interval."""
+    import numpy as np
 
-    def __contains__(self, column: str) -> bool:
-        return column in self._by_name
+    def between(low: float, high: float) -> np.ndarray:
+        found = [block[(block > low) & (block < high)] for block in _blocks(values)]
+        return np.sort(np.concatenate(found))
 
-    def read(self, rows: pl.DataFrame) -> list[Reading]:
-        """Return every column of a batch beside the reference's, with all statistics."""
-        rulers = list(self._by_name.values())
-        readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
-        numbers = [one for one in readings if one.counted is not None]
-        for one, found in zip(numbers, self._distances(numbers), strict=True):
-            self[one.column.name].compared(one, found)
-        complete(readings)
-        return readings
-
-    def beside(self, profile: Profile) -> list[Reading]:
-        """Return a description of rows beside the reference's, with all statistics."""
-        readings = [
-            ruler.beside(profile.column(name), profile.rows)
-            for name, ruler in self._by_name.items()
-        ]
-        complete(readings)
-        return readings
-
-    def _distances(self, numbers: Sequence[Reading]) -> Sequence[Distances]:
-        names = tuple(one.column.name for one in numbers)
-        if not names:
-            return []
-        if self._latest is None or self._latest[0] != names:
-            # One table is enough: batches mostly have the same columns as the one before.
-            rulers = [self[name] for name in names]
-            table = Summaries([one.spread for one in rulers], [one.reach for one in rulers])
-            self._latest = names, table
-        return self._latest[1].distances([one.counted for one in numbers if one.counted])
+    return between
 
 
 def _unknown(values: pl.Series, text: Text) -> float:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from keepfit.profile.counting import counts_at
 from keepfit.profile.quantiles import POINTS, Quantiles
-from keepfit.profile.summaries import Summaries, counts_at
+from keepfit.profile.summaries import Summaries
 from keepfit.profile.text import Text, is_text
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
         """
         if self.spread is None or not ordered.size:
             return 0.0
-        [found] = Summaries([self.spread]).distances([counts_at(self.spread, ordered)])
+        [found] = Summaries([self.spread]).distances(counts_at(self.spread, ordered))
         return found.ks
 
 

@@ -1,0 +1,113 @@
+"""A batch measured column by column, and its numbers side by side: the calls cost more than the sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from keepfit.drift.rulers import Reading, Ruler
+from keepfit.drift.statistics import complete
+from keepfit.profile import Column, Profile, each
+from keepfit.profile.cells import Cells
+from keepfit.profile.counting import Between, Counts
+from keepfit.profile.summaries import Summaries
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+AT_ONCE = 4
+"""Columns counted at once: more would not stay in a processor's cache."""
+
+
+class Rulers:
+    """The rulers of a reference side by side: the numbers of a batch are compared at once."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._by_name = {column.name: Ruler(column) for column in columns}
+        # One of each is enough: batches mostly have the same columns as the one before.
+        self._summaries: tuple[tuple[str, ...], Summaries] | None = None
+        self._cells: tuple[tuple[str, ...], list[Cells]] | None = None
+
+    def __getitem__(self, column: str) -> Ruler:
+        return self._by_name[column]
+
+    def __contains__(self, column: str) -> bool:
+        return column in self._by_name
+
+    def read(self, rows: pl.DataFrame) -> list[Reading]:
+        """Return every column of a batch beside the reference's, with all statistics."""
+        rulers = list(self._by_name.values())
+        readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
+        numbers = [one for one in readings if one.numbers is not None]
+        sorted_ones = [one for one in readings if one.counted is not None]
+        parts = self._count(numbers) + [one.counted for one in sorted_ones if one.counted]
+        if parts:
+            self._compare(numbers + sorted_ones, Counts.joined(parts))
+        complete(readings)
+        return readings
+
+    def beside(self, profile: Profile) -> list[Reading]:
+        """Return a description of rows beside the reference's, with all statistics."""
+        readings = [
+            ruler.beside(profile.column(name), profile.rows)
+            for name, ruler in self._by_name.items()
+        ]
+        complete(readings)
+        return readings
+
+    def _count(self, readings: Sequence[Reading]) -> list[Counts]:
+        """Count the numbers of columns at the reference's points, several columns at once."""
+        import numpy as np
+
+        names = tuple(one.column.name for one in readings)
+        starts = range(0, len(names), AT_ONCE)
+        if self._cells is None or self._cells[0] != names:
+            rulers = [self[name] for name in names]
+            groups = [rulers[start : start + AT_ONCE] for start in starts]
+            self._cells = names, [_cells(group) for group in groups]
+        found = []
+        for start, cells in zip(starts, self._cells[1], strict=True):
+            held = [one.numbers for one in readings[start : start + AT_ONCE]]
+            table = np.stack([one for one in held if one is not None])
+            found.append(cells.count([table], [_inside(row) for row in table]))
+        for one in readings:
+            one.numbers = None
+        return found
+
+    def _compare(self, readings: Sequence[Reading], counts: Counts) -> None:
+        """Take the distances of what was counted as what was read."""
+        for one, size, infinite in zip(
+            readings, counts.sizes.tolist(), counts.infinite.tolist(), strict=True
+        ):
+            one.present, one.infinite, one.counted = size, infinite, None
+        there = [k for k, one in enumerate(readings) if one.present]
+        if not there:
+            return
+        readings, counts = [readings[k] for k in there], counts.some(there)
+        found = self._summaries_of(readings).distances(counts)
+        for one, *apart in zip(readings, found, counts.below, counts.upto, strict=True):
+            self[one.column.name].compared(one, *apart)
+
+    def _summaries_of(self, readings: Sequence[Reading]) -> Summaries:
+        names = tuple(one.column.name for one in readings)
+        if self._summaries is None or self._summaries[0] != names:
+            rulers = [self[name] for name in names]
+            table = Summaries([one.spread for one in rulers], [one.reach for one in rulers])
+            self._summaries = names, table
+        return self._summaries[1]
+
+
+def _cells(rulers: Sequence[Ruler]) -> Cells:
+    return Cells(
+        [one.spread for one in rulers],
+        [one.range for one in rulers],
+        [one.reach for one in rulers],
+    )
+
+
+def _inside(row: np.ndarray) -> Between:
+    """Return what finds the numbers of a row that lie in an open interval."""
+    import numpy as np
+
+    return lambda low, high: np.sort(row[(row > low) & (row < high)])

@@ -1,0 +1,224 @@
+"""Numbers counted at the points of summaries without sorting them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from keepfit.profile.counting import Between, Counts, Reach, beyond, wide
+from keepfit.profile.quantiles import Quantiles
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CELLS = 8_192
+"""Cells per column: about eight for each point."""
+
+SEARCHED = 0.02
+"""The share of a reference's numbers that cells may leave to be searched for; above, sorting pays."""
+
+_TRIMMED = (0.001, 0.005, 0.0)
+"""Shares at either end that the cells leave out, tried in turn: wild values stretch the range."""
+
+
+class Range(NamedTuple):
+    """Where a column's cells begin, and how many there are to a unit.
+
+    ``searched`` is the share of the reference's numbers next to points that share a cell.
+    """
+
+    low: float
+    scale: float
+    searched: float
+
+
+def range_of(spread: Quantiles) -> Range:
+    """Return the range of cells that leaves few numbers to be searched for."""
+    import numpy as np
+
+    points, (below, upto) = spread.points, spread.shares
+    best = Range(0.0, 1.0, 1.0)
+    for trimmed in _TRIMMED:
+        low, high = spread.at(np.array([trimmed, 1 - trimmed])).tolist()
+        width = high - low
+        if not 0 < width < np.inf or not 0 < CELLS / width < np.inf:
+            continue
+        cells = _cells(points, low, CELLS / width)
+        shared = cells[1:] == cells[:-1]
+        crowded = np.append(shared, False) | np.append(False, shared)
+        searched = float((upto - below)[crowded].sum() + (below[1:] - upto[:-1])[shared].sum())
+        if searched < best.searched:
+            best = Range(low, CELLS / width, searched)
+        if searched <= SEARCHED:
+            break
+    return best
+
+
+def _cells(numbers: np.ndarray, low: float | np.ndarray, scale: float | np.ndarray) -> np.ndarray:
+    """Return the cell that each number lies in; what is beyond the outermost ones is in these."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        places: np.ndarray = np.subtract(numbers, low)
+        places *= scale
+    return np.clip(places, 0, CELLS - 1, out=places).astype(np.intp)
+
+
+class Cells:
+    """The points of several summaries in even cells, in which numbers find their places.
+
+    A subtraction and a multiplication lead to a number's cell. One that holds a single point
+    needs one comparison to say how many points the number reaches; in one that holds several
+    they are searched. Neither step lets a greater number come before a smaller one, rounding
+    included, so that the counts are those of the sorted numbers.
+
+    Parameters
+    ----------
+    spreads, ranges, reaches
+        The summaries, the range of cells of each, and how far out numbers count.
+    """
+
+    def __init__(
+        self,
+        spreads: Sequence[Quantiles],
+        ranges: Sequence[Range],
+        reaches: Sequence[Reach],
+    ) -> None:
+        import numpy as np
+
+        self._spreads, self._reaches = spreads, reaches
+        width = max(one.points.size for one in spreads)
+        # A number reaches none of the points up to all of them.
+        self._stride = width + 1
+        self._limit = len(spreads) * (width + 1)
+        self._low = np.array([[one.low] for one in ranges])
+        self._scale = np.array([[one.scale] for one in ranges])
+        self._first = np.arange(len(spreads))[:, None] * CELLS
+        self._point = np.full((len(spreads), CELLS), np.nan)
+        self._place = np.empty((len(spreads), CELLS), dtype=np.intp)
+        self._points = np.empty((len(spreads), width))
+        for k, one in enumerate(spreads):
+            self._points[k] = wide(one.points[None], width)
+            self._fill(k, one.points)
+
+    def _fill(self, k: int, points: np.ndarray) -> None:
+        import numpy as np
+
+        cells = _cells(points, self._low[k], self._scale[k])
+        held = np.bincount(cells, minlength=CELLS)
+        self._place[k] = k * self._stride + np.cumsum(held) - held
+        self._place[k, held > 1] = self._limit
+        alone = held[cells] == 1
+        self._point[k, cells[alone]] = points[alone]
+
+    def count(self, blocks: Iterable[np.ndarray], between: list[Between]) -> Counts:
+        """Return numbers, a row of each block for each summary, counted at its points.
+
+        What is not finite is set apart. ``between`` finds the numbers of each row.
+        """
+        tally = _Tally(self._points)
+        for block in blocks:
+            self._add(tally, block)
+        for k, one in enumerate(self._spreads):
+            tally.held[k, one.points.size] -= tally.apart[k]
+        sizes, below, upto, gaps = tally.counts()
+        for k, one in enumerate(self._spreads):
+            # A short row goes on with the counts at its last point.
+            last = one.points.size - 1
+            below[k, last:], upto[k, last:], gaps[k, last:] = below[k, last], upto[k, last], 0.0
+        return Counts(sizes, tally.infinite, below, upto, gaps, tally.outside, between)
+
+    def _add(self, tally: _Tally, numbers: np.ndarray) -> None:
+        """Count one block."""
+        import numpy as np
+
+        finite = np.isfinite(numbers)
+        if not finite.all():
+            infinite = np.isinf(numbers).sum(axis=1)
+            tally.infinite += infinite
+            tally.apart += infinite + np.isnan(numbers).sum(axis=1)
+            # Counted as beyond the last point, and taken off there.
+            numbers = np.where(finite, numbers, np.inf)
+        cells = _cells(numbers, self._low, self._scale)
+        if len(self._spreads) > 1:
+            cells += self._first
+        point, place = self._point.take(cells, mode="clip"), self._place.take(cells, mode="clip")
+        place += numbers >= point
+        self._search(numbers, place, point)
+        tally.add(place.ravel(), (numbers == point).ravel(), numbers.ravel())
+        self._outside(tally, numbers)
+
+    def _search(self, numbers: np.ndarray, place: np.ndarray, point: np.ndarray) -> None:
+        """Find the places of numbers whose cells hold several points."""
+        import numpy as np
+
+        at = np.flatnonzero(place.ravel() >= self._limit)
+        if not at.size:
+            return
+        size = numbers.shape[1]
+        starts = at.searchsorted(np.arange(len(numbers) + 1) * size).tolist()
+        for k, one in enumerate(self._spreads):
+            here = at[starts[k] : starts[k + 1]] - k * size
+            if here.size:
+                reached = one.points.searchsorted(numbers[k, here], side="right")
+                place[k, here] = k * self._stride + reached
+                point[k, here] = one.points[reached - 1]
+
+    def _outside(self, tally: _Tally, numbers: np.ndarray) -> None:
+        """Add how far numbers beyond the outermost points lie from these."""
+        import numpy as np
+
+        low, high = numbers.min(axis=1).tolist(), numbers.max(axis=1).tolist()
+        for k, one in enumerate(self._spreads):
+            points = one.points
+            if low[k] < points[0] or high[k] > points[-1]:
+                row = numbers[k]
+                less, greater = row[row < points[0]], row[row > points[-1]]
+                greater = greater[np.isfinite(greater)]
+                tally.outside[k] += beyond(points, self._reaches[k], less, greater)
+
+
+class _Tally:
+    """Numbers by how many of the points they reach, a row a column.
+
+    ``held`` counts all, ``tied`` those that are the last point they reach; ``sums`` adds up
+    those that are not. ``apart`` counts what is not finite.
+    """
+
+    def __init__(self, points: np.ndarray) -> None:
+        import numpy as np
+
+        columns = len(points)
+        # In front of the points is the place of what reaches none.
+        self._points = np.concatenate([np.zeros((columns, 1)), points], axis=1)
+        self.held, self.tied = (np.zeros(self._points.shape, dtype=np.intp) for _ in range(2))
+        self.sums = np.zeros(self._points.shape)
+        self.outside = np.zeros((columns, 2))
+        self.apart, self.infinite = (np.zeros(columns, dtype=np.intp) for _ in range(2))
+
+    def add(self, place: np.ndarray, equal: np.ndarray, numbers: np.ndarray) -> None:
+        """Add numbers at their places."""
+        import numpy as np
+
+        size, shape = self.held.size, self.held.shape
+        self.held += np.bincount(place, minlength=size).reshape(shape)
+        ties = np.count_nonzero(equal)
+        if ties:
+            tied = np.bincount(place[equal], minlength=size).reshape(shape)
+            self.tied += tied
+            if ties == equal.size:
+                return
+            self.sums -= tied * self._points
+        self.sums += np.bincount(place, numbers, minlength=size).reshape(shape)
+
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the sizes, the counts below and up to each point, and the gaps."""
+        import numpy as np
+
+        reached = np.cumsum(self.held, axis=1)
+        below, upto = reached[:, :-1], reached[:, :-1] + self.tied[:, 1:]
+        inside, points = (self.held - self.tied)[:, 1:-1], self._points[:, 1:]
+        with np.errstate(over="ignore", invalid="ignore"):
+            gaps = inside * points[:, 1:] - self.sums[:, 1:-1]
+            gaps = np.where(inside > 0, np.clip(gaps, 0.0, inside * np.diff(points)), 0.0)
+        return reached[:, -1].copy(), below, upto, gaps

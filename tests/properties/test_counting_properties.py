@@ -1,0 +1,99 @@
+"""Numbers counted in cells are counted as the sorted ones are, whatever they are."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keepfit.drift import Reference
+from keepfit.drift.rulers import TOGETHER
+from keepfit.profile import POINTS, Quantiles
+from keepfit.profile.cells import Cells, range_of
+from keepfit.profile.counting import Counts, counts_at
+
+SHAPES = ("normal", "ties", "rounded", "heavy", "skewed", "clusters", "far", "huge", "narrow")
+REACH = (-3.0, 5.0)
+
+
+def drawn(rng: np.random.Generator, shape: str, n: int) -> np.ndarray:
+    normal = rng.normal(size=n)
+    return {
+        "normal": normal,
+        "ties": rng.poisson(20.0, n).astype(np.float64),
+        "rounded": normal.round(2),
+        "heavy": rng.standard_cauchy(n) ** 3,
+        "skewed": rng.lognormal(0.0, 3.0, n),
+        "clusters": normal * 1e-9 + rng.integers(-3, 3, n),
+        "far": normal + 1.7e15,
+        "huge": normal * 1e307,
+        "narrow": normal * 1e-310,
+    }[shape]
+
+
+def counted(known: Quantiles, values: np.ndarray, parts: int = 1) -> Counts:
+    blocks = [part[None] for part in np.array_split(values, parts)]
+    return Cells([known], [range_of(known)], [REACH]).count(blocks, [lambda low, high: values])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(SHAPES), st.sampled_from(SHAPES), st.integers(1, 5))
+def test_cells_count_as_sorting_does(seed: int, before: str, after: str, parts: int) -> None:
+    rng = np.random.default_rng(seed)
+    known = Quantiles.of(np.sort(drawn(rng, before, 3 * POINTS)))
+    values = np.concatenate([drawn(rng, after, 500), rng.choice(known.points, 50)])
+    spoilt = np.concatenate([values, [np.nan, np.inf, -np.inf, np.nan]])
+    rng.shuffle(spoilt)
+    got, wanted = counted(known, spoilt, parts), counts_at(known, np.sort(values), REACH)
+    assert (got.sizes.tolist(), got.infinite.tolist()) == ([values.size], [2])
+    assert got.below.tolist() == wanted.below.tolist()
+    assert got.upto.tolist() == wanted.upto.tolist()
+    assert got.outside == pytest.approx(wanted.outside, rel=1e-9)
+    if "huge" not in (before, after):
+        # What the numbers of an interval add up to is rounded, as its sum in another order is.
+        rounding = float(np.abs(known.points).max()) * 1e-12 * values.size
+        assert got.gaps == pytest.approx(wanted.gaps, rel=1e-6, abs=rounding)
+
+
+@given(st.integers(0, 10**6))
+def test_columns_counted_at_once_are_counted_as_each_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    known = [Quantiles.of(np.sort(drawn(rng, shape, 3 * POINTS))) for shape in SHAPES[:6]]
+    table = np.stack([drawn(rng, shape, 300) for shape in SHAPES[:6]])
+    table[rng.random(table.shape) < 0.05] = np.nan
+    cells = Cells(known, [range_of(one) for one in known], [REACH] * len(known))
+    got = cells.count([table.copy()], [lambda low, high: table] * len(known))
+    alone = Counts.joined([counted(*pair) for pair in zip(known, table, strict=True)])
+    for name in ("sizes", "infinite", "below", "upto"):
+        assert getattr(got, name).tolist() == getattr(alone, name).tolist()
+    assert got.gaps == pytest.approx(alone.gaps, rel=1e-9, abs=1e-9)
+    assert got.outside == pytest.approx(alone.outside)
+
+
+@pytest.mark.parametrize("shape", ["normal", "ties", "rounded", "heavy", "clusters"])
+def test_a_long_batch_is_measured_as_a_short_one(shape: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    reference = Reference.fit(pl.DataFrame({"x": drawn(rng, shape, 5_000)}))
+    short = pl.DataFrame({"x": drawn(rng, shape, TOGETHER)})
+    long = pl.concat([short] * 5)
+    ours, theirs = reference.check(long)["x"], reference._rulers.read(short)[0]
+    for name in ("KS", "Wasserstein", "JensenShannon", "unseen"):
+        assert ours.statistics[name] == pytest.approx(theirs.values[name], rel=1e-6)
+
+
+def test_numbers_in_blocks_count_what_is_missing_and_infinite(seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=200_000)
+    reference = Reference.fit(pl.DataFrame({"x": values}))
+    values[::4], values[1::8] = np.nan, np.inf
+    found = reference.check(pl.DataFrame({"x": pl.Series(values, nan_to_null=True)}))["x"]
+    assert (found.missing, found.infinite) == (0.375, 25_000)
+    assert found.statistics["KS"] < 0.01
+
+
+def test_few_numbers_and_tangled_ones_are_sorted() -> None:
+    even, tangled = np.linspace(0, 1, 5_000), np.geomspace(1e-12, 1e12, 5_000)
+    for values, cells in ((even, True), (tangled, False), (even[:POINTS], False)):
+        reference = Reference.fit(pl.DataFrame({"x": values}))
+        assert reference.ruler("x").in_cells is cells
+        moved = reference.check(pl.DataFrame({"x": values[values.size // 2 :]}))["x"]
+        assert moved.statistics["KS"] == pytest.approx(0.5, abs=0.001)
