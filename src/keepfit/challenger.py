@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from keepfit import learners, selection
+from keepfit.donors import Named
 from keepfit.errors import ConfigError, nearest
 from keepfit.protocols import Learner, Selection
 
@@ -20,7 +22,9 @@ class Challenger:
     select
         Which rows to train on; all labelled rows when not given.
     start
-        ``"scratch"``, ``"champion"`` (warm start) or ``"pretrained"``.
+        ``"scratch"``, ``"champion"`` (warm start), ``"pretrained"``, or another pipeline's
+        version, as ``"flights-nyc@champion"`` or ``"flights-nyc@v3"`` (transfer): the columns
+        that both have are matched, and the facts say what was taken over and what is new.
     update
         ``"all"``, or ``"leaves"``: the trees of a boosted model stay, their leaves learn.
     learner
@@ -30,6 +34,8 @@ class Challenger:
         wait while a cheap one keeps the model current.
     name
         How facts call it; made from the parts when not given.
+    home
+        Where the pipeline that a transfer starts from is kept; beside this one when not given.
 
     Raises
     ------
@@ -52,8 +58,16 @@ class Challenger:
         learner: Any = None,
         every: int = 1,
         name: str | None = None,
+        home: str | Path | None = None,
     ) -> None:
-        _one_of("start", start, STARTS)
+        self.donor = Named.parse(start, home) if "@" in str(start) else None
+        if home is not None and self.donor is None:
+            raise ConfigError(
+                f"expected home= beside the name of a donor, got start={start!r}",
+                hint='write Challenger(start="flights-nyc@champion", home=…)',
+            )
+        start = "transfer" if self.donor is not None else start
+        _one_of("start", start, (*STARTS, "transfer") if self.donor is not None else STARTS)
         _one_of("update", update, UPDATES)
         if select is not None and not isinstance(select, Selection):
             raise ConfigError(
@@ -80,13 +94,18 @@ class Challenger:
         own = f", learner={self.learner.name}" if self.learner is not None else ""
         own += f", every={self.every}" if self.every > 1 else ""
         return (
-            f"Challenger(select={self.select!r}, start={self.start!r}, update={self.update!r}{own})"
+            f"Challenger(select={self.select!r}, start={self._from!r}, update={self.update!r}{own})"
         )
+
+    @property
+    def _from(self) -> str:
+        """Where it starts, as the user wrote it."""
+        return self.start if self.donor is None else str(self.donor)
 
     def _described(self) -> str:
         parts = [f"{self.select!r}".removesuffix("()")]
         if self.start != "scratch":
-            parts.append(f"from {self.start}")
+            parts.append(f"from {self._from}")
         if self.update != "all":
             parts.append(self.update)
         if self.learner is not None:

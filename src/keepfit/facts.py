@@ -133,6 +133,36 @@ class PastScored(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gain: float | None = None
 
 
+class Donor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The version of another pipeline that a training starts from.
+
+    ``artifact`` is the digest of its model, of which this pipeline keeps a copy. ``missing``
+    says why there is none.
+    """
+
+    pipeline: str
+    version: str
+    artifact: str = ""
+    missing: str = ""
+
+
+class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model took over from its donor, and what is new in it.
+
+    ``categories`` counts the values of each column that the donor had not seen; ``unused``
+    names columns that the donor's form has no place for; ``parts`` says how its trees, layers
+    or coefficients fared, in words; ``share`` is the part of the model that was taken over.
+    """
+
+    columns: tuple[str, ...] = ()
+    new_columns: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    gone_columns: tuple[str, ...] = ()
+    categories: dict[str, int] = {}
+    parts: tuple[str, ...] = ()
+    share: float | None = None
+
+
 class Fact(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=str, omit_defaults=True
 ):
@@ -283,6 +313,7 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     ``ready_at`` is when it will be over: at once in the live loop, later by the declared
     length of a training in a backtest. Rows from ``judged_from`` on are its holdout.
     ``final_of`` names the version that passed the gate and is fitted on all rows here.
+    ``donor`` is where a transfer starts from.
     """
 
     version: str
@@ -297,6 +328,7 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     parent: str | None = None
     judged_from: datetime | None = None
     final_of: str | None = None
+    donor: Donor | None = None
 
 
 class Trained(Fact, frozen=True, kw_only=True):
@@ -310,6 +342,7 @@ class Trained(Fact, frozen=True, kw_only=True):
     parameters: dict[str, Any] = {}
     packages: dict[str, str] = {}
     features: tuple[str, ...] = ()
+    transferred: Transferred | None = None
 
 
 class TrainingFailed(Fact, frozen=True, kw_only=True):

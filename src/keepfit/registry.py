@@ -18,6 +18,7 @@ from keepfit.facts import (
     Cost,
     Decided,
     DetectorAdvanced,
+    Donor,
     Drifted,
     Entry,
     Estimated,
@@ -37,6 +38,7 @@ from keepfit.facts import (
     Trained,
     TrainingFailed,
     TrainingStarted,
+    Transferred,
 )
 
 KEPT = 64
@@ -64,6 +66,8 @@ class Version(msgspec.Struct, kw_only=True):
     parent: str | None = None
     judged_from: datetime | None = None
     final_of: str | None = None
+    donor: Donor | None = None
+    transferred: Transferred | None = None
     state: str = "training"
     artifact: str = ""
     reference: str = ""
@@ -326,6 +330,7 @@ class State(msgspec.Struct):
             parent=fact.parent,
             judged_from=fact.judged_from,
             final_of=fact.final_of,
+            donor=fact.donor,
         )
         self.training.append(fact.version)
         self.counts.trainings += 1
@@ -335,7 +340,7 @@ class State(msgspec.Struct):
         version.state, version.trained_at = "waiting", at
         version.artifact, version.reference, version.code = fact.artifact, fact.reference, fact.code
         version.parameters, version.packages = fact.parameters, fact.packages
-        version.features = fact.features
+        version.features, version.transferred = fact.features, fact.transferred
         self.waiting.append(fact.version)
 
     def _failed(self, fact: TrainingFailed, at: datetime) -> None:

@@ -6,10 +6,11 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import facts, gates, relevance, triggers
+from keepfit import facts, gates, learners, relevance, triggers
 from keepfit.batch import LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
+    Donor,
     Fact,
     Judged,
     Promoted,
@@ -80,8 +81,12 @@ class Turn:
         """Return the recipes that may run now: without a champion, those that start without one."""
         challengers = list(self.loop.pipeline.challengers)
         if self.loop.state.champion is None:
-            scratch = [challenger for challenger in challengers if challenger.start == "scratch"]
-            challengers = scratch or challengers[-1:]
+            # Another pipeline's model is the better start where rows are still few.
+            for start in ("transfer", "scratch"):
+                found = [challenger for challenger in challengers if challenger.start == start]
+                if found:
+                    return found
+            challengers = challengers[-1:]
         return challengers
 
     def _waits(self, challenger: Challenger) -> int:
@@ -155,8 +160,13 @@ class Turn:
             seed=loop.pipeline.seed,
         )
         self._rows[version] = rows
-        start = challenger.start if parent or challenger.start == "pretrained" else "scratch"
-        update = challenger.update if parent else "all"
+        donor = None
+        if challenger.donor is not None:
+            before = now if loop.simulated else None
+            donor = challenger.donor.resolve(loop.pipeline.home, loop.memory.artifacts, before)
+        own = parent or challenger.start in ("pretrained", "transfer")
+        start = challenger.start if own else "scratch"
+        update = challenger.update if parent or donor else "all"
         return TrainingStarted(
             version=version,
             turn=state.turn if final_of else state.turn + 1,
@@ -166,21 +176,24 @@ class Turn:
             update=update,
             seed=loop.pipeline.seed,
             ready_at=now + loop.training_time,
-            key=self._key(challenger, snapshot.digest, start, update, parent),
+            key=self._key(challenger, snapshot.digest, start, update, self._origin(parent, donor)),
             parent=parent,
             judged_from=cut,
             final_of=final_of,
+            donor=donor,
         )
 
-    def _key(
-        self, challenger: Challenger, rows: str, start: str, update: str, parent: str | None
-    ) -> str:
+    def _key(self, challenger: Challenger, rows: str, start: str, update: str, before: str) -> str:
         """Return what makes two trainings the same: recipe, rows, start and seed."""
         learner = self._learner(challenger)
-        state = self.loop.state
-        before = state.versions[parent].artifact if parent else ""
         parts = (learner.fingerprint, rows, start, update, before, str(self.loop.pipeline.seed))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _origin(self, parent: str | None, donor: Donor | None) -> str:
+        """Return the digest of the model that a training starts from; of none an empty text."""
+        if donor is not None:
+            return donor.artifact
+        return self.loop.state.versions[parent].artifact if parent else ""
 
     def _learner(self, challenger: Challenger) -> Learner:
         return challenger.learner or self.loop.pipeline.learner
@@ -215,6 +228,13 @@ class Turn:
             message = f"the pipeline has no challenger {version.challenger!r} any more"
             return TrainingFailed(
                 version=version.name, reason="gone", message=message, cost=facts.Cost()
+            )
+        if version.donor is not None and version.donor.missing:
+            return TrainingFailed(
+                version=version.name,
+                reason="no donor",
+                message=version.donor.missing,
+                cost=facts.Cost(),
             )
         learner = self._learner(challenger)
         known = loop.memory.artifacts.recall(version.key)
@@ -258,18 +278,20 @@ class Turn:
             parameters=learner.parameters,
             packages=known["packages"],
             features=features,
+            transferred=None
+            if version.donor is None
+            else learners.transferred(loop.scorer.load(version.donor.artifact), model),
         )
 
     def task(self, version: Version, learner: Learner) -> Task:
         """Return the training of a version, as its record says."""
-        state = self.loop.state
-        parent = state.versions[version.parent].artifact if version.parent else None
+        before = self._origin(version.parent, version.donor)
         return Task(
             learner=learner,
             rows=self.rows_of(version),
             start=version.start,
             update=version.update,
-            previous=None if parent is None else self.loop.memory.artifacts.get(parent),
+            previous=self.loop.memory.artifacts.get(before) if before else None,
             seed=version.seed,
         )
 

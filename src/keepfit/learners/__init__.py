@@ -22,6 +22,7 @@ from keepfit.learners.lightgbm import LightGBM
 from keepfit.learners.models import FittedModel, loads
 from keepfit.learners.river import River
 from keepfit.learners.sklearn import Sklearn
+from keepfit.learners.transfers import transferred
 from keepfit.learners.xgboost import XGBoost
 from keepfit.protocols import Learner
 
@@ -38,12 +39,13 @@ __all__ = [
     "XGBoost",
     "loads",
     "resolve",
+    "transferred",
     "validate",
 ]
 
 _BOOSTING = (CatBoost, LightGBM, XGBoost)
 
-STARTS = ("scratch", "champion", "pretrained")
+STARTS = ("scratch", "champion", "pretrained", "transfer")
 UPDATES = ("all", "leaves", "head")
 
 
@@ -137,12 +139,19 @@ def validate(learner: Learner, start: str, update: str) -> None:
 
 
 def _way(start: str, update: str) -> str:
+    if start == "transfer":
+        start = "PIPELINE@VERSION"
     return f"start={start!r}" if update == "all" else f"start={start!r} with update={update!r}"
 
 
 def _way_out(start: str, update: str) -> str:
     if start == "pretrained":
         return "these learners have no pretrained form"
+    if start == "transfer" and update == "all":
+        return (
+            "another pipeline's model is a start for LightGBM, learners.Torch and estimators of "
+            'scikit-learn that go on learning; here start="scratch"'
+        )
     if update == "leaves" and start == "scratch":
         return 'leaves are updated in the champion\'s trees: start="champion", update="leaves"'
     if update == "leaves":

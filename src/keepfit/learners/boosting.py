@@ -92,8 +92,11 @@ class Boosting(ABC):
         rows = labels.labelled(rows, classify=self._classify)
         if rows.height < 2:
             raise TrainingError("expected two labelled rows or more to train on, got one")
-        if start == "champion":
-            return self._continue(rows, update, previous, seed)
+        if start in ("champion", "transfer"):
+            before = self._champion(previous)
+            if start == "transfer":
+                before = before.adapted(rows, grow=update == "all")
+            return self._continue(rows, update, before, seed)
         classes = labels.classes_of(rows.get_column(LABEL)) if self._classify else ()
         task = {0: "regression", 2: "binary"}.get(len(classes), "multiclass")
         head = Head(self.family, self.name, task, classes, Encoding.learn(rows))
@@ -102,9 +105,8 @@ class Boosting(ABC):
         return self._begin(head, head.encoding.matrix(rows), found, seed)
 
     def _continue(
-        self, rows: pl.DataFrame, update: str, previous: Model | None, seed: int
+        self, rows: pl.DataFrame, update: str, before: FittedModel, seed: int
     ) -> FittedModel:
-        before = self._champion(previous)
         known = before.codes(rows.get_column(LABEL))
         if self._classify:
             labels.refuse_new(rows.get_column(LABEL), known)

@@ -20,6 +20,9 @@ NEARLY_ALL = 0.95
 FEW = 50
 """Distinct texts up to which a column is kept, however few rows there are."""
 
+GONE = "gone"
+"""The kind of a column that a donor had and the rows of the transfer have not."""
+
 _TRUTHS = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0}
 
 
@@ -46,7 +49,7 @@ class Encoding(msgspec.Struct, frozen=True):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the columns the model needs."""
-        return tuple(column.name for column in self.columns)
+        return tuple(column.name for column in self.columns if column.kind != GONE)
 
     @property
     def categorical(self) -> list[int]:
@@ -86,6 +89,39 @@ class Encoding(msgspec.Struct, frozen=True):
             )
         return cls(tuple(columns), dropped)
 
+    def adapted(self, rows: pl.DataFrame, *, grow: bool) -> Encoding:
+        """Return this encoding for rows of another stream, every place and code as it was.
+
+        A column that they lack is missing in each row. With ``grow`` columns and categories
+        that are new come after those there are; without it new categories are missing, and
+        new columns are left out.
+
+        Raises
+        ------
+        TrainingError
+            The rows have none of the columns.
+        """
+        theirs = Encoding.learn(rows)
+        found = {column.name: column for column in theirs.columns}
+        columns = [_adapted(column, found.get(column.name), grow) for column in self.columns]
+        if columns and all(column.kind == GONE for column in columns):
+            raise TrainingError(
+                f"expected rows with a column of {', '.join(map(repr, self.features[:3]))} "
+                f"and others that the donor knows, got {', '.join(map(repr, list(found)[:3]))}",
+                hint="start from scratch, or rename columns in the source",
+            )
+        known = {column.name for column in columns}
+        new = [one for name, one in found.items() if name not in known]
+        dropped = theirs.dropped | {
+            one.name: "the donor knew another kind of values under this name"
+            for one in columns
+            if one.kind == GONE and one.name in found
+        }
+        if grow:
+            return Encoding((*columns, *new), dropped)
+        unused = {one.name: "the donor has no place for it" for one in new}
+        return Encoding(tuple(columns), dropped | unused)
+
     def matrix(self, rows: pl.DataFrame) -> np.ndarray:
         """Return rows as a column-major matrix of float64, NaN where a value is missing.
 
@@ -97,7 +133,7 @@ class Encoding(msgspec.Struct, frozen=True):
         import polars as pl
 
         types = self._types(rows)
-        cells = [_cells(column, types[column.name]) for column in self.columns]
+        cells = [_cells(column, types.get(column.name, pl.Null())) for column in self.columns]
         numbers = rows.select(cells).cast(pl.Float64)
         return numbers.to_numpy(order="fortran", writable=True)
 
@@ -115,7 +151,7 @@ class Encoding(msgspec.Struct, frozen=True):
     def _types(self, rows: pl.DataFrame) -> pl.Schema:
         """Return the types of rows, once every column is there."""
         types = rows.schema
-        missing = [column.name for column in self.columns if column.name not in types]
+        missing = [name for name in self.features if name not in types]
         if not missing:
             return types
         free = [name for name in types if name not in self.features and name not in RESERVED]
@@ -128,6 +164,22 @@ class Encoding(msgspec.Struct, frozen=True):
             if near
             else "bring it back; a value that is not known may be missing, a column may not",
         )
+
+
+def _adapted(column: Column, theirs: Column | None, grow: bool) -> Column:
+    """Return a donor's column for rows of another stream, which have it as ``theirs``, or not."""
+    if theirs is None or (column.kind == "category") != (theirs.kind == "category"):
+        # What is a number here and a text there is not the same thing.
+        return Column(column.name, GONE)
+    return extended(column, theirs) if grow else column
+
+
+def extended(column: Column, theirs: Column) -> Column:
+    """Return a column with the categories of another behind its own, whose codes stay."""
+    if column.kind != "category":
+        return column
+    new = [one for one in theirs.categories if one not in set(column.categories)]
+    return Column(column.name, column.kind, (*column.categories, *new))
 
 
 def _count(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> dict[str, tuple[int, int]]:
@@ -181,6 +233,8 @@ def _cells(column: Column, dtype: pl.DataType) -> pl.Expr:
     source = pl.col(column.name)
     arrives = kind_of(dtype)
     nothing = pl.lit(None, dtype=pl.Float64).alias(column.name)
+    if column.kind == GONE:
+        return nothing
     if column.kind == "category":
         texts = _as_text(source, dtype)
         return nothing if texts is None else _coded(texts, column.categories).alias(column.name)

@@ -112,9 +112,9 @@ class LightGBM(Boosting):
         objective = self._stated(_OBJECTIVES)
         ways = [("scratch", "all")]
         if boosting not in ("rf", "random_forest"):
-            ways.append(("champion", "all"))
+            ways += [("champion", "all"), ("transfer", "all")]
         if boosting not in _NO_LEAVES and objective not in _SHRINKING and not callable(objective):
-            ways.append(("champion", "leaves"))
+            ways += [("champion", "leaves"), ("transfer", "leaves")]
         return tuple(ways)
 
     def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> BoosterModel:
@@ -192,6 +192,9 @@ class LightGBM(Boosting):
             parameters["objective"] = before.task
         if before.task == "multiclass":
             parameters["num_class"] = len(before.classes)
+        if before.booster.num_feature() < matrix.shape[1]:
+            # A transfer's new columns lie behind those that the old trees read.
+            parameters["predict_disable_shape_check"] = True
         table = lgb.Dataset(
             matrix,
             label=known,
@@ -232,6 +235,15 @@ class BoosterModel(FittedModel):
             # One against all gives probabilities that do not add up to one.
             scores = scores / scores.sum(axis=1, keepdims=True)
         return scores
+
+    def inherited(self, donor: FittedModel) -> tuple[tuple[str, ...], float | None]:
+        """Return in words what a transfer left of a donor's trees, and their share of all trees."""
+        if not isinstance(donor, BoosterModel):
+            return super().inherited(donor)
+        old, now = donor.booster.num_trees(), self.booster.num_trees()
+        if now == old:
+            return (f"{old:,} trees kept, their leaves moved",), 1.0
+        return (f"{old:,} trees kept, {now - old:,} new",), old / now
 
     def content(self) -> bytes:
         """Return what was learnt, as bytes."""

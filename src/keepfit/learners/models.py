@@ -125,20 +125,39 @@ class FittedModel(ABC):
         matrix = encoding.matrix(rows)
         return matrix if self.head.dense is None else self.head.dense.apply(matrix)
 
+    def inherited(self, donor: FittedModel) -> tuple[tuple[str, ...], float | None]:
+        """Return in words what a transfer left of a donor's parts, and their share of this model."""
+        return (f"went on from all that {donor.head.learner} had learnt",), None
+
     def dumps(self) -> bytes:
         """Return the model as bytes; equal trainings give equal bytes."""
         return MAGIC + msgspec.msgpack.encode(_Stored(self.head, self.content()))
 
     def by_column(self, values: np.ndarray) -> dict[str, float]:
         """Return one figure per column the model needs, from one per column of its table."""
-        names = self.features
+        names = [column.name for column in self.head.encoding.columns]
         places = self.head.dense.origins() if self.head.dense else range(len(names))
         sums = dict.fromkeys(names, 0.0)
         if values.shape != (len(list(places)),):
             return {}
         for place, value in zip(places, values, strict=True):
             sums[names[place]] += float(value)
-        return sums
+        return {name: sums[name] for name in self.features}
+
+    def adapted(self, rows: pl.DataFrame, *, grow: bool) -> FittedModel:
+        """Return this model, which answers rows of another stream, to start a transfer from.
+
+        `Encoding.adapted` says what becomes of its columns.
+
+        Raises
+        ------
+        TrainingError
+            The rows have none of its columns.
+        """
+        encoding = self.head.encoding.adapted(rows, grow=grow)
+        head = msgspec.structs.replace(self.head, encoding=encoding)
+        model: FittedModel = import_module(FAMILIES[head.family]).restore(head, self.content())
+        return model
 
     @abstractmethod
     def answer(self, table: Any) -> np.ndarray:

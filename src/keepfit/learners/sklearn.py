@@ -6,7 +6,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from keepfit.batch import LABEL
 from keepfit.errors import TrainingError
@@ -86,9 +86,8 @@ class Sklearn:
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the estimator knows."""
-        return (
-            (("scratch", "all"), ("champion", "all")) if self._continues else (("scratch", "all"),)
-        )
+        more = (("champion", "all"), ("transfer", "all")) if self._continues else ()
+        return (("scratch", "all"), *more)
 
     @property
     def _continues(self) -> bool:
@@ -120,8 +119,11 @@ class Sklearn:
             There is one class only, no column of use, or nothing to go on from.
         """
         rows = labels.labelled(rows, classify=self._classify)
-        if start == "champion":
-            return self._continue(rows, previous, seed)
+        if start in ("champion", "transfer"):
+            before = _champion(previous, type(self.estimator), self.name)
+            if start == "transfer":
+                before = cast("EstimatorModel", before.adapted(rows, grow=False))
+            return self._continue(rows, before, seed)
         classes = labels.classes_of(rows.get_column(LABEL)) if self._classify else ()
         raw = self._raw
         encoding = Encoding.learn(rows, raw=raw)
@@ -164,8 +166,7 @@ class Sklearn:
             settings["n_jobs"] = estimators.threads(values)
         return settings
 
-    def _continue(self, rows: pl.DataFrame, previous: Model | None, seed: int) -> EstimatorModel:
-        before = _champion(previous, type(self.estimator), self.name)
+    def _continue(self, rows: pl.DataFrame, before: EstimatorModel, seed: int) -> EstimatorModel:
         estimator = copy.deepcopy(before.estimator)
         model = EstimatorModel(before.head, estimator)
         known = model.codes(rows.get_column(LABEL))

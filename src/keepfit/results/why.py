@@ -11,7 +11,7 @@ from keepfit import facts
 from keepfit.errors import VersionUnknown
 from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
-from keepfit.results import page
+from keepfit.results import page, transfers
 from keepfit.results.sentences import (
     OWN,
     Story,
@@ -36,7 +36,7 @@ class Why:
     """The chain of facts behind a version; behind the last decision when none is asked for.
 
     ``sections`` hold titles with their lines, in the order of the loop: trigger, data,
-    learner, training, gate, release. ``entries`` are the facts themselves.
+    learner, transfer, training, gate, release. ``entries`` are the facts themselves.
     """
 
     pipeline: str
@@ -147,6 +147,7 @@ def _of_version(name: str, state: State, version: Version, entries: Iterable[Ent
         ("trigger", _trigger(version, chain)),
         ("data", _data(version)),
         ("learner", _learner(version)),
+        ("transfer", transfers.told(version)),
         ("training", _training(version, chain)),
         ("gate", _gate(version, chain)),
         ("release", _release(version, state, chain)),
@@ -231,6 +232,9 @@ def _data(version: Version) -> list[str]:
 
 def _learner(version: Version) -> list[str]:
     start = f"from {version.start}" + (f" ({version.parent})" if version.parent else "")
+    if version.donor is not None:
+        start = f"from {version.donor.pipeline}@{version.donor.version}"
+        start += f", model {version.donor.artifact[:8]}" if version.donor.artifact else ""
     if version.update != "all":
         start += f", {version.update} only"
     lines = [f"{version.challenger}: {start}, seed {version.seed}"]

@@ -13,7 +13,7 @@ from keepfit.learners.models import Head
 from keepfit.learners.torch import devices, losses, networks, patterns, problems, training
 from keepfit.learners.torch.checkpoints import Checkpoint
 from keepfit.learners.torch.lessons import Lesson, Passes, lesson_of, times_of
-from keepfit.learners.torch.model import Content, TorchModel, origins_of
+from keepfit.learners.torch.model import Content, TorchModel, grown_of, origins_of
 from keepfit.learners.torch.tables import Preparation, Table
 from keepfit.learners.torch.transfer import Transfer, carry, places
 
@@ -36,7 +36,7 @@ def fit(
     seed: int,
 ) -> TorchModel:
     """Return a model trained on rows, as `Torch.fit` promises."""
-    before = _champion(previous, learner.name) if start == "champion" else None
+    before = _champion(previous, learner.name) if start in ("champion", "transfer") else None
     classify = problems.classifies(
         learner, rows.schema[LABEL], before.held.problem if before else None
     )
@@ -44,7 +44,8 @@ def fit(
     problem = problems.problem_of(
         rows.get_column(LABEL), classify, before.held.problem if before else None, update
     )
-    preparation = Preparation.learn(rows, before.held.preparation if before else None)
+    known = before.held.preparation if before else None
+    preparation = Preparation.learn(rows, known, grow=start == "transfer")
     fitting = _Fitting(learner, rows, problem, preparation, before, start, update, seed)
     return fitting.model()
 
@@ -133,6 +134,7 @@ class _Fitting:
             weights,
             columns=(networks.first_weight(net, self.shape), self._shared_inputs(net, champion)),
             classes=(patterns.head_of(net, self.learner.head), self._shared_outputs(net, champion)),
+            categories=grown_of(net, self.preparation, old.preparation),
         )
         own = networks.tensors(net)
         sizes = {name: one.numel() for name, one in own.items()}
@@ -221,7 +223,7 @@ class _Fitting:
         made = self.learner.network is None or not estimators.derives(
             self.learner.network, "torch", "Module"
         )
-        if not found or self.start == "champion" or not made:
+        if not found or self.before is not None or not made:
             return found
         one, other = (dict(self._built(i).named_parameters()) for i in range(2))
         drawn = {name for name in names if not bool((one[name] == other[name]).all())}
@@ -275,7 +277,7 @@ class _Fitting:
             table,
             losses.as_labels(known, self.problem, single=single),
             self.rows,
-            until=self.before.held.until if self.before else None,
+            until=self._seen,
             replay=self.learner.replay,
             tail=None if self.learner.patience is None else self.learner.tail,
             taught=taught,
@@ -296,13 +298,23 @@ class _Fitting:
         if not classes or not old.classes:
             if classes or old.classes:
                 return None, []
-            return losses.teaching(self.before.predict(self.rows), self.problem), []
+            return losses.teaching(self._answers(), self.problem), []
         shared = [one for one in old.classes if one in classes]
         if len(shared) < 2:
             return None, []
-        taught = losses.teaching(self.before.predict(self.rows), old)
+        taught = losses.teaching(self._answers(), old)
         columns = [old.classes.index(one) for one in shared]
         return taught[:, columns], [classes.index(one) for one in shared]
+
+    def _answers(self) -> np.ndarray:
+        """Return the champion's answers; what a donor knew and the rows have not is missing."""
+        import polars as pl
+
+        assert self.before is not None
+        if self.start == "champion":
+            return self.before.predict(self.rows)
+        gone = [name for name in self.before.features if name not in self.rows.columns]
+        return self.before.predict(self.rows.with_columns(pl.lit(None).alias(one) for one in gone))
 
     def _train(
         self,
@@ -313,7 +325,7 @@ class _Fitting:
         transfer: Transfer,
         single: bool,
     ) -> training.Training:
-        if self.start == "champion":
+        if self.before is not None:
             started = set(transfer.copied)
         elif self.start == "pretrained":
             named = {name for name, _ in net.named_parameters()}
@@ -361,9 +373,14 @@ class _Fitting:
             hasher.update(part.contiguous().numpy().reshape(-1).data)
         return hasher.hexdigest()
 
+    @property
+    def _seen(self) -> int | None:
+        """The event time up to which the champion has seen rows; a donor has seen none of these."""
+        return self.before.held.until if self.before and self.start == "champion" else None
+
     def _until(self) -> int | None:
         times = times_of(self.rows)
-        before = self.before.held.until if self.before else None
+        before = self._seen
         return before if times is None else max(int(times.max()), before or int(times.max()))
 
 

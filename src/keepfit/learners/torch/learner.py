@@ -272,7 +272,8 @@ class Torch:
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the learner knows."""
         own = () if self.network is None else (("pretrained", "all"), ("pretrained", "head"))
-        return (("scratch", "all"), *own, ("champion", "all"), ("champion", "head"))
+        more = [(start, update) for start in ("champion", "transfer") for update in ("all", "head")]
+        return (("scratch", "all"), *own, *more)
 
     def fit(
         self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int

@@ -130,6 +130,12 @@ class TorchModel(FittedModel):
             self._encoded = msgspec.msgpack.encode(self.held)
         return self._encoded
 
+    def inherited(self, donor: FittedModel) -> tuple[tuple[str, ...], float | None]:
+        """Return in words what a transfer left of a donor's weights, and their share of all."""
+        done = self.transfer
+        several = {"whole": done.copied, "in part": done.partly, "new": done.new}
+        return tuple(f"{how}: {', '.join(one)}" for how, one in several.items() if one), done.share
+
     def importances(self) -> dict[str, float]:
         """Return the length of the first weights per column; empty where they cannot be told."""
         import numpy as np
@@ -159,6 +165,35 @@ def origins_of(net: nn.Module, preparation: Preparation, shape: Shape) -> list[t
         for i in range(networks.embedded(codes - 1))
     ]
     return preparation.wide + (embedded if networks.is_own(net) else [])
+
+
+def grown_of(
+    net: nn.Module, preparation: Preparation, before: Preparation
+) -> dict[str, list[tuple[int, int]]]:
+    """Return by the name of its weights each embedding that has grown, with the rows it shares.
+
+    keepfit's own network has an embedding per category. In one of the user's an embedding
+    belongs to the category in whose place it stands, as long as that place has not moved.
+    """
+    from keepfit.learners.torch import networks
+
+    old, new = (dict(zip(_named(p), p.codes, strict=True)) for p in (before, preparation))
+    rows = {name: min(old.get(name, 0), count) for name, count in new.items()}
+    if networks.is_own(net):
+        names = zip((f"embeddings.{key}.weight" for key in net.embeddings), new, strict=True)
+    elif list(new)[: len(old)] == list(old):
+        names = zip(networks.embeddings_of(net, tuple(new.values())), new, strict=False)
+    else:
+        return {}
+    return {
+        weight: [(i, i) for i in range(rows[name])]
+        for weight, name in names
+        if name in old and old[name] != new[name]
+    }
+
+
+def _named(preparation: Preparation) -> list[str]:
+    return [one.name for one in preparation.categories]
 
 
 def restore(head: Head, content: bytes) -> TorchModel:

@@ -185,6 +185,18 @@ def first_weight(net: nn.Module, shape: Shape) -> str | None:
     return str(first[0])
 
 
+def embeddings_of(net: nn.Module, codes: tuple[int, ...]) -> list[str]:
+    """Return the names of embeddings' weights, where there is one for each category's codes."""
+    from torch import nn
+
+    found = {
+        f"{name}.weight": one.num_embeddings
+        for name, one in net.named_modules()
+        if isinstance(one, nn.Embedding)
+    }
+    return list(found) if tuple(found.values()) == codes else []
+
+
 def exact(net: nn.Module, inputs: tuple[Tensor, ...]) -> bool:
     """Return whether a network answers in double precision: one that casts inside may not."""
     import torch

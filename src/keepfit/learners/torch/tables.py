@@ -9,7 +9,7 @@ import msgspec
 
 from keepfit.batch import RESERVED
 from keepfit.errors import SchemaMismatch, TrainingError, nearest
-from keepfit.learners.encoding import Column, Encoding
+from keepfit.learners.encoding import Column, Encoding, extended
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,22 +80,25 @@ class Preparation(msgspec.Struct, frozen=True):
         return self.wide + ones
 
     @classmethod
-    def learn(cls, rows: pl.DataFrame, before: Preparation | None = None) -> Preparation:
+    def learn(
+        cls, rows: pl.DataFrame, before: Preparation | None = None, *, grow: bool = False
+    ) -> Preparation:
         """Learn from rows; what another preparation knows of their columns is kept.
+
+        With ``grow`` columns and categories that it does not know are learnt beside those
+        that it does; without, only where it cannot do with the columns that there are.
 
         Raises
         ------
         TrainingError
             No column is of use.
         """
-        if before is not None and all(name in rows.columns for name in before.features):
+        whole = before is not None and all(name in rows.columns for name in before.features)
+        if before is not None and whole and not grow:
             return before
         lists = _lists(rows)
         encoding = _encoding(rows.drop(lists.keys()), bool(lists))
-        known = {one.name: one for one in before.encoding.columns} if before else {}
-        columns = tuple(
-            known[one.name] if _alike(one, known.get(one.name)) else one for one in encoding.columns
-        )
+        columns = _kept(encoding.columns, before.encoding.columns if before else (), grow)
         encoding = Encoding(columns, encoding.dropped)
         scales = {one.name: one for one in before.numbers} if before else {}
         matrix = encoding.matrix(rows)
@@ -144,6 +147,25 @@ class Preparation(msgspec.Struct, frozen=True):
             if near
             else "bring it back; a value that is not known may be missing, a column may not",
         )
+
+
+def _kept(
+    columns: tuple[Column, ...], before: tuple[Column, ...], grow: bool
+) -> tuple[Column, ...]:
+    """Return columns as they were known before, with their old categories first."""
+    known = {one.name: one for one in before}
+    found = []
+    for one in columns:
+        old = known.get(one.name)
+        if old is None or not _alike(one, old):
+            found.append(one)
+        else:
+            found.append(extended(old, one) if grow else old)
+    if grow:
+        # Networks that know their categories by place find them there.
+        places = {one.name: place for place, one in enumerate(before)}
+        found.sort(key=lambda one: places.get(one.name, len(places)))
+    return tuple(found)
 
 
 def _alike(one: Column, other: Column | None) -> bool:

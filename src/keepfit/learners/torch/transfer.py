@@ -65,12 +65,14 @@ def carry(
     *,
     columns: tuple[str | None, Places | None],
     classes: tuple[set[str], Places | None],
+    categories: dict[str, Places] | None = None,
 ) -> dict[str, float]:
     """Copy what fits from the champion's weights into a network, and return how much of each.
 
     ``columns`` names the weights whose columns are the inputs, with the inputs that both
     share (None: all of them, in one order). ``classes`` names those of the head, with the
-    outputs that both share (None: all).
+    outputs that both share (None: all). ``categories`` names the embeddings that have grown,
+    with the categories that both share.
     """
     import torch
 
@@ -84,6 +86,10 @@ def carry(
                 continue
             inner = columns[1] if name == columns[0] else None
             outer = classes[1] if name in classes[0] else None
+            if categories and name in categories:
+                # More categories may have longer embeddings, of which the first numbers are old.
+                shared = min(own.shape[1], given.shape[1])
+                outer, inner = categories[name], [(i, i) for i in range(shared)]
             part = _copy(own, given.to(own.device, own.dtype), outer, inner)
             if part:
                 done[name] = part

@@ -1,0 +1,231 @@
+"""Learners that start from a model of another stream: what is matched, kept, new and said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import SGDClassifier
+
+from keepfit import Challenger, learners
+from keepfit.errors import ConfigError, TrainingError
+from keepfit.learners.encoding import Encoding
+
+SMALL = {"n_estimators": 20, "num_leaves": 7, "verbosity": -1, "min_child_samples": 5}
+
+
+def domain(n: int = 600, seed: int = 0, groups: str = "abc", **more: Any) -> pl.DataFrame:
+    """Return rows whose label follows a number and a category, as in every domain."""
+    rng = np.random.default_rng(seed)
+    value, other = rng.normal(size=n), rng.normal(size=n)
+    group = rng.choice(list(groups), size=n)
+    effect = np.array(["abcdef".index(one) - 1.0 for one in group])
+    label = (value + effect + 0.3 * rng.normal(size=n) > 0).astype(np.int64)
+    return pl.DataFrame(
+        {"value": value, "other": other, "group": group, "_label": label}
+    ).with_columns(**more)
+
+
+def started(learner: Any, donor: Any, rows: pl.DataFrame, update: str = "all") -> Any:
+    made = learners.resolve(learner)
+    return made.fit(rows, start="transfer", update=update, previous=donor, seed=3)
+
+
+def scratch(learner: Any, rows: pl.DataFrame) -> Any:
+    made = learners.resolve(learner)
+    return made.fit(rows, start="scratch", update="all", previous=None, seed=3)
+
+
+def accuracy(model: Any, rows: pl.DataFrame) -> float:
+    return float(((model.predict(rows) > 0.5) == rows["_label"].to_numpy()).mean())
+
+
+# Encodings --------------------------------------------------------------------------------
+
+
+def test_codes_of_a_donor_stay_and_new_categories_come_behind_them() -> None:
+    donor = Encoding.learn(domain(groups="bc"))
+    grown = donor.adapted(domain(groups="abcd"), grow=True)
+    assert grown.columns[2].categories == ("b", "c", "a", "d")
+    rows = domain(groups="bc", seed=5)
+    assert (grown.matrix(rows) == donor.matrix(rows)).all()
+
+
+def test_new_columns_come_last_or_are_left_out_with_the_reason() -> None:
+    donor = Encoding.learn(domain())
+    rows = domain(extra=pl.lit(1.5))
+    assert donor.adapted(rows, grow=True).features == ("value", "other", "group", "extra")
+    fixed = donor.adapted(rows, grow=False)
+    assert fixed.features == ("value", "other", "group")
+    assert fixed.dropped["extra"] == "the donor has no place for it"
+
+
+def test_a_column_that_is_not_here_keeps_its_place_and_is_missing() -> None:
+    donor = Encoding.learn(domain())
+    adapted = donor.adapted(domain().drop("other"), grow=True)
+    assert adapted.features == ("value", "group")
+    matrix = adapted.matrix(domain().drop("other"))
+    assert matrix.shape == (600, 3)
+    assert np.isnan(matrix[:, 1]).all()
+    # It stays so when the column comes back.
+    assert np.isnan(adapted.matrix(domain())[:, 1]).all()
+
+
+def test_a_column_of_another_kind_is_not_the_same_column() -> None:
+    rows = domain(other=pl.col("group"))
+    adapted = Encoding.learn(domain()).adapted(rows, grow=True)
+    assert adapted.features == ("value", "group")
+    assert "another kind of values" in adapted.dropped["other"]
+
+
+def test_streams_without_a_column_in_common_are_told_so() -> None:
+    rows = domain().rename({"value": "a", "other": "b", "group": "c"})
+    with pytest.raises(TrainingError, match="expected rows with a column of 'value', 'other'"):
+        Encoding.learn(domain()).adapted(rows, grow=True)
+
+
+# LightGBM ---------------------------------------------------------------------------------
+
+
+def test_trees_are_kept_and_new_ones_read_new_columns_and_categories() -> None:
+    learner = LGBMClassifier(**SMALL)
+    donor = scratch(learner, domain(groups="abc"))
+    rng = np.random.default_rng(9)
+    rows = domain(300, seed=1, groups="cde", extra=pl.Series(rng.normal(size=300)))
+    rows = rows.with_columns(_label=(pl.col("extra") > 0).cast(pl.Int64))
+    model = started(learner, donor, rows)
+    assert model.booster.num_trees() == 40
+    assert model.importances()["extra"] > 0
+    assert accuracy(model, rows) > 0.9
+    report = learners.transferred(donor, model)
+    assert report.columns == ("value", "other", "group")
+    assert report.new_columns == ("extra",)
+    assert report.categories == {"group": 2}
+    assert report.parts == ("20 trees kept, 20 new",)
+    assert report.share == 0.5
+    again = learners.loads(model.dumps())
+    assert (again.predict(rows) == model.predict(rows)).all()
+
+
+def test_a_transferred_booster_answers_as_its_donor_before_it_learns() -> None:
+    donor = scratch(LGBMClassifier(**SMALL), domain())
+    rows = domain(200, seed=2, groups="abcd", extra=pl.lit(0.0))
+    known = rows.filter(pl.col("group") != "d")
+    adapted = donor.adapted(rows, grow=False)
+    assert (adapted.predict(known) == donor.predict(known)).all()
+
+
+def test_leaves_are_moved_and_no_tree_is_new() -> None:
+    learner = learners.LightGBM(LGBMClassifier(**SMALL), decay_rate=0.1)
+    donor = scratch(learner, domain())
+    rows = domain(400, seed=1).with_columns(_label=1 - pl.col("_label"))
+    model = started(learner, donor, rows, "leaves")
+    assert accuracy(donor, rows) < 0.2
+    assert accuracy(model, rows) > 0.8
+    assert learners.transferred(donor, model).parts == ("20 trees kept, their leaves moved",)
+
+
+def test_a_donor_of_another_kind_is_refused() -> None:
+    regressor = scratch(LGBMRegressor(**SMALL), domain(_label=pl.col("value")))
+    with pytest.raises(TrainingError, match="can go on with"):
+        started(LGBMClassifier(**SMALL), regressor, domain())
+
+
+def test_a_class_that_the_donor_does_not_know_is_refused() -> None:
+    donor = scratch(LGBMClassifier(**SMALL), domain())
+    with pytest.raises(TrainingError, match="new class 2"):
+        started(LGBMClassifier(**SMALL), donor, domain(_label=pl.col("_label") + 1))
+
+
+# scikit-learn -----------------------------------------------------------------------------
+
+
+def test_an_estimator_that_learns_on_goes_on_from_its_donor() -> None:
+    learner = SGDClassifier(loss="log_loss", random_state=0)
+    donor = scratch(learner, domain(2_000))
+    few = domain(40, seed=4, groups="abcd", extra=pl.lit(1.0))
+    model = started(learner, donor, few)
+    assert accuracy(model, domain(1_000, seed=5)) > 0.8
+    assert (model.estimator.coef_ != donor.estimator.coef_).any()
+    report = learners.transferred(donor, model)
+    assert report.unused == ("extra",)
+    assert report.columns == ("value", "other", "group")
+    assert "went on from all that SGDClassifier" in report.parts[0]
+
+
+def test_a_forest_keeps_its_trees() -> None:
+    learner = RandomForestClassifier(5, random_state=0)
+    donor = scratch(learner, domain())
+    model = started(learner, donor, domain(100, seed=1))
+    assert len(model.estimator.estimators_) == 10
+
+
+# PyTorch ----------------------------------------------------------------------------------
+
+
+def net(**how: Any) -> Any:
+    pytest.importorskip("torch")
+    return learners.Torch(**{"lr": 0.0, "weight_decay": 0.0, "epochs": 1, "hidden": (8,), **how})
+
+
+def test_embeddings_grow_and_keep_what_they_knew() -> None:
+    donor = scratch(net(lr=0.01, epochs=3), domain(groups="bcd"))
+    rows = domain(groups="abcdef", seed=1, extra=pl.col("value"))
+    # What does not learn shows what was carried over.
+    model = started(net(), donor, rows)
+    assert model.head.encoding.columns[2].categories == ("b", "c", "d", "a", "e", "f")
+    old, new = (m.net.embeddings["of_group"].weight.detach() for m in (donor, model))
+    assert new.shape[0] == 7
+    shared = old.shape[1]
+    assert (new[:4, :shared] == old).all()
+    assert not (new[4:, :shared] == 0).all()
+    report = learners.transferred(donor, model)
+    assert report.categories == {"group": 3}
+    assert report.new_columns == ("extra",)
+    assert report.share is not None
+    assert 0 < report.share < 1
+    assert any(part.startswith("in part: ") for part in report.parts)
+
+
+def test_a_network_without_one_of_its_columns_keeps_the_others() -> None:
+    donor = scratch(net(lr=0.01), domain())
+    rows = domain(seed=1).drop("other")
+    model = started(net(distil=0.5), donor, rows)
+    assert model.features == ("value", "group")
+    assert model.transfer.left_columns == ("other",)
+    assert np.isfinite(model.predict(rows)).all()
+
+
+def test_the_same_domain_is_taken_over_whole() -> None:
+    rows = domain()
+    donor = scratch(net(lr=0.01), rows)
+    model = started(net(), donor, rows)
+    assert (model.predict(rows) == donor.predict(rows)).all()
+    assert learners.transferred(donor, model).share == 1.0
+
+
+def test_embeddings_of_a_users_own_network_grow_in_their_places() -> None:
+    nets = pytest.importorskip("tests.nets")
+    learner = net(network=nets.Apart, hidden=(128, 64))
+    donor = scratch(net(network=nets.Apart, hidden=(128, 64), lr=0.01), domain(groups="bc"))
+    model = started(learner, donor, domain(groups="abcd"))
+    old, new = (m.net.inside[0].weight.detach() for m in (donor, model))
+    assert (new[:3] == old).all()
+    assert new.shape[0] == 5
+
+
+# What cannot ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [HistGradientBoostingClassifier(), learners.LightGBM(LGBMClassifier(boosting_type="rf"))],
+    ids=["histograms", "rf"],
+)
+def test_an_estimator_that_cannot_go_on_says_so_at_once(estimator: Any) -> None:
+    with pytest.raises(ConfigError, match="got start='PIPELINE@VERSION'"):
+        Challenger(start="other@champion", learner=estimator)
