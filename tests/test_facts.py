@@ -32,6 +32,7 @@ EXAMPLES: list[Fact] = [
     ),
     facts.Quarantined(batch=1, rows=10, reason="`age` is all missing"),
     facts.Scored(batch=1, version="v1", metric="roc_auc", value=None, n=0, reason="one class"),
+    facts.Compared(batch=2, metric="roc_auc", n=10, values={"v1": 0.7, "v2": 0.71}),
     facts.Estimated(
         batch=2,
         version="v1",
@@ -49,6 +50,23 @@ EXAMPLES: list[Fact] = [
     facts.Drifted(batch=1, detector="Columns()", columns=(DRIFT,), of=20, rows_to=NOON),
     facts.Assessed(
         batch=1, version="v1", verdict="learn", reasons=("new", "harmful"), rows=10, harm=0.02
+    ),
+    facts.Probed(
+        batch=1,
+        version="v1",
+        reason="the first since the last training",
+        recipe="Expanding()",
+        loss="accuracy",
+        rows=900,
+        stale=0.25,
+        fresh=0.22,
+        gap=0.03,
+        error=0.01,
+        drawn=(944, 2000),
+        from_=NOON,
+        to=NOON,
+        training_seconds=4.5,
+        cost=Cost(cpu_seconds=0.1),
     ),
     facts.Decided(batch=1, decision=YES, watermark=NOON, turn=1),
     facts.TrainingStarted(
@@ -106,6 +124,9 @@ def test_two_trainings_that_differ_in_what_they_took_are_comparable() -> None:
             quick = msgspec.structs.replace(slow, cost=Cost(cpu_seconds=1.0, peak_bytes=7))
             assert slow != quick
             assert facts.comparable(slow) == facts.comparable(quick)
+        elif isinstance(slow, facts.Probed):
+            dear = msgspec.structs.replace(slow, cost=Cost(), training_seconds=9.0)
+            assert facts.comparable(slow) == facts.comparable(dear) != slow
         else:
             assert facts.comparable(slow) is slow
 

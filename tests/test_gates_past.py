@@ -194,7 +194,7 @@ def test_nothing_is_forgotten_where_there_is_no_past() -> None:
         (lambda: gates.StableScores(0.0), "a share between 0 and 1, got 0.0"),
         (lambda: gates.StableScores(0.1, at="half"), "at to be a number, got 'half'"),
         (lambda: gates.Fresher(-0.1), "a number from 0, got -0.1"),
-        (lambda: Challenger(every=0), "a whole number from 1, got 0"),
+        (lambda: Challenger(every=0), "a whole number from 1, or None, got 0"),
         (lambda: gates.NoForgetting(-0.1), "a number from 0, got -0.1"),
         (lambda: gates.NoForgetting(level=1.0), "from 0.5 to below 1, got 1.0"),
         (lambda: gates.NoForgetting(holdout=2), "holdout"),

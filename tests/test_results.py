@@ -36,6 +36,7 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
         facts.Resumed(reason="back", by="anna"),
         facts.Overridden(what="quarantine", reason="it was right", by="anna", batch=3),
         facts.Signalled(event="prices", data={"list": 7}),
+        facts.Compared(batch=1, metric="roc_auc", n=9, values={"v1": 0.7, "v2": 0.71}),
         facts.Estimated(
             batch=1,
             version="v1",

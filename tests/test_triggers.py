@@ -623,8 +623,8 @@ def test_a_trigger_written_wrongly_fails_before_it_sees_data(wrong: Callable[[],
         wrong()
 
 
-def test_no_trigger_is_every_thirty_days_or_on_decay() -> None:
-    assert repr(triggers.resolve(None)) == 'Every("30d") | OnDecay()'
+def test_no_trigger_is_each_step() -> None:
+    assert repr(triggers.resolve(None)) == "EachStep()"
     foreign = Foreign()
     assert triggers.resolve(foreign) is foreign
 

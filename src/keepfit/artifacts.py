@@ -31,6 +31,9 @@ class Artifacts:
     ----------
     url_or_path
         A folder, or the URL of one that fsspec knows (``"s3://bucket/artifacts"``).
+    durable
+        Whether a file outlasts a loss of power once it was put. What can be made again does
+        without; what was lost then shows as damaged, never as whole.
 
     Raises
     ------
@@ -47,7 +50,7 @@ class Artifacts:
     b'a model'
     """
 
-    def __init__(self, url_or_path: str | os.PathLike[str]) -> None:
+    def __init__(self, url_or_path: str | os.PathLike[str], *, durable: bool = True) -> None:
         text = os.fspath(url_or_path)
         if not text:
             raise ConfigError("expected a folder or a URL for artifacts, got ''")
@@ -55,7 +58,7 @@ class Artifacts:
         self._files: _Files = (
             _Remote(text)
             if "://" in text and not text.startswith("file://")
-            else _Local(Path(text.removeprefix("file://")).expanduser().absolute())
+            else _Local(Path(text.removeprefix("file://")).expanduser().absolute(), durable)
         )
 
     def __repr__(self) -> str:
@@ -259,8 +262,9 @@ class _Files(Protocol):
 class _Local:
     """A folder of this machine."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, durable: bool) -> None:
         self._root = root
+        self._durable = durable
 
     def read(self, name: str) -> bytes | None:
         try:
@@ -276,13 +280,15 @@ class _Local:
         try:
             with unfinished.open("xb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if self._durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             unfinished.replace(final)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        _sync(final.parent)
+        if self._durable:
+            _sync(final.parent)
 
     def exists(self, name: str) -> bool:
         return (self._root / name).is_file()

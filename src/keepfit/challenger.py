@@ -11,6 +11,9 @@ from keepfit.errors import ConfigError, nearest
 from keepfit.protocols import Learner, Selection
 
 STARTS = ("scratch", "champion", "pretrained")
+CHEAP = ("leaves",)
+"""Updates that cost little beside a training, and may go on without end."""
+
 UPDATES = ("all", "leaves", "head")
 
 
@@ -31,7 +34,8 @@ class Challenger:
         An estimator of its own; the pipeline's when not given.
     every
         In which turns it runs: 1 in all of them, 5 in every fifth at most. A dear recipe may
-        wait while a cheap one keeps the model current.
+        wait while a cheap one keeps the model current. None: when its rows and its record say
+        that it pays.
     name
         How facts call it; made from the parts when not given.
     home
@@ -56,7 +60,7 @@ class Challenger:
         start: str = "scratch",
         update: str = "all",
         learner: Any = None,
-        every: int = 1,
+        every: int | None = 1,
         name: str | None = None,
         home: str | Path | None = None,
     ) -> None:
@@ -80,8 +84,12 @@ class Challenger:
                 hint=f'start="champion" lets the champion\'s {update} learn',
             )
         self.select: Selection = selection.Expanding() if select is None else select
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ConfigError(f"expected every= to be a whole number from 1, got {every!r}")
+        if every is not None and (
+            isinstance(every, bool) or not isinstance(every, int) or every < 1
+        ):
+            raise ConfigError(
+                f"expected every= to be a whole number from 1, or None, got {every!r}"
+            )
         self.start = start
         self.update = update
         self.every = every
@@ -92,7 +100,7 @@ class Challenger:
 
     def __repr__(self) -> str:
         own = f", learner={self.learner.name}" if self.learner is not None else ""
-        own += f", every={self.every}" if self.every > 1 else ""
+        own += f", every={self.every}" if self.every != 1 else ""
         return (
             f"Challenger(select={self.select!r}, start={self._from!r}, update={self.update!r}{own})"
         )
@@ -111,6 +119,30 @@ class Challenger:
         if self.learner is not None:
             parts.append(self.learner.name)
         return ", ".join(parts)
+
+
+def default(learner: Learner) -> list[Challenger]:
+    """Return the recipes of a pipeline that names none, of which evidence picks.
+
+    Three windows from scratch, the middle one first; and, for a learner that has one, the
+    cheap way to let the champion learn what is new.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> [one.name for one in default(learners.resolve(LogisticRegression()))]
+    ['Sliding(20)', 'Sliding(5)', 'Expanding']
+    """
+    windows = (selection.Sliding(20), selection.Sliding(5), selection.Expanding())
+    found = [Challenger(select=window, every=None) for window in windows]
+    for update in CHEAP:
+        try:
+            learners.validate(learner, "champion", update)
+        except ConfigError:
+            continue
+        since = selection.SinceLast()
+        return [*found, Challenger(select=since, start="champion", update=update, every=None)]
+    return found
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:

@@ -247,6 +247,19 @@ class Estimated(Fact, frozen=True, kw_only=True):
     to: datetime | None = None
 
 
+class Compared(Fact, frozen=True, kw_only=True):
+    """How versions did, or would have done, on a batch that none of them was trained on.
+
+    ``values`` holds the metric by version: of the champion that served, and of those that
+    different recipes made in one turn, of which the gate let one serve.
+    """
+
+    batch: int
+    metric: str
+    n: int
+    values: dict[str, float]
+
+
 class DetectorAdvanced(Fact, frozen=True, kw_only=True):
     """A detector looked at a batch: the columns that moved most, worst first.
 
@@ -296,6 +309,37 @@ class Assessed(Fact, frozen=True, kw_only=True):
     estimated: bool = False
     informative: float | None = None
     redundant: float | None = None
+
+
+class Probed(Fact, frozen=True, kw_only=True):
+    """What a fresh model would gain, measured with small models: the probes.
+
+    One probe learnt from rows like the champion's, one from rows as a training would take them
+    now, by ``recipe``; both answered the same ``rows`` labelled rows, the newest, that neither
+    had seen. ``stale`` and ``fresh`` are their mean losses, ``gap`` what the fresh one loses
+    less, a row, with its standard ``error``. ``scale`` is the loss of the best answer that is
+    the same for all rows, 1 where losses are rights and wrongs. ``drawn`` counts the rows that
+    each probe learnt from, ``age`` those that had come since the last training;
+    ``training_seconds`` is the forecast CPU of a turn of training.
+    """
+
+    batch: int
+    version: str
+    reason: str
+    recipe: str
+    loss: str
+    rows: int
+    stale: float
+    fresh: float
+    gap: float
+    error: float
+    scale: float = 1.0
+    drawn: tuple[int, int] = (0, 0)
+    age: int = 0
+    from_: datetime | None = None
+    to: datetime | None = None
+    training_seconds: float | None = None
+    cost: Cost = Cost()
 
 
 class Decided(Fact, frozen=True, kw_only=True):
@@ -431,9 +475,11 @@ AnyFact: TypeAlias = (
     | Quarantined
     | Scored
     | Estimated
+    | Compared
     | DetectorAdvanced
     | Drifted
     | Assessed
+    | Probed
     | Decided
     | TrainingStarted
     | Trained
@@ -475,6 +521,8 @@ def comparable(fact: Fact) -> Fact:
     """Return a fact without what was measured, to compare two backtests."""
     if isinstance(fact, Trained | TrainingFailed):
         return msgspec.structs.replace(fact, cost=Cost())
+    if isinstance(fact, Probed):
+        return msgspec.structs.replace(fact, cost=Cost(), training_seconds=None)
     return fact
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import replace as replaced
+
 from keepfit import facts
 from keepfit.batch import LABEL, Batch, shortened
 from keepfit.clock import Clock, SimulatedClock
@@ -15,9 +17,11 @@ from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
 from keepfit.lake import Landed
 from keepfit.ledger import Lease
+from keepfit.probes import Prober
 from keepfit.protocols import CheckContext, Evidence, Source
 from keepfit.registry import State
 from keepfit.scoring import Scorer
+from keepfit.standing import Plan, Why
 from keepfit.turn import Turn
 from keepfit.watch import Watch
 
@@ -89,6 +93,7 @@ class Loop:
         self.scorer = scorer or Scorer(memory.artifacts, pipeline.metric)
         self.turns = Turn(self)
         self.watcher = Watch(self)
+        self.prober = Prober(self)
         self.state = self._folded()
         self._saved = self.state.seq
         self._lease: Lease | None = None
@@ -192,6 +197,7 @@ class Loop:
         scored = self.watcher.score(now)
         seen = [
             *scored,
+            *self.watcher.compare(scored),
             *self.watcher.losses(now, scored),
             *self.watcher.estimate(now, scored),
             *self.watcher.drift(),
@@ -199,6 +205,10 @@ class Loop:
         seen.extend(self.watcher.assess(now, seen))
         if seen:
             self.append(seen, now)
+        # What the trigger asks for depends on what was just seen.
+        probed = self.prober.probe(now)
+        if probed:
+            self.append(probed, now)
 
     def decide(self, now: datetime) -> None:
         """Ask the trigger, and write down what it said and why."""
@@ -207,6 +217,9 @@ class Loop:
             if state.decided >= state.batch and not state.fresh:
                 return
             decision = self.decision(now)
+            plan = self.turns.plan(now, why=Why.of(decision)) if decision.train else None
+            if plan is not None:
+                decision = _planned(decision, plan)
             decided: list[Fact] = [
                 facts.Decided(
                     batch=state.batch,
@@ -215,8 +228,8 @@ class Loop:
                     turn=state.turn + 1 if decision.train else None,
                 )
             ]
-            if decision.train:
-                decided.extend(self.turns.start(now))
+            if plan is not None and decision.train:
+                decided.extend(self.turns.start(now, plan))
             if self._append_decision(decided, now):
                 return
         raise LedgerConflict(
@@ -244,7 +257,8 @@ class Loop:
             decided = facts.Decided(
                 batch=state.batch, decision=decision, watermark=state.watermark, turn=state.turn + 1
             )
-            self.append([decided, *self.turns.start(now)], now, expected=state.seq)
+            started = self.turns.start(now, self.turns.plan(now))
+            self.append([decided, *started], now, expected=state.seq)
             self.turns.finish(now)
         return Step(now, tuple(self._written))
 
@@ -342,13 +356,15 @@ class Loop:
             champion=state.champion,
             trained_to=None if champion is None else champion.snapshot.to,
             labelled=self.memory.lake.count_labelled(
-                as_of=now, until_batch=state.batch, excluded=state.excluded, after=state.trained_at
+                as_of=now, until_batch=state.batch, excluded=state.excluded, after=state.learnt_to
             ),
             labelled_to=state.labelled_to,
             promised=None if champion is None or champion.judged is None else champion.judged.value,
             greater_is_better=self.scorer.greater_is_better(state),
             facts=tuple(state.since),
             trainings=tuple(state.trainings),
+            probed=tuple(state.probes),
+            every=self.every,
         )
 
     # The ledger -------------------------------------------------------------------------
@@ -402,6 +418,18 @@ class Loop:
         if self.simulated or self._lease is not None:
             return nullcontext()
         return _Held(self)
+
+
+def _planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
+    """Return a decision to train with the recipes that do not run; a no where none does."""
+    if not plan.held and plan.chosen:
+        return decision
+    evidence = {**decision.evidence, "not_run": dict(plan.held)}
+    if plan.chosen:
+        return replaced(decision, evidence=evidence)
+    said = "; ".join(dict.fromkeys(plan.held.values()))
+    reason = f"{decision.reason}; no recipe is due: {said or 'none has rows to learn from'}"
+    return replaced(decision, train=False, reason=reason, evidence=evidence)
 
 
 def _arrived(landed: Landed) -> facts.Arrived:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit import checks as checks_
 from keepfit import clock as clock_
 from keepfit import drift, gates, learners, triggers
-from keepfit.challenger import Challenger
+from keepfit.challenger import Challenger, default
 from keepfit.errors import ConfigError
 from keepfit.protocols import Check, Detector, Executor, Gate, Learner, Source, Trigger
 
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from keepfit.loop import Loop, Step
     from keepfit.results import Checked, Reproduced, Status, Why
 
+FINAL_FITS = ("all", "update")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
 
 class Pipeline:
     """A model that is kept current: where its rows come from, how it learns, what it must show.
 
-    Everything after the first three has a default that works: Schema and Nulls checks,
-    training on decay or every 30 days on all rows, promotion when no worse than the
-    champion within a margin.
+    Everything after the first three has a default that works: Schema and Nulls checks; with
+    every step that brings labels, the recipe that the evidence asks for, of three windows
+    and an update of the champion; promotion unless the new model is shown to be worse.
 
     Parameters
     ----------
@@ -54,7 +55,9 @@ class Pipeline:
     checks, trigger, challengers, gate
         The stages; a list means all of them for checks and gate, alternatives for challengers.
     final_fit
-        ``"all"`` fits the winner's recipe again, on its holdout too, before it serves.
+        ``"all"`` fits the winner's recipe again, on its holdout too, before it serves;
+        ``"update"`` lets the winner learn its holdout by the first recipe that starts from the
+        champion.
     cooldown, budget, enough, max_age
         Guards around the trigger: least event time between trainings, ``"3 per 30d"`` or
         ``"600s per 30d"``, new labelled rows a training needs, and the age of the
@@ -101,7 +104,7 @@ class Pipeline:
         final_fit: str | None = None,
         cooldown: str | timedelta | None = None,
         budget: str | None = None,
-        enough: int = 200,
+        enough: int = 50,
         max_age: str | timedelta | None = None,
         embargo: str | timedelta = "0s",
         seed: int = 0,
@@ -122,16 +125,20 @@ class Pipeline:
             enough=enough,
             max_age=max_age,
         )
+        if triggers.probing(self.trigger):
+            from keepfit import probes
+
+            probes.check(self.trigger, self.metric)
         budgeted = (drift.Alarms(budget) for budget in triggers.budgets(self.trigger))
         self.detectors: tuple[Detector, ...] = (
             *triggers.detectors(self.trigger),
             *budgeted,
         ) or (drift.Alarms(),)
         self.challengers = _challengers(challengers, self.learner)
-        self.gate: tuple[Gate, ...] = tuple(gates.resolve(gate))
-        if final_fit not in (None, "all"):
-            raise ConfigError(f"expected final_fit to be None or 'all', got {final_fit!r}")
-        self.final_fit = final_fit
+        # Small trainings with every step cannot prove anything; what does harm is held back.
+        often = trigger is None and gate is None
+        self.gate: tuple[Gate, ...] = tuple(gates.resolve(gates.Fresher() if often else gate))
+        self.final_fit = _final_fit(final_fit, self.challengers, default=challengers is None)
         self.embargo = clock_.duration(embargo)
         self.seed = seed
         self.home = Path(home) if home is not None else _beside_the_file() / ".keepfit"
@@ -406,7 +413,7 @@ def _challengers(
     value: Challenger | Sequence[Challenger] | None, learner: Learner
 ) -> tuple[Challenger, ...]:
     listed = (
-        [Challenger()]
+        default(learner)
         if value is None
         else [value]
         if isinstance(value, Challenger)
@@ -430,6 +437,24 @@ def _challengers(
                 f"expected challengers that differ, got {name!r} twice", hint="give each a name="
             )
     return tuple(listed)
+
+
+def _final_fit(
+    value: str | None, challengers: Sequence[Challenger], *, default: bool
+) -> str | None:
+    updates = any(one.start == "champion" for one in challengers)
+    if value is None:
+        return "update" if default and updates else None
+    if value not in FINAL_FITS:
+        raise ConfigError(
+            f"expected final_fit to be {' or '.join(map(repr, FINAL_FITS))}, or None, got {value!r}"
+        )
+    if value == "update" and not updates:
+        raise ConfigError(
+            "expected a recipe that updates the champion beside final_fit='update', got none",
+            hint='add Challenger(select=selection.SinceLast(), start="champion", update="leaves")',
+        )
+    return value
 
 
 def _beside_the_file() -> Path:

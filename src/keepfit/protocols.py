@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.batch import Batch, Roles
-    from keepfit.facts import AnyFact, Arrived, ColumnDrift, Cost, Decision, Finding, Verdict
+    from keepfit.facts import (
+        AnyFact,
+        Arrived,
+        ColumnDrift,
+        Cost,
+        Decision,
+        Finding,
+        Probed,
+        Verdict,
+    )
     from keepfit.profile import Profile
 
 
@@ -140,7 +149,9 @@ class Evidence:
     ``labelled`` counts the labelled rows newer than the last training's.
     ``promised`` is the champion's value of the metric at its gate, with its standard
     error, and None when it passed without one. ``trainings`` holds (watermark, CPU
-    seconds) of past trainings within the longest budget period asked for.
+    seconds) of past trainings within the longest budget period asked for. ``probed`` holds
+    the newest probes from before the last training. ``every`` is how
+    much event time one step reaches.
     """
 
     now: datetime
@@ -155,6 +166,8 @@ class Evidence:
     greater_is_better: bool = True
     facts: Sequence[AnyFact] = ()
     trainings: Sequence[tuple[datetime, float]] = ()
+    probed: Sequence[Probed] = ()
+    every: timedelta | None = None
 
 
 @runtime_checkable
@@ -171,13 +184,15 @@ class Moment:
 
     ``since`` is the event time of the newest row trained on before. ``relevance`` gives each
     of some labelled rows a number: the greater, the more the next model can learn from it
-    about the present; None when nothing serves yet.
+    about the present; None when nothing serves yet. ``every`` is how much event time one
+    step reaches.
     """
 
     as_of: datetime
     since: datetime | None = None
     seed: int = 0
     relevance: Callable[[pl.DataFrame], np.ndarray] | None = None
+    every: timedelta | None = None
 
 
 @runtime_checkable

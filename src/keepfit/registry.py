@@ -15,6 +15,7 @@ from keepfit.facts import (
     Answer,
     Arrived,
     Assessed,
+    Compared,
     Cost,
     Decided,
     DetectorAdvanced,
@@ -28,6 +29,7 @@ from keepfit.facts import (
     Outcome,
     Overridden,
     Paused,
+    Probed,
     Promoted,
     Quarantined,
     Resumed,
@@ -82,6 +84,13 @@ class Version(msgspec.Struct, kw_only=True):
     message: str = ""
 
 
+class Side(msgspec.Struct, frozen=True):
+    """What recipes reached side by side on a batch: the metric by recipe, of ``n`` rows."""
+
+    n: int
+    values: dict[str, float]
+
+
 class Counts(msgspec.Struct):
     """How often things happened, for summaries."""
 
@@ -105,7 +114,10 @@ class State(msgspec.Struct):
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
     type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by
-    batch; ``estimates`` those of the latest batches with what was realised.
+    batch; ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is
+    the event time up to which labelled rows were at hand in the last training. ``followed``
+    names the versions of one turn that are compared on the batches after it, ``compared``
+    what came of it.
     """
 
     seq: int = 0
@@ -135,12 +147,15 @@ class State(msgspec.Struct):
         | Estimated
         | Drifted
         | Assessed
+        | Probed
         | Signalled
         | Decided
         | Promoted
         | RolledBack
     ] = []
     assessed: int = 0
+    probed: int = 0
+    probes: list[Probed] = []
     moved: dict[str, list[str]] = {}
     detectors: dict[str, dict[str, Any]] = {}
     anchor: str = ""
@@ -155,6 +170,9 @@ class State(msgspec.Struct):
     estimated: int = 0
     awaited: dict[int, tuple[float, float, float]] = {}
     estimates: list[tuple[float, float, float, float]] = []
+    learnt_to: datetime | None = None
+    followed: list[str] = []
+    compared: list[Side] = []
     counts: Counts = msgspec.field(default_factory=Counts)
 
     def fold(self, entries: Iterable[Entry]) -> State:
@@ -288,6 +306,10 @@ class State(msgspec.Struct):
         self.estimated = fact.batch
         self.awaited[fact.batch] = fact.value, fact.low, fact.high
 
+    def _compared(self, fact: Compared, at: datetime) -> None:
+        by_recipe = {self.versions[name].challenger: value for name, value in fact.values.items()}
+        self.compared = [*self.compared[-KEPT + 1 :], Side(fact.n, by_recipe)]
+
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
         self.watched = max(self.watched, fact.batch)
         self.moved[fact.detector] = [one.column for one in fact.columns if one.drifted]
@@ -300,6 +322,10 @@ class State(msgspec.Struct):
         self.assessed = fact.batch
         self.since.append(fact)
 
+    def _probed(self, fact: Probed, at: datetime) -> None:
+        self.probed = fact.batch
+        self.since.append(fact)
+
     def _decided(self, fact: Decided, at: datetime) -> None:
         self.decided = fact.batch
         self.last_decision = fact
@@ -308,6 +334,8 @@ class State(msgspec.Struct):
         if fact.decision.train and fact.turn is not None:
             self.turn = fact.turn
             self.trained_at = fact.watermark
+            probes = [one for one in self.since if isinstance(one, Probed)]
+            self.probes = [*self.probes, *probes][-KEPT:]
             self.since = []
             for name in self.waiting:
                 self.versions[name].state = "superseded"
@@ -334,6 +362,8 @@ class State(msgspec.Struct):
         )
         self.training.append(fact.version)
         self.counts.trainings += 1
+        reached = (self.learnt_to, self.labelled_to, fact.snapshot.to)
+        self.learnt_to = max(moment for moment in reached if moment is not None)
 
     def _trained(self, fact: Trained, at: datetime) -> None:
         version = self._ended(fact.version, fact.cost)
@@ -372,11 +402,19 @@ class State(msgspec.Struct):
 
     def _promoted(self, fact: Promoted, at: datetime) -> None:
         turn = self.versions[fact.version].turn
+        self._follow(turn)
         for name in [other for other in self.waiting if self.versions[other].turn == turn]:
             self._leave(name, "superseded")
         self._crown(fact.version, at)
         self.counts.promoted += 1
         self.since.append(fact)
+
+    def _follow(self, turn: int) -> None:
+        """Follow what the recipes of a turn made from scratch, where it was more than one."""
+        made = [one for one in self.versions.values() if one.turn == turn and one.artifact]
+        fresh = {one.artifact: one.name for one in made if one.start == "scratch"}
+        if len(fresh) > 1:
+            self.followed = list(fresh.values())
 
     def _rolled_back(self, fact: RolledBack, at: datetime) -> None:
         self._crown(fact.to, at)
@@ -395,8 +433,11 @@ class State(msgspec.Struct):
         self.versions[name].state = "champion"
         self.versions[name].promoted_at = at
         self.reigns.append((at, name))
-        self.moved = {}
         self.anchor = self.anchor or self.versions[name].reference
+        before = self.versions.get(self.previous or "")
+        if before is not None and before.reference == self.versions[name].reference:
+            return
+        self.moved = {}
         # What adds up against a reference begins anew with another; what was said is not.
         lasting = ("anchor", "muted", "held")
         self.detectors = {
@@ -438,9 +479,11 @@ _HANDLERS: dict[type[Fact], Any] = {
     Overridden: State._overridden,
     Scored: State._scored,
     Estimated: State._estimated,
+    Compared: State._compared,
     DetectorAdvanced: State._advanced,
     Drifted: State._drifted,
     Assessed: State._assessed,
+    Probed: State._probed,
     Decided: State._decided,
     TrainingStarted: State._started,
     Trained: State._trained,

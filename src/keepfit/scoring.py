@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from keepfit import estimates, facts, learners, metrics
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.estimates import Estimate
+
+    Said = MutableMapping[tuple[str, int, int], np.ndarray]
 
 KEPT_MODELS = 8
 ESTIMABLE = frozenset(
@@ -37,17 +39,19 @@ class Scorer:
     """Loads models by digest, predicts with them and measures how good they are.
 
     One scorer may serve several policies of a backtest: what a model said of a batch is
-    kept by the model's digest, so equal models predict once.
+    kept by the model's digest, so equal models predict once. ``shared`` may be where it is
+    kept, for several processes.
     """
 
-    def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool = False) -> None:
+    def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Said = False) -> None:
         self.artifacts = artifacts
         self._spec = metric
         self.last_metric: Metric | None = None
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
-        self._said: dict[tuple[str, int, int], np.ndarray] | None = {} if shared else None
+        none: Said | None = {} if shared is True else None
+        self._said = none if isinstance(shared, bool) else shared
 
     def model(self, version: Version) -> Model:
         """Return a version's model, loaded once; its digest is checked."""
@@ -166,6 +170,15 @@ class Scorer:
             low=_finite(low),
             high=_finite(high),
         )
+
+    def reached(
+        self, version: Version, batch: int, rows: pl.DataFrame, known: pl.Series
+    ) -> float | None:
+        """Return the metric of a version on labelled rows; None where it is not defined on them."""
+        model = self.model(version)
+        labels, scores = model.codes(known), self._answers(version, -batch, 0, rows)
+        kept = slice(None) if model.task == "regression" else labels >= 0
+        return _finite(self.metric(model).value(labels[kept], scores[kept]))
 
     def errors(self, version: Version, rows: pl.DataFrame) -> list[float]:
         """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers."""

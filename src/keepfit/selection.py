@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from keepfit.batch import LABEL, RESERVED, TIME
@@ -71,23 +72,37 @@ class Sliding(_Capped):
     Right where the past stops being true. A row exactly that old is out, so that
     neighbouring windows share no row.
 
+    Parameters
+    ----------
+    length
+        A length of event time, or a number of steps of the pipeline's cadence (``every``).
+    at_most
+        The most rows, of which the newest are kept.
+
     Examples
     --------
-    >>> Sliding("90d")
-    Sliding("90d")
+    >>> Sliding("90d"), Sliding(20)
+    (Sliding("90d"), Sliding(20))
 
     Raises
     ------
     ConfigError
-        The length is not a duration, or it is zero.
+        The length is neither a duration nor a whole number of steps, or it is zero.
     """
 
-    length: str
+    length: str | int
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not duration(self.length):
+        steps = isinstance(self.length, int) and not isinstance(self.length, bool)
+        if self.length < 1 if steps else not duration(self.length):  # type: ignore[operator, arg-type]
             raise ConfigError(f"Sliding: expected a length above zero, got {self.length!r}")
+
+    def _reach(self, moment: Moment) -> timedelta:
+        """Return the length as event time; a step without a cadence is a day, as in the loop."""
+        if isinstance(self.length, int):
+            return self.length * (moment.every or timedelta(days=1))
+        return duration(self.length)
 
     def select(self, rows: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         """Return the chosen rows, in order of time and id."""
@@ -95,7 +110,7 @@ class Sliding(_Capped):
 
         if rows.is_empty():
             return rows
-        oldest = pl.col(TIME).max() - duration(self.length)
+        oldest = pl.col(TIME).max() - self._reach(moment)
         return self._newest(rows.filter(pl.col(TIME) > oldest))
 
 

@@ -19,9 +19,10 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.past import number, same_classes, scored_past, stretches
+from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
+from keepfit.standing import Chosen, Plan, Standings, Why
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,9 +38,6 @@ REFERENCE_ROWS = 50_000
 WEIGHTS = {"leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
 
-LONGEST_BACK_OFF = 16
-"""Batches for which a recipe is left out at most, after failing again and again."""
-
 
 class Turn:
     """The part of the loop that trains and judges."""
@@ -50,72 +48,49 @@ class Turn:
 
     # Start ------------------------------------------------------------------------------
 
-    def start(self, now: datetime) -> list[Fact]:
-        """Return the facts that start a turn: one training per challenger, the cheapest first."""
+    def plan(self, now: datetime, *, why: Why = Why.ASKED) -> Plan:
+        """Return which recipes would run now, on which rows, and why the others would not."""
         loop, state = self.loop, self.loop.state
         champion = state.versions.get(state.champion or "")
         labelled = loop.labelled(now)
         cut = None if champion is None else self._cut(labelled, champion)
         pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
-        chosen = []
-        runnable = self._runnable()
-        ready = [one for one in runnable if self._rests_until(one) <= state.batch] or runnable
-        # A person may ask for a training between: then the recipe that has waited longest runs.
-        due = [one for one in ready if self._waits(one) <= 0] or [min(ready, key=self._waits)]
-        for challenger in due:
-            since = None if champion is None else champion.snapshot.to
-            rows = challenger.select.select(pool, self._selecting(now, since, loop.pipeline.seed))
-            if rows.height:
-                chosen.append((_cost(challenger, rows.height), challenger, rows, since))
-        chosen.sort(key=lambda one: one[0])
+        since = None if champion is None else champion.snapshot.to
+        moment = self._selecting(now, since, loop.pipeline.seed)
+        standings = self.standings()
+        rows = {one.name: one.select.select(pool, moment) for one in standings.runnable()}
+        held = standings.held(rows, why)
+        chosen = [
+            Chosen(one, rows[one.name], _cost(one, rows[one.name].height))
+            for one in standings.runnable()
+            if rows[one.name].height and not held[one.name]
+        ]
+        chosen.sort(key=lambda one: one.cost)
         if champion is None:
             # Nothing to compare with yet: the recipe that sees the most rows goes first and alone.
             chosen = chosen[-1:]
+        return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, since, cut)
+
+    def start(self, now: datetime, plan: Plan) -> list[Fact]:
+        """Return the facts that start a turn: one training per recipe, the cheapest first."""
         self._rows = {}
         return [
-            self._started(now, i, challenger, rows, since, cut)
-            for i, (_, challenger, rows, since) in enumerate(chosen)
+            self._started(now, i, one.challenger, one.rows, plan.since, plan.cut)
+            for i, one in enumerate(plan.chosen)
         ]
 
-    def _runnable(self) -> list[Challenger]:
-        """Return the recipes that may run now: without a champion, those that start without one."""
-        challengers = list(self.loop.pipeline.challengers)
-        if self.loop.state.champion is None:
-            # Another pipeline's model is the better start where rows are still few.
-            for start in ("transfer", "scratch"):
-                found = [challenger for challenger in challengers if challenger.start == start]
-                if found:
-                    return found
-            challengers = challengers[-1:]
-        return challengers
-
-    def _waits(self, challenger: Challenger) -> int:
-        """Return for how many turns a recipe still waits, after the one it ran in."""
-        versions = reversed(self.loop.state.versions.values())
-        turns = (one.turn for one in versions if one.challenger == challenger.name)
-        last = next(turns, None)
-        return 0 if last is None else last + challenger.every - (self.loop.state.turn + 1)
+    def standings(self) -> Standings:
+        """Return what the facts so far say of each recipe."""
+        state = self.loop.state
+        return Standings(
+            state,
+            self.loop.pipeline.challengers,
+            greater_is_better=self.loop.scorer.greater_is_better(state),
+        )
 
     def rest(self) -> str:
         """Return why nothing can be trained just now: every recipe failed, and rests; else ``""``."""
-        moments = [self._rests_until(challenger) for challenger in self._runnable()]
-        if min(moments, default=0) <= self.loop.state.batch:
-            return ""
-        return f"every recipe failed again and again; the next try is with batch {min(moments)}"
-
-    def _rests_until(self, challenger: Challenger) -> int:
-        """Return the batch from which a recipe may run: each failure in a row doubles its rest."""
-        state = self.loop.state
-        tried = [one for one in state.versions.values() if one.challenger == challenger.name]
-        failures = 0
-        for one in reversed(tried):
-            if one.state != "failed":
-                break
-            failures += 1
-        if not failures:
-            return 0
-        rest: int = min(2 ** (failures - 1), LONGEST_BACK_OFF)
-        return tried[-1].snapshot.batch + rest
+        return self.standings().rest()
 
     def _cut(self, labelled: pl.DataFrame, champion: Version) -> datetime | None:
         """Return the event time from which labelled rows are kept from training, to judge on."""
@@ -141,11 +116,13 @@ class Turn:
         since: datetime | None,
         cut: datetime | None,
         final_of: str | None = None,
+        parent: str | None = None,
     ) -> TrainingStarted:
         loop, state = self.loop, self.loop.state
         version = f"v{len(state.versions) + place + 1}"
         times = rows.get_column(TIME)
-        parent = state.champion if challenger.start == "champion" else None
+        if challenger.start == "champion":
+            parent = parent or state.champion
         snapshot = Snapshot(
             batch=state.batch,
             as_of=now,
@@ -213,6 +190,8 @@ class Turn:
             version = loop.state.versions[name]
             ended = self._train(version)
             loop.append([ended], self._moment(version, now))
+            if isinstance(ended, TrainingFailed) and version.final_of:
+                self._promote_without(version, self._moment(version, now))
             if not loop.state.training:
                 self.judge(self._moment(version, now))
         if loop.state.waiting and not loop.state.training and loop.state.paused is None:
@@ -318,16 +297,19 @@ class Turn:
         """Return the moment that a selection is told, with what rows are worth to the next model."""
         state = self.loop.state
         if since is None or state.champion is None:
-            return Moment(as_of=at, since=since, seed=seed)
+            return Moment(as_of=at, since=since, seed=seed, every=self.loop.every)
         task = self.loop.scorer.model(state.versions[state.champion]).task
         worth = relevance.relevance_of(task, seed=seed)
-        return Moment(as_of=at, since=since, seed=seed, relevance=worth)
+        return Moment(as_of=at, since=since, seed=seed, relevance=worth, every=self.loop.every)
 
     def _described(self, version: Version, model: Any) -> str:
         """Keep what a version's training rows look like, and return the artifact's digest."""
         loop = self.loop
         if not loop.pipeline.detectors:
             return ""
+        if version.parent and version.update != "all":
+            # A small update knows the rows of the whole line, not its own few alone.
+            return loop.state.versions[version.parent].reference
         from keepfit.drift import Reference
 
         rows = self.rows_of(version).drop(LABEL)
@@ -375,12 +357,24 @@ class Turn:
             if judged:
                 self.loop.append(judged, at)
             return
-        sign = 1.0 if self.loop.scorer.greater_is_better(self.loop.state) else -1.0
-        best = max(
-            passed, key=lambda one: sign * (one.value if one.value is not None else float("-inf"))
-        )
-        version = self.loop.state.versions[best.version]
+        version, best = self._best(passed)
         self._promote(judged, version, best.verdicts[0].reason, at)
+
+    def _best(self, passed: list[Judged]) -> tuple[Version, Judged]:
+        """Return the version to promote of those that passed: the leading recipe's, or the best.
+
+        A leader has shown on many batches what a few rows of a holdout cannot show.
+        """
+        versions = self.loop.state.versions
+        leader = self.standings().leader()
+        sign = 1.0 if self.loop.scorer.greater_is_better(self.loop.state) else -1.0
+
+        def worth(one: Judged) -> tuple[bool, float]:
+            leads = leader is not None and versions[one.version].challenger == leader.name
+            return leads, sign * one.value if one.value is not None else float("-inf")
+
+        best = max(passed, key=worth)
+        return versions[best.version], best
 
     def _judged(self, version: Version, champion: Version, at: datetime) -> Judged | None:
         loop = self.loop
@@ -401,7 +395,13 @@ class Turn:
             return None
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
         look = _look(before, champion)
-        past = stretches(loop.labelled(at, before=version.snapshot.to), new, old)
+        judges = any(isinstance(gate, gates.NoForgetting) for gate in loop.pipeline.gate)
+        past = stretches(
+            loop.labelled(at, before=version.snapshot.to),
+            new,
+            old,
+            at_most=PER_STRETCH if judges else TO_SHOW,
+        )
         comparison = self._comparison(rows, new, old, look, self._rivals(version), past)
         verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
         metric = comparison.metric
@@ -454,26 +454,42 @@ class Turn:
 
     def _promote(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
         loop = self.loop
-        final = (
-            loop.pipeline.final_fit == "all"
-            and version.judged_from is not None
-            and not version.final_of
-        )
-        challenger = self.challenger(version)
-        new: list[Fact] = list(judged)
-        if final and challenger is not None:
-            rows = challenger.select.select(
-                loop.labelled(at),
-                self._selecting(at, version.snapshot.since, version.seed),
-            )
-            new.append(
-                self._started(at, 0, challenger, rows, version.snapshot.since, None, version.name)
-            )
-        else:
-            new.append(Promoted(version=version.name, reason=reason, previous=loop.state.champion))
-        loop.append(new, at)
-        if not final:
+        final = self._final(version, at)
+        promoted = Promoted(version=version.name, reason=reason, previous=loop.state.champion)
+        loop.append([*judged, final or promoted], at)
+        if final is None:
             self._rows = {}
+
+    def _promote_without(self, final: Version, at: datetime) -> None:
+        """Promote a winner as it passed the gate, where its final fit failed."""
+        state = self.loop.state
+        winner = state.versions[final.final_of or ""]
+        reason = f"as it passed; its final fit {final.name} failed"
+        self.loop.append(
+            [Promoted(version=winner.name, reason=reason, previous=state.champion)], at
+        )
+
+    def _final(self, version: Version, at: datetime) -> TrainingStarted | None:
+        """Return the training that lets a winner learn its holdout too; None where there is none."""
+        fit = self.loop.pipeline.final_fit
+        if fit is None or version.judged_from is None or version.final_of:
+            return None
+        whole = fit == "all"
+        challenger = self.challenger(version) if whole else self._updating()
+        since = version.snapshot.since if whole else version.snapshot.to
+        if challenger is None:
+            return None
+        moment = self._selecting(at, since, version.seed)
+        rows = challenger.select.select(self.loop.labelled(at), moment)
+        if rows.height < 2:
+            return None
+        parent = None if whole else version.name
+        return self._started(at, 0, challenger, rows, since, None, version.name, parent)
+
+    def _updating(self) -> Challenger | None:
+        """Return the recipe that lets a winner learn its holdout."""
+        every = self.loop.pipeline.challengers
+        return next((one for one in every if one.start == "champion"), None)
 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:

@@ -62,6 +62,32 @@ class Watch:
                 scored.append(self.loop.scorer.score(self.loop.state, arrived, rows))
         return scored
 
+    def compare(self, scored: Sequence[Fact]) -> list[Fact]:
+        """Return what the recipes of one turn reach on batches just scored, beside the champion."""
+        state = self.loop.state
+        followed = [state.versions[name] for name in state.followed]
+        found: list[Fact] = []
+        for fact in scored if followed else ():
+            if not isinstance(fact, facts.Scored) or fact.value is None or fact.from_ is None:
+                continue
+            if any(one.snapshot.to >= fact.from_ for one in followed):
+                continue
+            values = self._reached(followed, fact.batch) | {fact.version: fact.value}
+            found.append(
+                facts.Compared(batch=fact.batch, metric=fact.metric, n=fact.n, values=values)
+            )
+        return found
+
+    def _reached(self, versions: Sequence[Version], batch: int) -> dict[str, float]:
+        """Return the metric of versions that do not serve on a batch, where it is defined."""
+        loop = self.loop
+        rows = loop.memory.lake.batch(batch)
+        known = loop.memory.lake.scored(batch, loop.clock.now()).get_column(LABEL)
+        if known.null_count():
+            rows, known = rows.filter(known.is_not_null()), known.drop_nulls()
+        reached = {one.name: loop.scorer.reached(one, batch, rows, known) for one in versions}
+        return {name: value for name, value in reached.items() if value is not None}
+
     def _early(self, arrived: facts.Arrived, now: datetime) -> bool:
         delay = self.loop.source.roles.label_delay
         reached = arrived.to is None or now >= arrived.to

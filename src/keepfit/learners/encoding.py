@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -133,8 +134,8 @@ class Encoding(msgspec.Struct, frozen=True):
         import polars as pl
 
         types = self._types(rows)
-        cells = [_cells(column, types.get(column.name, pl.Null())) for column in self.columns]
-        numbers = rows.select(cells).cast(pl.Float64)
+        arrive = tuple(types.get(column.name, pl.Null()) for column in self.columns)
+        numbers = rows.select(_table(self.columns, arrive)).cast(pl.Float64)
         return numbers.to_numpy(order="fortran", writable=True)
 
     def raw(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -224,6 +225,12 @@ def _categories(rows: pl.DataFrame, name: str, distinct: int) -> tuple[str, ...]
         counted = texts.value_counts().sort(order, descending=[True, False])
         return tuple(counted.get_column(name).head(CATEGORIES).sort().to_list())
     return tuple(texts.unique().sort().to_list())
+
+
+@lru_cache(maxsize=32)
+def _table(columns: tuple[Column, ...], types: tuple[pl.DataType, ...]) -> list[pl.Expr]:
+    """Return columns as numbers; kept, because making expressions takes longer than a few rows do."""
+    return [_cells(column, dtype) for column, dtype in zip(columns, types, strict=True)]
 
 
 def _cells(column: Column, dtype: pl.DataType) -> pl.Expr:

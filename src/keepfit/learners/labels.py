@@ -87,8 +87,15 @@ def _whole(labels: pl.Series) -> pl.Series:
 
 def codes(labels: pl.Series, classes: tuple[Any, ...]) -> np.ndarray:
     """Return the place of each label among the classes, -1 where it is none of them."""
+    import numpy as np
     import polars as pl
 
+    if labels.dtype.is_integer() and type(classes[0]) is int and not labels.null_count():
+        # The classes are sorted, so that each label is found where it would stand among them.
+        values, sorted_ = labels.to_numpy(), np.asarray(classes)
+        places = np.searchsorted(sorted_, values)
+        places[places == sorted_.size] = 0
+        return np.where(sorted_[places] == values, places, -1)
     known = range(len(classes))
     like = _like(labels, classes[0])
     found = like.replace_strict(list(classes), list(known), default=-1, return_dtype=pl.Int64)

@@ -122,7 +122,7 @@ class LightGBM(Boosting):
         estimator.set_params(**self._settings(matrix, seed))
         estimator.set_params(**estimators.weights_by_code(estimator, head.classes))
         estimator.fit(matrix, known, categorical_feature=head.encoding.categorical or "auto")
-        return BoosterModel(head, _text(estimator.booster_))
+        return BoosterModel(head, _text(estimator.booster_), estimator.booster_)
 
     def _check_scale(self, before: BoosterModel) -> None:
         """Raise where the champion's trees add up to logarithms and the estimator's do not."""
@@ -174,7 +174,7 @@ class LightGBM(Boosting):
             dataset_params={"num_threads": threads, "verbosity": -1},
             num_threads=threads,
         )
-        return BoosterModel(before.head, _text(booster))
+        return BoosterModel(before.head, _text(booster), booster)
 
     def _extend(
         self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
@@ -209,9 +209,12 @@ class LightGBM(Boosting):
 class BoosterModel(FittedModel):
     """Boosted trees with their encoding."""
 
-    def __init__(self, head: Head, text: str) -> None:
+    def __init__(self, head: Head, text: str, booster: Any = None) -> None:
         super().__init__(head)
         self._text = text
+        if booster is not None:
+            # Its text gives the same trees to the bit, and takes time to read.
+            self.booster = booster
 
     @property
     def objective(self) -> str:

@@ -73,7 +73,7 @@ class Probe:
     only: float | None = None
 
     @classmethod
-    def fit(cls, table: Table, places: Places) -> Probe:
+    def fit(cls, table: Table, places: Places, *, trees: int = TREES, rate: float = 0.1) -> Probe:
         """Train on the rows at some places."""
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -82,7 +82,8 @@ class Probe:
         if not table.regression and (labels == labels[0]).all():
             return cls(table, None, float(labels[0]))
         model = kind(
-            max_iter=TREES,
+            max_iter=trees,
+            learning_rate=rate,
             max_leaf_nodes=LEAVES,
             categorical_features=table.categories or None,
             early_stopping=False,

@@ -19,6 +19,7 @@ CAUSES = {
     "OnEvent": "event",
     "OnDrift": "drift",
     "OnDecay": "decay",
+    "Pays": "pays",
     "AtLeast": "several",
     "hand": "by hand",
     "max_age": "age",
@@ -137,6 +138,11 @@ class Story:
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
         return Line(at, "·", "scored", text, tone="dim", loud=False)
 
+    def _compared(self, fact: facts.Compared, at: datetime) -> Line:
+        values = ", ".join(f"{name} {figure(value)}" for name, value in fact.values.items())
+        text = f"{fact.metric} of {values}, on {counted(fact.n, 'row')}"
+        return Line(at, "·", "compared", text, tone="dim", loud=False)
+
     def _estimated(self, fact: facts.Estimated, at: datetime) -> Line:
         value = metric(fact.metric, fact.value, fact.low, fact.high)
         text = f"{value}, {fact.version} on {counted(fact.n, 'row')} without labels yet"
@@ -158,6 +164,12 @@ class Story:
     def _assessed(self, fact: facts.Assessed, at: datetime) -> Line:
         text = f"{fact.verdict}: {some(fact.reasons)}" if fact.reasons else fact.verdict
         return Line(at, "·", "assessed", text, tone="dim", loud=False)
+
+    def _probed(self, fact: facts.Probed, at: datetime) -> Line:
+        gap = f"{figure(fact.gap, sign=True)} ± {figure(fact.error)}"
+        losses = f"{fact.loss} lost {figure(fact.stale)} by old rows, {figure(fact.fresh)} by fresh"
+        text = f"{losses} ({gap}), on {counted(fact.rows, 'row')}; {fact.reason}"
+        return Line(at, "·", "probed", text, tone="dim", loud=False)
 
     def _decided(self, fact: facts.Decided, at: datetime) -> Line:
         decision = fact.decision
@@ -185,7 +197,14 @@ class Story:
             else self._causes.get(started.turn if started else 0, "trained")
         )
         text = data(started) if started else f"{len(fact.features)} features"
-        return Line(at, "▲", f"{fact.version} {why}", text, cost=lasted(fact.cost.wall_seconds))
+        cost = lasted(fact.cost.wall_seconds)
+        loud = not self._small(fact.version)
+        return Line(at, "▲", f"{fact.version} {why}", text, cost=cost, loud=loud)
+
+    def _small(self, version: str) -> bool:
+        """Return whether a version is an update of the champion, which comes with every step."""
+        started = self._started.get(version)
+        return started is not None and started.start == "champion" and started.update != "all"
 
     def _failed(self, fact: facts.TrainingFailed, at: datetime) -> Line:
         message = fact.message.strip().splitlines()
@@ -198,7 +217,8 @@ class Story:
         self._judged[fact.version] = fact
         text = deciding(fact.verdicts, fact.answer)
         if fact.answer == Answer.PROMOTE:
-            return Line(at, "✓", f"{fact.version} passed", text, tone="good")
+            loud = not self._small(fact.version)
+            return Line(at, "✓", f"{fact.version} passed", text, tone="good", loud=loud)
         if fact.answer == Answer.REFUSE:
             return Line(at, "✕", f"{fact.version} refused", text, tone="bad")
         return Line(at, "…", f"{fact.version} waiting", text, tone="dim")
@@ -216,7 +236,11 @@ class Story:
             text = f"{replaces}; {judged.metric} {values}"
         else:
             text = f"{replaces}; {fact.reason}" if replaces else "the first champion"
-        return Line(at, "●", f"{fact.version} promoted", text, tone="good")
+        # A final update says little; what stands behind it passed the gate a moment before.
+        started = self._started.get(fact.version)
+        behind = started.final_of or fact.version if started else fact.version
+        loud = fact.by != "keepfit" or not self._small(behind)
+        return Line(at, "●", f"{fact.version} promoted", text, tone="good", loud=loud)
 
     def _rolled_back(self, fact: facts.RolledBack, at: datetime) -> Line:
         by = "" if fact.by == "keepfit" else f", by {fact.by}"
@@ -239,9 +263,11 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Signalled: Story._signalled,
     facts.Scored: Story._scored,
     facts.Estimated: Story._estimated,
+    facts.Compared: Story._compared,
     facts.DetectorAdvanced: Story._advanced,
     facts.Drifted: Story._drifted,
     facts.Assessed: Story._assessed,
+    facts.Probed: Story._probed,
     facts.Decided: Story._decided,
     facts.TrainingStarted: Story._training_started,
     facts.Trained: Story._trained,

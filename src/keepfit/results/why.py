@@ -192,6 +192,8 @@ def _reasons(decision: Decision) -> list[str]:
         return [f"{said} {decision.trigger}: {decision.reason}", *_evidence(decision)]
     parts = sorted(decision.parts, key=lambda part: not part.train)
     told = [line for part in parts for line in _reasons(part)]
+    not_run: dict[str, str] = decision.evidence.get("not_run", {})
+    told += [f"not run: {name}: {why}" for name, why in not_run.items()]
     if decision.trigger in OWN:
         return [f"yes {decision.trigger}: {decision.reason}", *told]
     held = decision.evidence.get("held_by")

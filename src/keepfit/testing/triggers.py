@@ -5,7 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
-from keepfit.facts import AnyFact, ColumnDrift, Decided, Decision, Drifted, Scored, Signalled
+from keepfit.facts import (
+    AnyFact,
+    ColumnDrift,
+    Decided,
+    Decision,
+    Drifted,
+    Probed,
+    Scored,
+    Signalled,
+)
 from keepfit.protocols import Evidence, Trigger
 from keepfit.testing import made
 
@@ -57,6 +66,7 @@ def _evidences() -> Iterator[tuple[str, Evidence]]:
             )
             for n, value in enumerate([0.7, None, 0.6, 0.5, 0.5, 0.4, 0.3], start=1)
         ),
+        *(_probed(n, gap) for n, gap in enumerate([0.0, 0.01, 0.05], start=1)),
     ]
     yield "before anything came", nothing
     yield (
@@ -78,5 +88,23 @@ def _evidences() -> Iterator[tuple[str, Evidence]]:
                 promised=promised,
                 facts=tuple(facts),
                 trainings=((made.START + made.DAY, 12.5),),
+                probed=tuple(_probed(n, 0.001 * n) for n in range(1, 6)),
             ),
         )
+
+
+def _probed(number: int, gap: float) -> Probed:
+    return Probed(
+        batch=number,
+        version="v1",
+        reason="the first since the last training",
+        recipe="Expanding()",
+        loss="accuracy",
+        rows=900,
+        stale=0.3,
+        fresh=0.3 - gap,
+        gap=gap,
+        error=0.01,
+        age=100 * number,
+        training_seconds=4.5,
+    )

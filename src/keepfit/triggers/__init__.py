@@ -20,15 +20,18 @@ from keepfit.triggers.joins import (
     budgets,
     detectors,
     estimated,
+    probing,
     resolved,
 )
-from keepfit.triggers.rules import AfterRows, Every, OnDrift, OnEvent, OnRelevance
+from keepfit.triggers.pays import Pays
+from keepfit.triggers.rules import AfterRows, EachStep, Every, OnDrift, OnEvent, OnRelevance
 
 __all__ = [
     "AfterRows",
     "AllOf",
     "AnyOf",
     "AtLeast",
+    "EachStep",
     "Every",
     "Guarded",
     "Not",
@@ -36,25 +39,27 @@ __all__ = [
     "OnDrift",
     "OnEvent",
     "OnRelevance",
+    "Pays",
     "Rule",
     "assessed",
     "budgets",
     "default",
     "detectors",
     "estimated",
+    "probing",
     "resolve",
 ]
 
 
 def default() -> Trigger:
-    """Return the trigger of a pipeline that names none: every 30 days, or on decay.
+    """Return the trigger of a pipeline that names none: each step, and recipes say when they run.
 
     Examples
     --------
     >>> default()
-    Every("30d") | OnDecay()
+    EachStep()
     """
-    return Every("30d") | OnDecay()
+    return EachStep()
 
 
 def resolve(trigger: Trigger | None) -> Trigger:

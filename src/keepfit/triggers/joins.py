@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 
 from keepfit.errors import ConfigError
 from keepfit.facts import Decision
 from keepfit.parts import Part
 from keepfit.protocols import Detector, Evidence, Trigger
+
+if TYPE_CHECKING:
+    from keepfit.triggers.pays import Pays
 
 
 class Rule(Part, ABC):
@@ -247,6 +250,19 @@ def assessed(trigger: Trigger) -> bool:
     (False, True)
     """
     return any(getattr(part, "asks_relevance", False) for part in _tree(trigger))
+
+
+def probing(trigger: Trigger) -> tuple[Pays, ...]:
+    """Return the parts of a trigger that ask what a fresh model would gain.
+
+    Examples
+    --------
+    >>> from keepfit.triggers import Every, Pays
+    >>> probing(Every("28d")), probing(Every("28d") | Pays())
+    ((), (Pays(),))
+    """
+    asking = (part for part in _tree(trigger) if hasattr(part, "wants_probe"))
+    return tuple(cast("Pays", part) for part in asking)
 
 
 def estimated(trigger: Trigger) -> bool:

@@ -87,6 +87,35 @@ class Every(Rule):
 
 
 @dataclass(frozen=True, repr=False)
+class EachStep(Rule):
+    """Train with every step of the pipeline's cadence that brought labels.
+
+    The default, for recipes that cost little or say by themselves when they are due, such
+    as those a pipeline takes when it names none. A step read in several parts trains once.
+
+    Examples
+    --------
+    >>> EachStep()
+    EachStep()
+    """
+
+    reads_estimates: ClassVar[bool] = False
+
+    def decide(self, evidence: Evidence) -> Decision:
+        """Return yes or no, with the reason and what it rests on."""
+        since = None if evidence.trained_at is None else evidence.watermark - evidence.trained_at
+        # Steps hold rows up to anywhere within them, so what counts is more than half a step.
+        early = since is not None and evidence.every is not None and since < evidence.every / 2
+        rows = f"{evidence.labelled:,} new labelled rows"
+        return Decision(
+            train=evidence.labelled > 0 and not early,
+            trigger=self.name,
+            reason=f"{rows}, in the step that was trained with already" if early else rows,
+            evidence={"rows": evidence.labelled},
+        )
+
+
+@dataclass(frozen=True, repr=False)
 class AfterRows(Rule):
     """Train once so many rows have arrived since the last training.
 

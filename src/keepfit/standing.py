@@ -1,0 +1,252 @@
+"""Which recipes a turn of training runs: what they cost, what they won, how long they rest."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from keepfit.batch import TIME
+from keepfit.facts import Decision
+from keepfit.registry import Side, State, Version
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.challenger import Challenger
+
+LONGEST_BACK_OFF = 16
+"""Batches for which a recipe is left out at most, after failing again and again."""
+
+NEW = 0.25
+"""The share of new rows among its own at which a recipe is trained again, where a cheap one
+learns between; so each row is trained on about four times, however long the window."""
+
+NEW_ALONE = 0.1
+"""The same where no cheap recipe learns between."""
+
+DETHRONED = 1.0
+"""Standard errors by which a recipe must have done better than the leader to take its place."""
+
+WORSE = 2.0
+"""Standard errors by which the champion's updates must have done worse to be left out."""
+
+ENOUGH = 5
+"""Batches without which no recipe is held to do better than another."""
+
+MEMORY = 0.97
+"""What a batch counts less with each batch that follows it."""
+
+
+ALARMS = ("OnDecay", "OnDrift", "OnEvent", "OnRelevance")
+
+
+class Why(enum.IntEnum):
+    """Why a turn of training is asked for, from the least reason to the greatest."""
+
+    STEP = 0
+    """One more step of the cadence brought labels."""
+
+    ASKED = 1
+    """A schedule, an amount of rows, a price or a person says so."""
+
+    ALARM = 2
+    """Something happened: drift, decay, an event."""
+
+    @classmethod
+    def of(cls, decision: Decision) -> Why:
+        """Return the greatest reason among the triggers that said yes."""
+        if decision.parts:
+            return max((cls.of(part) for part in decision.parts if part.train), default=cls.ASKED)
+        if decision.trigger.startswith("EachStep"):
+            return cls.STEP
+        return cls.ALARM if decision.trigger.startswith(ALARMS) else cls.ASKED
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A recipe that runs in a turn: its rows, and what it costs beside the others."""
+
+    challenger: Challenger
+    rows: pl.DataFrame
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A turn of training: what runs, the cheapest first, and why the rest does not."""
+
+    chosen: tuple[Chosen, ...]
+    held: Mapping[str, str] = field(default_factory=dict)
+    since: datetime | None = None
+    cut: datetime | None = None
+
+
+class Standings:
+    """What the facts so far say of each recipe.
+
+    A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
+    the pipeline names, until another has shown that it does better. It is trained again once
+    a quarter of its rows is new. The others are tried beside it in its 2nd, 3rd, 4th, 6th,
+    8th, 12th, … training, so that trying costs less the longer it brought nothing; how all
+    of them do on the batches that follow is the evidence. Recipes that start from the
+    champion run in every turn between, unless that has done worse than leaving it alone.
+    """
+
+    def __init__(
+        self, state: State, challengers: Sequence[Challenger], *, greater_is_better: bool = True
+    ) -> None:
+        self.state = state
+        self.challengers = challengers
+        self.sign = 1.0 if greater_is_better else -1.0
+        self.windows = [one for one in challengers if one.every is None and one.start == "scratch"]
+
+    # Which recipes run ------------------------------------------------------------------
+
+    def runnable(self) -> list[Challenger]:
+        """Return the recipes that may run now: without a champion, those that start without one."""
+        if self.state.champion is None:
+            # Another pipeline's model is the better start where rows are still few.
+            for start in ("transfer", "scratch"):
+                found = [one for one in self.challengers if one.start == start]
+                if found:
+                    return found
+            return list(self.challengers[-1:])
+        return list(self.challengers)
+
+    def held(self, rows: Mapping[str, pl.DataFrame], why: Why) -> dict[str, str]:
+        """Return why each recipe does not run now, ``""`` where it does; ``rows`` it would learn from."""
+        runnable = self.runnable()
+        held = {one.name: self._held(one) for one in runnable}
+        leader = self.leader()
+        if self.state.champion is not None and leader is not None:
+            free = {
+                one.name: self._free(one, leader, rows, why)
+                for one in runnable
+                if one.every is None
+            }
+            held |= {name: said for name, said in free.items() if not held[name]}
+        asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
+        if asked and all(held.values()):
+            # A turn is asked for and nothing else would run: then what has waited longest.
+            held[min(asked, key=self._rest).name] = ""
+        return held
+
+    def _rest(self, challenger: Challenger) -> tuple[bool, int]:
+        return self.rests_until(challenger) > self.state.batch, self.waits(challenger)
+
+    def _held(self, challenger: Challenger) -> str:
+        """Return why a recipe cannot run in this turn: it rests after failures, or waits for its turn."""
+        until = self.rests_until(challenger)
+        if until > self.state.batch:
+            return f"failed, and rests until batch {until}"
+        return f"runs every {challenger.every} turns" if self.waits(challenger) > 0 else ""
+
+    def _free(
+        self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame], why: Why
+    ) -> str:
+        """Return why a recipe that runs when its evidence says so does not run in this turn."""
+        share = self._new(leader, rows[leader.name])
+        full = why > Why.STEP or share >= self._enough_new()
+        if one.start != "scratch":
+            return self._between(one, leader, why == Why.STEP and full)
+        if not full:
+            wanted = f"{share:.0%} of the rows of {leader.name} are new, {self._enough_new():.0%} asked for"
+            return wanted
+        tried = why == Why.ALARM or _tried(self._trainings(leader) + 1)
+        return "" if one is leader or tried else f"{leader.name} leads; tried again later"
+
+    def _between(self, update: Challenger, leader: Challenger, full: bool) -> str:
+        if full:
+            return f"{leader.name} is trained again"
+        gain = self._gain(leader.name, update.name)
+        if gain is not None and gain > WORSE:
+            return f"{leader.name} did better without it, by {gain:.1f} standard errors"
+        return ""
+
+    def _enough_new(self) -> float:
+        return NEW if any(one.start != "scratch" for one in self.challengers) else NEW_ALONE
+
+    def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
+        """Return the share of a recipe's rows that are newer than those it was trained on last."""
+        last = self._last(challenger)
+        if last is None or rows.is_empty():
+            return 1.0
+        times = rows.get_column(TIME)
+        return 1.0 - int(times.search_sorted(last.snapshot.to, side="right")) / rows.height
+
+    def _last(self, challenger: Challenger) -> Version | None:
+        versions = reversed(self.state.versions.values())
+        return next((one for one in versions if one.challenger == challenger.name), None)
+
+    def _trainings(self, challenger: Challenger) -> int:
+        return sum(one.challenger == challenger.name for one in self.state.versions.values())
+
+    def waits(self, challenger: Challenger) -> int:
+        """Return for how many turns a recipe still waits, after the one it ran in."""
+        last = self._last(challenger)
+        if last is None or challenger.every is None:
+            return 0
+        return last.turn + challenger.every - (self.state.turn + 1)
+
+    # Failures ---------------------------------------------------------------------------
+
+    def rest(self) -> str:
+        """Return why nothing can be trained just now: every recipe failed, and rests; else ``""``."""
+        moments = [self.rests_until(challenger) for challenger in self.runnable()]
+        if min(moments, default=0) <= self.state.batch:
+            return ""
+        return f"every recipe failed again and again; the next try is with batch {min(moments)}"
+
+    def rests_until(self, challenger: Challenger) -> int:
+        """Return the batch from which a recipe may run: each failure in a row doubles its rest."""
+        tried = [one for one in self.state.versions.values() if one.challenger == challenger.name]
+        failures = 0
+        for one in reversed(tried):
+            if one.state != "failed":
+                break
+            failures += 1
+        if not failures:
+            return 0
+        rest: int = min(2 ** (failures - 1), LONGEST_BACK_OFF)
+        return tried[-1].snapshot.batch + rest
+
+    # Evidence ---------------------------------------------------------------------------
+
+    def leader(self) -> Challenger | None:
+        """Return the recipe from scratch that has done best; the first named wins ties."""
+        leader = self.windows[0] if self.windows else None
+        for one in self.windows[1:]:
+            gain = self._gain(one.name, leader.name) if leader else None
+            if gain is not None and gain > DETHRONED:
+                leader = one
+        return leader
+
+    def _gain(self, name: str, other: str) -> float | None:
+        """Return how much better a recipe did than another, in standard errors; None: unknown."""
+        pairs = [one for one in self.state.compared if name in one.values and other in one.values]
+        if len(pairs) < ENOUGH:
+            return None
+        gains = [self.sign * (one.values[name] - one.values[other]) for one in pairs]
+        return standard_errors(gains, pairs)
+
+
+def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
+    """Return a mean of gains over batches in its standard errors; newer batches count more."""
+    size = len(pairs)
+    weights = [one.n * MEMORY ** (size - 1 - i) for i, one in enumerate(pairs)]
+    total = sum(weights)
+    mean = sum(w * gain for w, gain in zip(weights, gains, strict=True)) / total
+    spread = sum(w * (gain - mean) ** 2 for w, gain in zip(weights, gains, strict=True)) / total
+    effective = total**2 / sum(w * w for w in weights)
+    error = math.sqrt(spread / max(effective - 1, 1))
+    return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
+
+
+def _tried(training: int) -> bool:
+    """Return whether the others are tried in the leader's n-th training: 2, 3, 4, 6, 8, 12 and so on."""
+    power = training & -training
+    return training // power in (1, 3) and training > 1
