@@ -1,4 +1,5 @@
 import pickle
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -177,3 +178,10 @@ def test_lengths_are_written_as_they_are_read() -> None:
     assert written(timedelta(minutes=90)) == '"90min"'
     assert written(timedelta(0)) == '"0s"'
     assert written(timedelta(milliseconds=1)) == repr(timedelta(milliseconds=1))
+
+
+@pytest.mark.parametrize("different", [3, 5_000, 150_000], ids=["few", "many", "nearly all"])
+def test_categories_of_a_long_column_are_all_counted(different: int) -> None:
+    values = pl.Series("x", [str(i % different) for i in range(200_000)] + [None] * 7)
+    expected = Counter(value for value in values.to_list() if value is not None)
+    assert categories(values) == expected

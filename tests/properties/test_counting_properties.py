@@ -55,6 +55,7 @@ def test_cells_count_as_sorting_does(seed: int, before: str, after: str, parts: 
         assert got.gaps == pytest.approx(wanted.gaps, rel=1e-6, abs=rounding)
 
 
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10**6))
 def test_columns_counted_at_once_are_counted_as_each_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)

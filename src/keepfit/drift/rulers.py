@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from keepfit.profile import Column, categories, floats, kind_of, words_of
+from keepfit.profile import Column, blocks, categories, floats, kind_of, words_of
 from keepfit.profile import ordered as in_order
 from keepfit.profile.cells import SEARCHED, Cells, Range, range_of
 from keepfit.profile.counting import Between, Counts, counts_at
@@ -29,9 +29,6 @@ REACH = 10.0
 
 TOGETHER = 20_000
 """Rows up to which several columns of numbers are counted at once."""
-
-BLOCK = 65_536
-"""Rows counted at once of longer columns."""
 
 PER_BIN = 5.0
 """Rows to expect in each bin of a batch: below it the chi-square approximation breaks."""
@@ -151,7 +148,7 @@ class Ruler:
         elif values.len() <= TOGETHER:
             reading.numbers = floats(values)
         else:
-            reading.counted = self._in_cells.count(_blocks(values), [_within(values)])
+            reading.counted = self._in_cells.count(_rows(values), [_within(values)])
 
     @property
     def in_cells(self) -> bool:
@@ -316,10 +313,9 @@ class Ruler:
         reading.effects = {"unseen": max(0.0, unknown - text.tail)}
 
 
-def _blocks(values: pl.Series) -> Iterator[np.ndarray]:
-    """Yield the numbers of a long column block by block, so that no copy holds all of them."""
-    for start in range(0, values.len(), BLOCK):
-        yield floats(values.slice(start, BLOCK))[None]
+def _rows(values: pl.Series) -> Iterator[np.ndarray]:
+    for block in blocks(values):
+        yield block[None]
 
 
 def _within(values: pl.Series) -> Between:
@@ -327,7 +323,7 @@ def _within(values: pl.Series) -> Between:
     import numpy as np
 
     def between(low: float, high: float) -> np.ndarray:
-        found = [block[(block > low) & (block < high)] for block in _blocks(values)]
+        found = [block[(block > low) & (block < high)] for block in blocks(values)]
         return np.sort(np.concatenate(found))
 
     return between

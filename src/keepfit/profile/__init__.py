@@ -13,6 +13,7 @@ import msgspec
 from keepfit.profile.columns import (
     CATEGORIES,
     Column,
+    blocks,
     categories,
     floats,
     kind_of,
@@ -34,6 +35,7 @@ __all__ = [
     "Profile",
     "Quantiles",
     "Text",
+    "blocks",
     "categories",
     "each",
     "floats",

@@ -139,14 +139,23 @@ class Cells:
             tally.apart += infinite + np.isnan(numbers).sum(axis=1)
             # Counted as beyond the last point, and taken off there.
             numbers = np.where(finite, numbers, np.inf)
+        place, point = self.find(numbers)
+        tally.add(place.ravel(), (numbers == point).ravel(), numbers.ravel())
+        self._outside(tally, numbers)
+
+    def find(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many points each number reaches, and the last of them that shares its cell.
+
+        The first counts on from row to row, so that every row has places of its own; the
+        second is NaN where there is none.
+        """
         cells = _cells(numbers, self._low, self._scale)
         if len(self._spreads) > 1:
             cells += self._first
         point, place = self._point.take(cells, mode="clip"), self._place.take(cells, mode="clip")
         place += numbers >= point
         self._search(numbers, place, point)
-        tally.add(place.ravel(), (numbers == point).ravel(), numbers.ravel())
-        self._outside(tally, numbers)
+        return place, point
 
     def _search(self, numbers: np.ndarray, place: np.ndarray, point: np.ndarray) -> None:
         """Find the places of numbers whose cells hold several points."""

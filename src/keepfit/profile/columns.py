@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import msgspec
 
 from keepfit.profile.counting import counts_at
 from keepfit.profile.quantiles import POINTS, Quantiles
+from keepfit.profile.selecting import Known, known, sampled
 from keepfit.profile.summaries import Summaries
 from keepfit.profile.text import Text, is_text
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 CATEGORIES = 1_000
 """Categories kept per column, the most frequent ones."""
+
+LONG = 100_000
+"""Numbers from which they are not sorted to be described."""
+
+BLOCK = 65_536
+"""Values looked at together in a long column, so that what is worked out stays in a cache."""
+
+_FEW = 4_096
+"""Categories up to which a long column is counted block by block."""
 
 PARTIAL = 20_000
 """Categories kept in a part that is still to be merged, so that rare ones add up."""
@@ -32,7 +42,8 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict
     values hardly repeat), ``boolean``, ``time`` or ``other``. ``missing`` counts nulls and
     NaN, ``infinite`` the infinite values. ``spread`` summarises the finite values of
     numbers and times (microseconds); ``counts`` holds the most frequent categories;
-    ``distinct`` counts all, or as many as are known to differ when parts were merged.
+    ``distinct`` counts all, or as many as are known to differ when parts were merged or
+    numbers are many.
     """
 
     name: str
@@ -179,6 +190,12 @@ def floats(values: pl.Series) -> np.ndarray:
     return values.to_numpy().astype(np.float64, copy=False)
 
 
+def blocks(values: pl.Series) -> Iterator[np.ndarray]:
+    """Yield the numbers of a column block by block, so that no copy holds all of them."""
+    for start in range(0, values.len(), BLOCK):
+        yield floats(values.slice(start, BLOCK))
+
+
 def ordered(values: pl.Series) -> tuple[np.ndarray, int, int]:
     """Return the finite values in rising order, how many are missing, how many infinite.
 
@@ -197,10 +214,22 @@ def ordered(values: pl.Series) -> tuple[np.ndarray, int, int]:
 
 
 def categories(values: pl.Series) -> dict[str, int]:
-    """Return how often each category of a column occurs; nulls are left out."""
+    """Return how often each category of a column occurs; nulls are left out.
+
+    Block by block as long as they repeat, which takes less memory than all at once.
+    """
+    found: Counter[Any] = Counter()
+    for start in range(0, values.len(), BLOCK):
+        found.update(_occurring(values.slice(start, BLOCK)))
+        if len(found) > _FEW:
+            found = Counter(_occurring(values))
+            break
+    return {_text(value): count for value, count in found.items() if value is not None}
+
+
+def _occurring(values: pl.Series) -> dict[Any, int]:
     counted = values.value_counts(name=values.name + "#")
-    found = zip(counted.to_series(0).to_list(), counted.to_series(1).to_list(), strict=True)
-    return {_text(value): count for value, count in found if value is not None}
+    return dict(zip(counted.to_series(0).to_list(), counted.to_series(1).to_list(), strict=True))
 
 
 def _microseconds(values: pl.Series) -> pl.Series:
@@ -218,6 +247,9 @@ def _text(value: object) -> str:
 
 
 def _of_numbers(values: pl.Series, shared: dict[str, Any]) -> Column:
+    found = _known(values) if values.len() >= LONG else None
+    if found is not None:
+        return _of_known(values, found, shared)
     rising, missing, infinite = ordered(values)
     if not rising.size:
         return Column(**shared, missing=missing, infinite=infinite)
@@ -229,6 +261,28 @@ def _of_numbers(values: pl.Series, shared: dict[str, Any]) -> Column:
         low=float(rising[0]),
         high=float(rising[-1]),
         spread=Quantiles.of(rising),
+    )
+
+
+def _known(values: pl.Series) -> Known | None:
+    """Return what is to be known of a long column, by looking where a sample of it lies."""
+    return known(floats(values.gather(sampled(values.len()))), lambda: blocks(values))
+
+
+def _of_known(values: pl.Series, found: Known, shared: dict[str, Any]) -> Column:
+    spread = found.spread()
+    apart = values.len() - found.size
+    missing = values.null_count() if apart else 0
+    if apart and values.dtype.is_float():
+        missing += int(values.is_nan().sum())
+    return Column(
+        **shared,
+        missing=missing,
+        infinite=apart - missing,
+        distinct=spread.points.size if found.groups.size else found.numbers.size,
+        low=float(found.numbers[0]),
+        high=float(found.numbers[-1]),
+        spread=spread,
     )
 
 

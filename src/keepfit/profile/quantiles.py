@@ -48,10 +48,20 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         """Summarise finite numbers, in rising order."""
         import numpy as np
 
-        points = np.unique(ordered[_places(ordered.size)]).astype(np.float64)
+        points = np.unique(ordered[places(ordered.size)]).astype(np.float64)
         below, upto = ranks_of(ordered, points)
-        lean = _lean(points, below, upto, gaps_of(ordered, points, upto))
-        return cls(count=int(ordered.size), packed=_packed(points, below, upto, lean))
+        return cls.at_points(ordered.size, points, below, upto, gaps_of(ordered, points, upto))
+
+    @classmethod
+    def at_points(
+        cls, count: int, points: np.ndarray, below: np.ndarray, upto: np.ndarray, gaps: np.ndarray
+    ) -> Quantiles:
+        """Return the summary of numbers that were counted at its points.
+
+        ``gaps`` are the sums of distances of the numbers in each interval to its end.
+        """
+        lean = _lean(points, below, upto, gaps)
+        return cls(count=int(count), packed=_packed(points, below, upto, lean))
 
     @classmethod
     def merge(cls, parts: Sequence[Quantiles]) -> Quantiles:
@@ -267,8 +277,8 @@ def gaps_of(ordered: np.ndarray, points: np.ndarray, upto: np.ndarray) -> np.nda
     [filled] = held.nonzero()
     gaps = np.zeros(held.size)
     if filled.size:
-        sums = np.add.reduceat(ordered[: upto[-1]], starts[filled])
         with np.errstate(over="ignore", invalid="ignore"):
+            sums = np.add.reduceat(ordered[: upto[-1]], starts[filled])
             # The numbers at an interval's end add nothing: their distance to it is zero.
             gaps[filled] = np.maximum(0.0, held[filled] * points[1:][filled] - sums)
     return gaps
@@ -325,8 +335,11 @@ def _greatest(left: np.ndarray, right: np.ndarray) -> float:
     return float(max(left.max(), -left.min(), right.max(), -right.min()))
 
 
-def _places(size: int) -> np.ndarray:
-    """Return places at even shares, and ever closer ones towards either end."""
+def places(size: int) -> np.ndarray:
+    """Return the ranks of numbers in rising order that are kept as points.
+
+    They lie at even shares, and ever closer towards either end.
+    """
     import numpy as np
 
     if size <= POINTS:
