@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli import handing, looking, running, setting_up
+from keepfit.cli import backtesting, handing, looking, running, setting_up
 
 app = typer.Typer(
     name="keepfit",
@@ -25,7 +25,7 @@ VERBS = (
     setting_up.demo,
     setting_up.init,
     running.check,
-    running.backtest,
+    backtesting.backtest,
     running.run,
     looking.status,
     looking.why,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _NAMED = re.compile(r"(?P<file>.+\.py):(?P<name>[\w-]+)")
 POLICIES = frozenset({"never", "always"})
+_OWN = re.compile(r"[\w-]+")
+"""A pipeline's name; the policies of a comparison are called by their triggers."""
 
 
 # Files ----------------------------------------------------------------------------------
@@ -41,10 +43,21 @@ def load(file: str, home: Path | None = None) -> Pipeline:
     KeepfitError
         The file raises an error of its own.
     """
-    match = _NAMED.fullmatch(file)
-    path, name = Path(match["file"] if match else file), match["name"] if match else None
+    path, name = named(file)
     pipeline = _chosen(path, _held(_run(path)), name)
     return pipeline if home is None else pipeline.changed(home=home)
+
+
+def named(file: str) -> tuple[Path, str | None]:
+    """Return the file that ``churn.py`` or ``churn.py:churn`` names, and the pipeline in it.
+
+    Examples
+    --------
+    >>> named("flows/churn.py:weekly")[1]
+    'weekly'
+    """
+    match = _NAMED.fullmatch(file)
+    return Path(match["file"] if match else file), match["name"] if match else None
 
 
 def _run(path: Path) -> ModuleType:
@@ -209,7 +222,7 @@ def known(home: Path | None, name: str | None, *, past: bool = False) -> Iterato
         if not past and running and (name is None or name in running):
             yield Known(folder, _one_of(running, name, folder), live, past=False)
             return
-        own = [one for one in played if one not in POLICIES and " " not in one] or played
+        own = [one for one in played if one not in POLICIES and _OWN.fullmatch(one)] or played
         if own and (name is None or name in played):
             chosen = name if name in played else _one_of(own, name, folder)
             if not past:

@@ -1,4 +1,4 @@
-"""The verbs that need the pipeline's file: check, backtest, run, train and predict."""
+"""The verbs that need the pipeline's file: check, run, train and predict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keepfit import terminal
-from keepfit.cli.finding import absent, beside, home_option, load, past_option
+from keepfit.cli.finding import absent, beside, home_option, load
 from keepfit.cli.words import (
     BLOCKED,
     FAILED,
@@ -121,106 +121,7 @@ def _check(pipeline: Pipeline, *, as_json: bool) -> None:
         raise typer.Exit(BLOCKED)
 
 
-# Backtest and run -----------------------------------------------------------------------
-
-
-@verb
-def backtest(
-    file: File,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", help="When the first model is trained: 2024-01-31.  [default: after a tenth]"
-        ),
-    ] = None,
-    every: Annotated[
-        str | None, typer.Option("--every", help="How far one step reaches: 7d.")
-    ] = None,
-    training_time: Annotated[
-        str,
-        typer.Option("--training-time", help="How long a training takes on the simulated clock."),
-    ] = "0s",
-    compare: Annotated[
-        bool,
-        typer.Option("--compare/--alone", help="Compare with never, every n steps and always."),
-    ] = True,
-    home: Home = None,
-    verbose: Verbose = 0,
-    as_json: Json = False,
-) -> None:
-    """Run the loop over the past, and show whether training pays."""
-    with _closing(load(file, home)) as pipeline:
-        play(
-            pipeline,
-            since=since,
-            every=every,
-            training_time=training_time,
-            compare=compare,
-            verbose=verbose,
-            as_json=as_json,
-        )
-
-
-def play(
-    pipeline: Pipeline,
-    *,
-    since: str | None,
-    every: str | None,
-    training_time: str = "0s",
-    compare: bool = True,
-    verbose: int = 0,
-    as_json: bool = False,
-    again: str = "the same command",
-) -> None:
-    """Run a backtest on screen, and show its table."""
-    from keepfit.backtest import backtest as played
-
-    late = terminal.delay(pipeline.source.roles.label_delay)
-    terminal.say(
-        terminal.headline(pipeline.name, "backtest", [late] if late else []) + "\n", "head"
-    )
-    narrator = terminal.Narrator(pipeline.name, verbosity=1 + verbose, policies=4 if compare else 1)
-    try:
-        result = played(
-            pipeline,
-            since=since,
-            every=every,
-            training_time=training_time,
-            compare=compare,
-            listen=narrator.entry,
-            progress=narrator.progress,
-        )
-    except KeyboardInterrupt as stop:
-        narrator.close()
-        terminal.say(
-            f"\nstopped: every model trained so far is kept in {pipeline.home / 'backtest'}"
-        )
-        terminal.hint(f"{again} goes on from there, and trains none of them again")
-        raise stopped(stop) from None
-    finally:
-        narrator.close()
-    if as_json:
-        terminal.data(result.to_dict())
-        return
-    terminal.say(f"\n{result.headline()}\n", "head")
-    terminal.show(terminal.table(result))
-    terminal.say()
-    option = past_option(pipeline) + home_option(pipeline.home)
-    terminal.hint(
-        f"`keepfit why {_worth_asking(pipeline)}{option}` says why; `keepfit log{option}` tells all"
-    )
-
-
-def _worth_asking(pipeline: Pipeline) -> str:
-    """Return the version a newcomer asks about: the last one refused, else the champion."""
-    from keepfit.ledger import Ledger
-
-    with Ledger(pipeline.home / "backtest" / "ledger.db") as ledger:
-        judged = [one.fact for one in ledger.facts(pipeline.name, kind="Judged")]
-    refused = [
-        one.version for one in judged if isinstance(one, Judged) and one.answer == Answer.REFUSE
-    ]
-    return refused[-1] if refused else "champion"
+# Run ------------------------------------------------------------------------------------
 
 
 @verb

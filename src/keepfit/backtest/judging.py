@@ -1,0 +1,109 @@
+"""Which policy to take: the cheapest of those that cannot be told apart from the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from keepfit.metrics.series import interval, mean_of
+
+TIE = 0.1
+"""Costs that differ by less than this share are taken as the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much more one policy was worth than another, window by window; positive is better.
+
+    The interval is that of the mean of paired differences, and respects that windows follow
+    each other in time (`keepfit.metrics.series`); NaN with fewer than two windows.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two can be told apart."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:+.4f}"
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float], *, sign: float) -> Difference:
+    """Return how much more one policy was worth than another on the same windows.
+
+    Examples
+    --------
+    >>> str(difference([0.8, 0.9, 0.8, 0.9], [0.7, 0.8, 0.7, 0.8], sign=1.0))
+    '+0.1000 [+0.1000, +0.1000]'
+    """
+    gains = sign * (np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64))
+    if gains.size < 2:
+        mean = float(gains.mean()) if gains.size else math.nan
+        return Difference(mean, math.nan, math.nan)
+    found = mean_of(gains)
+    low, high = interval(found, 0.025)
+    return Difference(found.mean, low, high)
+
+
+def margin(value: float, *, greater_is_better: bool) -> float:
+    """Return a difference that is too small to matter, as `triggers.OnDecay` has it.
+
+    0.01 where the metric is at most 1 and greater is better, and 2 % of its value elsewhere.
+    """
+    return 0.01 if greater_is_better and abs(value) <= 1 else 0.02 * abs(value)
+
+
+def cheapest(
+    values: Mapping[str, Sequence[float]],
+    costs: Mapping[str, float],
+    own: str,
+    *,
+    sign: float,
+    within: float,
+) -> str:
+    """Return the policy to take.
+
+    It is the cheapest of those that are not shown to be worse than the best and whose mean
+    lies within a margin of it. Among those that cost about the same the pipeline's own is
+    kept, else the one that was worth most is taken.
+
+    Parameters
+    ----------
+    values
+        The value of each policy on each window.
+    costs
+        What each costs.
+    own
+        The pipeline's own policy.
+    sign
+        1 where more is better, -1 where less is.
+    within
+        The margin.
+
+    Examples
+    --------
+    >>> values = {"never": [0.5, 0.6, 0.5], "own": [0.8, 0.9, 0.7], "always": [0.8, 0.9, 0.71]}
+    >>> costs = {"never": 1.0, "own": 2.0, "always": 50.0}
+    >>> cheapest(values, costs, "own", sign=1.0, within=0.01)
+    'own'
+    """
+    worth = {name: sign * float(np.mean(each)) for name, each in values.items()}
+    best = max(worth, key=lambda name: worth[name])
+    equal = [
+        name
+        for name in values
+        if worth[best] - worth[name] <= within
+        and not difference(values[name], values[best], sign=sign).high < 0
+    ]
+    least = min(costs[name] for name in equal)
+    cheap = [name for name in equal if costs[name] <= least * (1 + TIE)]
+    return own if own in cheap else max(cheap, key=lambda name: worth[name])

@@ -1,0 +1,152 @@
+"""From what was played and asked to a comparison: measures, regret, and the one to take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keepfit.backtest.code import code_of
+from keepfit.backtest.compared import Compared, Hindsight, Standing
+from keepfit.backtest.judging import cheapest, difference, margin
+from keepfit.backtest.matrix import Ask, Life, Matrix, filled
+from keepfit.backtest.measures import Measures, measured
+from keepfit.backtest.oracle import Oracle
+
+if TYPE_CHECKING:
+    from keepfit.backtest.outcome import Policy
+    from keepfit.backtest.policies import Rule
+    from keepfit.backtest.stage import Stage
+
+
+def ranked(
+    stage: Stage,
+    rules: Sequence[Rule],
+    policies: Mapping[str, Policy],
+    lives: Mapping[str, Life],
+    tasks: Sequence[Ask],
+    answers: Sequence[Sequence[float]],
+    notes: tuple[str, ...],
+) -> Compared:
+    """Return the comparison of policies, the pipeline's own first among the rules.
+
+    Parameters
+    ----------
+    stage
+        Where they were played.
+    rules, policies, lives
+        The policies: what they were to do, what they were worth, what they did.
+    tasks, answers
+        The models that were asked about later windows, and the metric on each.
+    notes
+        What else there is to say.
+    """
+    metric = stage.scorer.last_metric
+    better = metric is None or metric.greater_is_better
+    told = stage.told() | {"greater_is_better": better, "every": stage.plan.every, "notes": notes}
+    listed = tuple(policies[rule.name] for rule in rules)
+    if not tasks:
+        standings = [_bare(rule, policies[rule.name]) for rule in rules]
+        return Compared(**told, policies=listed, standings=tuple(standings))
+    matrix = filled(list(lives.values()), tasks, answers, greater_is_better=better)
+    ranking = _Ranking(rules, policies, lives, matrix, 1.0 if better else -1.0)
+    return Compared(
+        **told,
+        policies=listed,
+        standings=ranking.standings(),
+        oracle=ranking.hindsight(),
+        recommended=ranking.recommended,
+    )
+
+
+def _bare(rule: Rule, policy: Policy) -> Standing:
+    return Standing(
+        policy=policy,
+        kind=rule.kind,
+        trigger=repr(rule.trigger),
+        code=code_of(rule.trigger),
+        share=None,
+        regret=None,
+        behind=None,
+        measures=Measures(),
+    )
+
+
+@dataclass
+class _Ranking:
+    rules: Sequence[Rule]
+    policies: Mapping[str, Policy]
+    lives: Mapping[str, Life]
+    matrix: Matrix
+    sign: float
+
+    def __post_init__(self) -> None:
+        batches = self.matrix.batches.tolist()
+        self.values = {
+            name: [life.realised[batch] for batch in batches] for name, life in self.lives.items()
+        }
+        self.costs = {name: policy.fit_cpu_seconds for name, policy in self.policies.items()}
+        most = max(_trainings(life) for life in self.lives.values())
+        self.oracle = Oracle(self.matrix.losses, self.matrix.starts, most)
+        own = self.rules[0].name
+        typical = float(np.mean(self.values[own]))
+        self.margin = margin(typical, greater_is_better=self.sign > 0)
+        self.recommended = cheapest(
+            self.values, self.costs, own, sign=self.sign, within=self.margin
+        )
+
+    def standings(self) -> tuple[Standing, ...]:
+        """Return where each policy stands, the cheapest first."""
+        found = [self._standing(rule) for rule in self.rules]
+        return tuple(sorted(found, key=lambda one: one.policy.fit_cpu_seconds))
+
+    def hindsight(self) -> tuple[Hindsight, ...]:
+        """Return the front of what models could have been worth, by number of trainings."""
+        return tuple(
+            Hindsight(
+                trainings=k,
+                value=-self.sign * self.oracle.loss(k),
+                fit_cpu_seconds=float(
+                    sum(self.matrix.cpu[model] for model in {r.model for r in self.oracle.path(k)})
+                ),
+            )
+            for k in range(1, self.oracle.enough + 1)
+        )
+
+    def _standing(self, rule: Rule) -> Standing:
+        policy, life = self.policies[rule.name], self.lives[rule.name]
+        always = next(self.costs[one.name] for one in self.rules if one.kind == "always")
+        values, taken = self.values[rule.name], self.values[self.recommended]
+        loss = -self.sign * float(np.mean(values))
+        return Standing(
+            policy=policy,
+            kind=rule.kind,
+            trigger=repr(rule.trigger),
+            code=code_of(rule.trigger),
+            share=policy.fit_cpu_seconds / always if always > 0 else None,
+            regret=loss - self.oracle.loss(_trainings(life)),
+            behind=None
+            if rule.name == self.recommended
+            else difference(values, taken, sign=self.sign),
+            measures=self._measures(life),
+        )
+
+    def _measures(self, life: Life) -> Measures:
+        matrix = self.matrix
+        served = [matrix.place(life.served[batch]) for batch in matrix.batches.tolist()]
+        reigns = self.oracle.path(_trainings(life))
+        return measured(
+            trained=[matrix.window(batch + 1) for batch in life.turns[1:]],
+            oracle=[reign.window for reign in reigns[1:]],
+            serving=served,
+            losses=matrix.losses,
+            starts=matrix.starts,
+            margin=self.margin,
+        )
+
+
+def _trainings(life: Life) -> int:
+    """Return how many models could have served at most: one for each turn, or what was promoted."""
+    return max(1, len(life.turns), len(life.promoted))
