@@ -57,6 +57,8 @@ TRIGGERS: list[Trigger] = [
     triggers.OnDecay(0.1, alarms="1 per 7d"),
     triggers.OnRelevance(),
     triggers.OnRelevance(2_000, share=0.5),
+    triggers.Pays(),
+    triggers.Pays(per_error=2.0, per_cpu_second=0.1, cost="log_loss"),
     triggers.Every("7d") & ~triggers.OnEvent(),
     triggers.AtLeast(2, triggers.Every("7d"), triggers.OnDrift(), triggers.OnDecay()),
     triggers.Guarded(triggers.default(), cooldown="7d", budget="9s per 30d", max_age="20d"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, facts, triggers
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Prober", "check"]
 
-JUDGES = 2_000
-"""The newest rows that judge both probes, at most."""
+JUDGES = 500
+"""The newest rows that judge both probes at least, where the newest two batches hold fewer.
+
+A window of many batches would be sure of a change long after it came.
+"""
+
+ASKED = 2_000
+"""Rows of the judging window that are asked at most, evenly spread."""
 
 RECIPES = 3
 """Ways of choosing rows that are probed at most."""
@@ -58,10 +65,11 @@ class Prober:
         # Of rows that are not mature, those with a label are not like the others.
         labelled = loop.labelled(now, before=loop.state.labelled_to)
         seen = int(labelled.get_column(TIME).search_sorted(champion.snapshot.to, side="right"))
-        judges = min((labelled.height - seen) // 2, JUDGES)
+        judges = min((labelled.height - seen) // 2, max(2 * self._step(), JUDGES))
         if judges < FEWEST:
             return None
         pool, judged = labelled.head(labelled.height - judges), labelled.tail(judges)
+        judged = judged.gather_every(-(-judges // ASKED))
         chosen = self._chosen(pool, champion, now)
         trial = Trial(model, losses, judged, loop.pipeline.seed + loop.state.batch)
         measured = trial.best(loop.turns.rows_of(champion), _distinct(chosen, champion))
@@ -86,6 +94,10 @@ class Prober:
             training_seconds=self._seconds(chosen),
             cost=facts.Cost(cpu_seconds=time.process_time() - started),
         )
+
+    def _step(self) -> int:
+        """Return the rows of a usual batch."""
+        return int(median(arrived.rows for arrived in self.loop.state.let_in))
 
     def _chosen(
         self, pool: pl.DataFrame, champion: Version, now: datetime

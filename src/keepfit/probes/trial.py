@@ -98,14 +98,16 @@ class Trial:
         gain = then - now
         if not np.isfinite(gain).all():
             return None
+        scale = _scale(then, always)
         return Measured(
             recipe=name,
             rows=judges.size,
             stale=float(then.mean()),
             fresh=float(now.mean()),
             gap=float(gain.mean()),
-            error=error_of(gain),
-            scale=_scale(then, always),
+            # Where both answer alike, one row more could still have told them apart.
+            error=max(error_of(gain), scale / gain.size),
+            scale=scale,
             drawn=counts,
         )
 

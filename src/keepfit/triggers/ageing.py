@@ -17,6 +17,9 @@ CAUTION = 1.0
 STRANGE = 2.0
 """Standard deviations from the usual beyond which a measured gap speaks for itself."""
 
+_SMALLEST = 1e-9
+"""An error below which none is told from none."""
+
 _SEVERAL = 4
 """Probes that tell what is usual."""
 
@@ -38,7 +41,7 @@ class Gap(NamedTuple):
 
         One that contradicts the usual is left alone: the stream has changed.
         """
-        if usual is None or not (self.error > 0 and usual.error > 0):
+        if usual is None or min(self.error, usual.error) < _SMALLEST:
             return self
         if abs(self.value - usual.value) > STRANGE * math.hypot(self.error, usual.error):
             return self
@@ -60,7 +63,7 @@ class Rate(NamedTuple):
         estimated from their scatter (DerSimonian and Laird, Meta-analysis in clinical trials,
         1986).
         """
-        known = [one for one in probes if one.age > 0 and one.error > 0]
+        known = [one for one in probes if one.age > 0 and one.error >= _SMALLEST]
         if len(known) < _SEVERAL:
             return None
         rates = [one.gap / one.age for one in known]
