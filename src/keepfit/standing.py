@@ -91,9 +91,19 @@ class Standings:
     A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
     the pipeline names, until another has shown that it does better. It is trained again once
     a quarter of its rows is new. The others are tried beside it in its 2nd, 3rd, 4th, 6th,
-    8th, 12th, … training, so that trying costs less the longer it brought nothing; how all
-    of them do on the batches that follow is the evidence. Recipes that start from the
-    champion run in every turn between, unless that has done worse than leaving it alone.
+    8th, 12th, … training, and all of them after an alarm, so that trying costs less the
+    longer it brought nothing; how they do on the batches that follow is the evidence. Recipes
+    that start from the champion run in every turn between, unless that has done worse than
+    leaving it alone.
+
+    Parameters
+    ----------
+    state
+        The facts so far, folded.
+    challengers
+        The pipeline's recipes, the one that leads without evidence before the others.
+    greater_is_better
+        The direction of the metric.
     """
 
     def __init__(
@@ -176,7 +186,8 @@ class Standings:
         if last is None or rows.is_empty():
             return 1.0
         times = rows.get_column(TIME)
-        return 1.0 - int(times.search_sorted(last.snapshot.to, side="right")) / rows.height
+        known = int(times.search_sorted(last.snapshot.to, side="right"))
+        return (rows.height - known) / rows.height
 
     def _last(self, challenger: Challenger) -> Version | None:
         versions = reversed(self.state.versions.values())
@@ -218,8 +229,9 @@ class Standings:
 
     def leader(self) -> Challenger | None:
         """Return the recipe from scratch that has done best; the first named wins ties."""
-        leader = self.windows[0] if self.windows else None
-        for one in self.windows[1:]:
+        able = [one for one in self.windows if self.rests_until(one) <= self.state.batch]
+        leader = able[0] if able else None
+        for one in able[1:]:
             gain = self._gain(one.name, leader.name) if leader else None
             if gain is not None and gain > DETHRONED:
                 leader = one
