@@ -40,10 +40,10 @@ class Rulers:
         rulers = list(self._by_name.values())
         readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
         numbers = [one for one in readings if one.numbers is not None]
-        sorted_ones = [one for one in readings if one.counted is not None]
-        parts = self._count(numbers) + [one.counted for one in sorted_ones if one.counted]
+        alone = [one for one in readings if one.counted is not None]
+        parts = self._count(numbers) + [one.counted for one in alone if one.counted is not None]
         if parts:
-            self._compare(numbers + sorted_ones, Counts.joined(parts))
+            self._compare(numbers + alone, Counts.joined(parts))
         complete(readings)
         return readings
 
@@ -62,14 +62,14 @@ class Rulers:
 
         names = tuple(one.column.name for one in readings)
         starts = range(0, len(names), AT_ONCE)
-        if self._cells is None or self._cells[0] != names:
+        latest = self._cells
+        if latest is None or latest[0] != names:
             rulers = [self[name] for name in names]
             groups = [rulers[start : start + AT_ONCE] for start in starts]
-            self._cells = names, [_cells(group) for group in groups]
+            self._cells = latest = names, [_cells(group) for group in groups]
         found = []
-        for start, cells in zip(starts, self._cells[1], strict=True):
-            held = [one.numbers for one in readings[start : start + AT_ONCE]]
-            table = np.stack([one for one in held if one is not None])
+        for start, cells in zip(starts, latest[1], strict=True):
+            table = np.array([one.numbers for one in readings[start : start + AT_ONCE]])
             found.append(cells.count([table], [_inside(row) for row in table]))
         for one in readings:
             one.numbers = None
@@ -91,11 +91,12 @@ class Rulers:
 
     def _summaries_of(self, readings: Sequence[Reading]) -> Summaries:
         names = tuple(one.column.name for one in readings)
-        if self._summaries is None or self._summaries[0] != names:
+        latest = self._summaries
+        if latest is None or latest[0] != names:
             rulers = [self[name] for name in names]
             table = Summaries([one.spread for one in rulers], [one.reach for one in rulers])
-            self._summaries = names, table
-        return self._summaries[1]
+            self._summaries = latest = names, table
+        return latest[1]
 
 
 def _cells(rulers: Sequence[Ruler]) -> Cells:

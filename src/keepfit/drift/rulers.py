@@ -84,15 +84,16 @@ class Ruler:
     def __init__(self, column: Column) -> None:
         self.column = column
         self._edges: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._latest: tuple[int, tuple[Line, Line, Line | None]] | None = None
 
     def read(self, rows: pl.DataFrame) -> Reading:
         """Return the column of a batch beside the reference's."""
         column = self.column
         reading = Reading(column, rows.height)
-        if column.name not in rows.columns:
+        values = rows.get_column(column.name, default=None)
+        if values is None:
             reading.gone = "missing"
             return reading
-        values = rows.get_column(column.name)
         nulls = values.null_count()
         reading.present = rows.height - nulls
         if not reading.present:
@@ -148,7 +149,8 @@ class Ruler:
         elif values.len() <= TOGETHER:
             reading.numbers = floats(values)
         else:
-            reading.counted = self._in_cells.count(_rows(values), [_within(values)])
+            cells = Cells([self.spread], [self.range], [self.reach])
+            reading.counted = cells.count(_rows(values), [_within(values)])
 
     @property
     def in_cells(self) -> bool:
@@ -161,10 +163,6 @@ class Ruler:
     def range(self) -> Range:
         """The range of cells in which numbers are counted."""
         return range_of(self.spread)
-
-    @cached_property
-    def _in_cells(self) -> Cells:
-        return Cells([self.spread], [self.range], [self.reach])
 
     def compared(self, reading: Reading, found: Distances, below: Line, upto: Line) -> None:
         """Take the distances of numbers, and their ranks at the points, as what was read."""
@@ -265,36 +263,43 @@ class Ruler:
 
     # Categories -------------------------------------------------------------------------
 
-    @cached_property
-    def _shares(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the shares to expect of the categories kept, and those they had.
+    def _binned(self, rows: int) -> tuple[Line, Line, Line | None]:
+        """Return the bins of categories for so many rows, the shares to expect, and those there were.
 
-        The first leave room for categories that the reference did not happen to have.
+        The first leave room for categories that the reference did not happen to have; the
+        second are None where it has them all.
         """
         import numpy as np
 
+        latest = self._latest
+        if latest is not None and latest[0] == rows:
+            # Batches mostly have as many rows as the one before.
+            return latest[1]
         column = self.column
         known = np.array(list(column.counts.values()), dtype=np.float64)
         there = column.present / max(1, column.rows)
-        return known / max(1.0, known.sum()) * (1 - column.tail) * there, known / max(
-            1, column.rows
-        )
+        wanted = known / max(1.0, known.sum()) * (1 - column.tail) * there
+        had = known / max(1, column.rows)
+        bins = shared_bins(wanted * rows)
+        expected = np.append(np.bincount(bins, wanted), [column.tail * there, 1 - there])
+        rest, plain = max(0.0, there - had.sum()), None
+        if rest < column.tail * there:
+            plain = np.append(np.bincount(bins, had), [rest, 1 - there])
+        found = bins, expected, plain
+        self._latest = rows, found
+        return found
 
     def _categories(self, reading: Reading, seen: dict[str, int]) -> None:
         """Take the counts of categories as what was read."""
         import numpy as np
 
-        column = self.column
-        here = np.array([seen.pop(name, 0) for name in column.counts], dtype=np.float64)
+        column, rows = self.column, reading.rows
+        bins, reading.expected, reading.plain = self._binned(rows)
+        here = np.array([seen.get(name, 0) for name in column.counts], dtype=np.float64)
         others = max(0.0, reading.present - float(here.sum()))
-        there = column.present / max(1, column.rows)
-        wanted, had = self._shares
-        bins = shared_bins(wanted * reading.rows)
-        reading.expected = np.append(np.bincount(bins, wanted), [column.tail * there, 1 - there])
-        rest = max(0.0, there - had.sum())
-        if rest < column.tail * there:
-            reading.plain = np.append(np.bincount(bins, had), [rest, 1 - there])
-        reading.got = np.append(np.bincount(bins, here), [others, reading.rows - reading.present])
+        got = np.empty(reading.expected.size)
+        got[:-2], got[-2], got[-1] = np.bincount(bins, here), others, rows - reading.present
+        reading.got = got
         reading.values = {"unseen": others / reading.present}
         reading.effects = {"unseen": max(0.0, others / reading.present - column.tail)}
 

@@ -11,8 +11,11 @@ from keepfit.profile.quantiles import Quantiles
 if TYPE_CHECKING:
     import numpy as np
 
-CELLS = 8_192
-"""Cells per column: about eight for each point."""
+CELLS = 8
+"""Cells for each point of a summary."""
+
+LEAST = 1_024
+"""Cells of a summary with few points, which may lie unevenly."""
 
 SEARCHED = 0.02
 """The share of a reference's numbers that cells may leave to be searched for; above, sorting pays."""
@@ -37,31 +40,34 @@ def range_of(spread: Quantiles) -> Range:
     import numpy as np
 
     points, (below, upto) = spread.points, spread.shares
+    size = max(LEAST, CELLS * points.size)
     best = Range(0.0, 1.0, 1.0)
     for trimmed in _TRIMMED:
         low, high = spread.at(np.array([trimmed, 1 - trimmed])).tolist()
         width = high - low
-        if not 0 < width < np.inf or not 0 < CELLS / width < np.inf:
+        if not 0 < width < np.inf or not 0 < size / width < np.inf:
             continue
-        cells = _cells(points, low, CELLS / width)
+        cells = _cells(points, low, size / width, size)
         shared = cells[1:] == cells[:-1]
         crowded = np.append(shared, False) | np.append(False, shared)
         searched = float((upto - below)[crowded].sum() + (below[1:] - upto[:-1])[shared].sum())
         if searched < best.searched:
-            best = Range(low, CELLS / width, searched)
+            best = Range(low, size / width, searched)
         if searched <= SEARCHED:
             break
     return best
 
 
-def _cells(numbers: np.ndarray, low: float | np.ndarray, scale: float | np.ndarray) -> np.ndarray:
-    """Return the cell that each number lies in; what is beyond the outermost ones is in these."""
+def _cells(
+    numbers: np.ndarray, low: float | np.ndarray, scale: float | np.ndarray, size: int
+) -> np.ndarray:
+    """Return which of so many cells each number lies in; those beyond are in the outermost ones."""
     import numpy as np
 
     with np.errstate(over="ignore"):
         places: np.ndarray = np.subtract(numbers, low)
         places *= scale
-    return np.clip(places, 0, CELLS - 1, out=places).astype(np.intp)
+    return np.clip(places, 0, size - 1, out=places).astype(np.intp)
 
 
 class Cells:
@@ -93,9 +99,10 @@ class Cells:
         self._limit = len(spreads) * (width + 1)
         self._low = np.array([[one.low] for one in ranges])
         self._scale = np.array([[one.scale] for one in ranges])
-        self._first = np.arange(len(spreads))[:, None] * CELLS
-        self._point = np.full((len(spreads), CELLS), np.nan)
-        self._place = np.empty((len(spreads), CELLS), dtype=np.intp)
+        self._size = max(LEAST, CELLS * width)
+        self._first = np.arange(len(spreads))[:, None] * self._size
+        self._point = np.full((len(spreads), self._size), np.nan)
+        self._place = np.empty((len(spreads), self._size), dtype=np.intp)
         self._points = np.empty((len(spreads), width))
         for k, one in enumerate(spreads):
             self._points[k] = wide(one.points[None], width)
@@ -104,8 +111,8 @@ class Cells:
     def _fill(self, k: int, points: np.ndarray) -> None:
         import numpy as np
 
-        cells = _cells(points, self._low[k], self._scale[k])
-        held = np.bincount(cells, minlength=CELLS)
+        cells = _cells(points, self._low[k], self._scale[k], self._size)
+        held = np.bincount(cells, minlength=self._size)
         self._place[k] = k * self._stride + np.cumsum(held) - held
         self._place[k, held > 1] = self._limit
         alone = held[cells] == 1
@@ -149,7 +156,7 @@ class Cells:
         The first counts on from row to row, so that every row has places of its own; the
         second is NaN where there is none.
         """
-        cells = _cells(numbers, self._low, self._scale)
+        cells = _cells(numbers, self._low, self._scale, self._size)
         if len(self._spreads) > 1:
             cells += self._first
         point, place = self._point.take(cells, mode="clip"), self._place.take(cells, mode="clip")

@@ -186,11 +186,17 @@ def _counted(values: Line, blocks: Blocks) -> Known | None:
         size += numbers.size
         if sum(one.size for one in others) > WORTH * size:
             return None
-    if not size:
-        return None
-    new, counts = np.unique(np.concatenate(others), return_counts=True)
-    numbers, counts = np.concatenate([values, new]), np.concatenate([held[1:], counts])
-    order = numbers.argsort()[counts[numbers.argsort()] > 0]
+    return _one_by_one(size, values, held[1:], np.concatenate(others)) if size else None
+
+
+def _one_by_one(size: int, values: Line, held: Line, others: Line) -> Known:
+    """Return numbers of which all are known: some by how often they occur, and the others."""
+    import numpy as np
+
+    new, counts = np.unique(others, return_counts=True)
+    numbers, counts = np.concatenate([values, new]), np.concatenate([held, counts])
+    order = np.argsort(numbers)
+    order = order[counts[order] > 0]
     numbers, counts = numbers[order], counts[order]
     none = np.empty(0, dtype=np.intp)
     return Known(size, numbers, np.cumsum(counts) - counts, counts, none, none, np.empty(0))
