@@ -50,6 +50,18 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
         ),
         facts.DetectorAdvanced(batch=1, detector="KS()", columns=()),
         facts.Assessed(batch=1, version="v1", verdict="learn", reasons=("new",), rows=10),
+        facts.Probed(
+            batch=1,
+            version="v1",
+            reason="the first since the last training",
+            recipe="Expanding()",
+            loss="accuracy",
+            rows=900,
+            stale=0.25,
+            fresh=0.22,
+            gap=0.03,
+            error=0.01,
+        ),
     ]
     for fact in others:
         by_kind[fact.kind] = Entry(pipeline="churn", seq=1, at=START, fact=fact)  # type: ignore[arg-type]
