@@ -14,7 +14,7 @@ STARTS = ("scratch", "champion", "pretrained")
 CHEAP = ("leaves",)
 """Updates that cost little beside a training, and may go on without end."""
 
-UPDATES = ("all", "leaves", "head")
+UPDATES = ("all", "leaves", "head", "calibration")
 
 
 class Challenger:
@@ -23,13 +23,16 @@ class Challenger:
     Parameters
     ----------
     select
-        Which rows to train on; all labelled rows when not given.
+        Which rows to train on; all labelled rows when not given, and for a calibration those
+        that are new since the champion was trained.
     start
         ``"scratch"``, ``"champion"`` (warm start), ``"pretrained"``, or another pipeline's
         version, as ``"flights-nyc@champion"`` or ``"flights-nyc@v3"`` (transfer): the columns
         that both have are matched, and the facts say what was taken over and what is new.
     update
-        ``"all"``, or ``"leaves"``: the trees of a boosted model stay, their leaves learn.
+        ``"all"``; ``"leaves"``: the trees of a boosted model stay, their leaves learn;
+        ``"head"``: the last layer of a network learns; or ``"calibration"``: the champion stays
+        as it is and a map of its scores is learnt (`learners.Calibration`), whatever the learner.
     learner
         An estimator of its own; the pipeline's when not given.
     every
@@ -70,6 +73,11 @@ class Challenger:
                 f"expected home= beside the name of a donor, got start={start!r}",
                 hint='write Challenger(start="flights-nyc@champion", home=…)',
             )
+        if update == "calibration":
+            # There is no other model whose scores could be mapped.
+            start = "champion" if start == "scratch" else start
+            select = selection.SinceLast() if select is None else select
+            learner = learners.Calibration() if learner is None else learner
         start = "transfer" if self.donor is not None else start
         _one_of("start", start, (*STARTS, "transfer") if self.donor is not None else STARTS)
         _one_of("update", update, UPDATES)
@@ -106,6 +114,11 @@ class Challenger:
         )
 
     @property
+    def updates(self) -> bool:
+        """Whether it lets the champion itself learn, and not only a map of its scores."""
+        return self.start == "champion" and self.update != "calibration"
+
+    @property
     def _from(self) -> str:
         """Where it starts, as the user wrote it."""
         return self.start if self.donor is None else str(self.donor)
@@ -116,7 +129,7 @@ class Challenger:
             parts.append(f"from {self._from}")
         if self.update != "all":
             parts.append(self.update)
-        if self.learner is not None:
+        if self.learner is not None and self.learner.name != "Calibration()":
             parts.append(self.learner.name)
         return ", ".join(parts)
 

@@ -430,6 +430,11 @@ def _challengers(
                 hint=f"write challengers=[Challenger(select={challenger!r})]",
             )
         learners.validate(challenger.learner or learner, challenger.start, challenger.update)
+    if all(challenger.update == "calibration" for challenger in listed):
+        raise ConfigError(
+            "expected a challenger that trains the first model, got calibration alone",
+            hint="add Challenger() beside it",
+        )
     names = [challenger.name for challenger in listed]
     for name in names:
         if names.count(name) > 1:
@@ -442,7 +447,7 @@ def _challengers(
 def _final_fit(
     value: str | None, challengers: Sequence[Challenger], *, default: bool
 ) -> str | None:
-    updates = any(one.start == "champion" for one in challengers)
+    updates = any(one.updates for one in challengers)
     if value is None:
         return "update" if default and updates else None
     if value not in FINAL_FITS:

@@ -124,7 +124,7 @@ class Standings:
                 found = [one for one in self.challengers if one.start == start]
                 if found:
                     return found
-            return list(self.challengers[-1:])
+            return [one for one in self.challengers if one.update != "calibration"][-1:]
         return list(self.challengers)
 
     def held(self, rows: Mapping[str, pl.DataFrame], why: Why) -> dict[str, str]:

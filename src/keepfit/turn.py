@@ -35,7 +35,7 @@ GROWTH = 1.25
 """A challenger without enough evidence is judged again when its holdout has grown by this factor."""
 
 REFERENCE_ROWS = 50_000
-WEIGHTS = {"leaves": 0.05, "head": 0.2}
+WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
 
 
@@ -489,7 +489,7 @@ class Turn:
     def _updating(self) -> Challenger | None:
         """Return the recipe that lets a winner learn its holdout."""
         every = self.loop.pipeline.challengers
-        return next((one for one in every if one.start == "champion"), None)
+        return next((one for one in every if one.updates), None)
 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:

@@ -75,7 +75,9 @@ def train(task: Task) -> Result:
     meter = _Meter()
     try:
         with _seeded(task.seed):
-            previous = None if task.previous is None else learners.loads(task.previous)
+            # A map of scores is not gone on from: the model inside is.
+            given = task.previous
+            previous = None if given is None else learners.bare(learners.loads(given))
             meter.start()
             try:
                 model = task.learner.fit(

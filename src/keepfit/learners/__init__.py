@@ -6,6 +6,7 @@
     learners.CatBoost(estimator)                    CatBoostClassifier, CatBoostRegressor
     learners.River(estimator, at_once=1)            River's classifiers, regressors, pipelines
     learners.Torch(build, loss=…)                   PyTorch modules, with a loss or your own loop
+    learners.Calibration()                          the champion, with a map of its scores
 
 An estimator handed to a pipeline becomes one of these by itself; naming them is for their
 own settings.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError, nearest
+from keepfit.learners.calibration import Calibration, bare
 from keepfit.learners.catboost import CatBoost
 from keepfit.learners.estimators import derives, is_estimator, packages
 from keepfit.learners.lightgbm import LightGBM
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from keepfit.learners.torch import Torch
 
 __all__ = [
+    "Calibration",
     "CatBoost",
     "FittedModel",
     "LightGBM",
@@ -37,6 +40,7 @@ __all__ = [
     "Sklearn",
     "Torch",
     "XGBoost",
+    "bare",
     "loads",
     "resolve",
     "transferred",
@@ -46,7 +50,7 @@ __all__ = [
 _BOOSTING = (CatBoost, LightGBM, XGBoost)
 
 STARTS = ("scratch", "champion", "pretrained", "transfer")
-UPDATES = ("all", "leaves", "head")
+UPDATES = ("all", "leaves", "head", "calibration")
 
 
 def __getattr__(name: str) -> Any:
@@ -158,6 +162,8 @@ def _way_out(start: str, update: str) -> str:
         return (
             "leaves are updated by LightGBM and XGBoost, with an objective whose leaves are means"
         )
+    if update == "calibration":
+        return 'leave learner= out: Challenger(update="calibration") has its own'
     if update == "head":
         return "a head is a layer of a neural network"
     return 'start="scratch" is always possible'

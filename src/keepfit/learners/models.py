@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"keepfit model 1\n"
 FAMILIES = {
+    "calibration": "keepfit.learners.calibration",
     "catboost": "keepfit.learners.catboost",
     "lightgbm": "keepfit.learners.lightgbm",
     "river": "keepfit.learners.river",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keepfit.facts import Transferred
+from keepfit.learners.calibration import bare
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import FittedModel
 
@@ -17,6 +18,7 @@ def transferred(donor: Model, model: Model) -> Transferred:
 
     Of models that are not keepfit's own only the columns are known.
     """
+    model, donor = bare(model), bare(donor)
     mine, theirs = model.features, donor.features
     report = Transferred(
         columns=tuple(one for one in mine if one in theirs),
