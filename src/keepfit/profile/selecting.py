@@ -102,13 +102,18 @@ def _selected(rising: Line, blocks: Blocks) -> Known | None:
     wanted = _wanted(held)
     if not 0 < held[wanted].sum() <= WORTH * held.sum():
         return None
+    numbers, counts = np.unique(_picked(blocks, cells, wanted), return_counts=True)
+    return _with_groups(numbers, counts, _cells(numbers, low, high), held, sums)
+
+
+def _picked(blocks: Blocks, cells: list[Line], wanted: Line) -> Line:
+    """Return the numbers of some cells; the cells of all numbers are let go."""
+    import numpy as np
+
     chosen = np.zeros(CELLS + 1, dtype=bool)
     chosen[wanted] = True
-    picked = [
-        block[chosen.take(here, mode="clip")] for block, here in zip(blocks(), cells, strict=True)
-    ]
-    numbers, counts = np.unique(np.concatenate(picked), return_counts=True)
-    return _with_groups(numbers, counts, _cells(numbers, low, high), held, sums)
+    cells.reverse()
+    return np.concatenate([block[chosen.take(cells.pop(), mode="clip")] for block in blocks()])
 
 
 def _cells(numbers: Line, low: float, high: float) -> Line:
@@ -157,13 +162,11 @@ def _with_groups(numbers: Line, counts: Line, cells: Line, held: Line, sums: Lin
     """Return numbers of chosen cells, and the other cells that hold any as groups."""
     import numpy as np
 
-    before, different = np.cumsum(held) - held, np.bincount(cells, minlength=CELLS)
+    different = np.bincount(cells, minlength=CELLS)
     first, local = np.cumsum(different) - different, np.cumsum(counts) - counts
-    below = before[cells] + local - local[first[cells]]
-    rest = held.copy()
-    rest[cells] = 0
-    [groups] = rest.nonzero()
-    return Known(int(held.sum()), numbers, below, counts, first[groups], rest[groups], sums[groups])
+    below = (np.cumsum(held) - held)[cells] + local - local[first[cells]]
+    [groups] = ((different == 0) & (held > 0)).nonzero()
+    return Known(int(held.sum()), numbers, below, counts, first[groups], held[groups], sums[groups])
 
 
 def _counted(values: Line, blocks: Blocks) -> Known | None:
