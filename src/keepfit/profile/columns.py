@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CATEGORIES = 1_000
 """Categories kept per column, the most frequent ones."""
 
-LONG = 100_000
-"""Numbers from which they are not sorted to be described."""
+LONG = 200_000
+"""Rows from which numbers are described without sorting all of them."""
 
 BLOCK = 65_536
 """Values looked at together in a long column, so that what is worked out stays in a cache."""
