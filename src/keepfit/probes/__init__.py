@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Prober", "check"]
 
 JUDGES = 500
-"""The newest rows that judge both probes at least, where the newest two batches hold fewer.
+"""The newest rows that judge both probes at least, where the newest batch holds fewer.
 
-A window of many batches would be sure of a change long after it came.
+What they are, the fresh probe cannot learn: of several batches, a change would be seen late.
 """
 
 ASKED = 2_000
@@ -65,7 +65,7 @@ class Prober:
         # Of rows that are not mature, those with a label are not like the others.
         labelled = loop.labelled(now, before=loop.state.labelled_to)
         seen = int(labelled.get_column(TIME).search_sorted(champion.snapshot.to, side="right"))
-        judges = min((labelled.height - seen) // 2, max(2 * self._step(), JUDGES))
+        judges = min((labelled.height - seen) // 2, max(self._step(), JUDGES))
         if judges < FEWEST:
             return None
         pool, judged = labelled.head(labelled.height - judges), labelled.tail(judges)
