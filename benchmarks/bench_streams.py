@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 from peers import say
 from peers.report import table
+from policies import Forecaster, Policy, tuned
 
 STREAMS = ("elec2", "weather_noaa", "bike_hour", "metro_traffic", "sea_50k", "mixed_abrupt")
 FIRST = 10
@@ -30,6 +31,12 @@ BASE = "20 batches"
 DECAY = 0.9
 CHAIN = 20
 """Leaf refits in a row, at most."""
+
+OFFLINE = 10
+"""Batches with which a published policy learns, a model being trained at each."""
+
+PRICES = (0.01, 0.1)
+"""What a training costs, in mean losses of a batch: a point of accuracy on a batch, and ten."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,59 @@ def on_error(make: Callable[[], Any], recipe: str = BASE) -> Callable[[Models], 
     return path
 
 
+def published(
+    make: Callable[[np.ndarray, int], Policy], recipe: str = BASE
+) -> Callable[[Models], Path_]:
+    """Train when a published policy says so, that learnt from the first batches.
+
+    It is made from the losses of these, and from how many batches there are.
+    """
+
+    def path(models: Models) -> Path_:
+        found: Path_ = []
+        newest, due, policy = (recipe, FIRST, 0), True, None
+        for batch in range(FIRST, models.last):
+            newest = (recipe, batch, 0) if due and (recipe, batch, 0) in models.wrong else newest
+            found.append((newest, due))
+            # The policies count batches from the one whose end the first model was trained at.
+            number = batch - FIRST + 1
+            if number == OFFLINE:
+                policy = make(_matrix(models, recipe), models.last - FIRST + 1)
+            loss = models.error(newest, batch)
+            due = number < OFFLINE or (policy is not None and policy.after(number, loss))
+        return found
+
+    return path
+
+
+def _matrix(models: Models, recipe: str) -> np.ndarray:
+    """Return the loss of each model of the first batches on each later one of them."""
+    matrix = np.full((OFFLINE, OFFLINE + 1), np.nan)
+    newest = (recipe, FIRST, 0)
+    for i in range(OFFLINE):
+        # Rows of one class make no model: the one before serves on.
+        newest = (recipe, FIRST + i, 0) if (recipe, FIRST + i, 0) in models.wrong else newest
+        for t in range(i + 1, OFFLINE + 1):
+            matrix[i, t] = models.error(newest, FIRST + t - 1)
+    return matrix
+
+
+def cara(kind: str, price: float) -> Callable[[Models], Path_]:
+    """Train as CARA does, at a price."""
+    return published(lambda matrix, batches: tuned(kind, matrix, price))
+
+
+def upf(price: float) -> Callable[[Models], Path_]:
+    """Train as UPF does, at a price."""
+
+    def make(matrix: np.ndarray, batches: int) -> Policy:
+        policy = Forecaster(price, batches).learn(matrix)
+        policy.serving = OFFLINE - 1
+        return policy
+
+    return published(make)
+
+
 def hindsight(models: Models) -> Path_:
     """Serve every batch by the model that does best on it; what it costs does not count."""
     found: Path_ = []
@@ -242,6 +302,12 @@ def policies() -> dict[str, Callable[[Models], Path_]]:
         "ADWIN on the error": on_error(drift.ADWIN),
         "DDM on the error": on_error(binary.DDM),
         "KSWIN on the error": on_error(lambda: drift.KSWIN(seed=0)),
+        **{
+            f"CARA, {name}, a training costs {price:g}": cara(kind, price)
+            for kind, name in (("T", "threshold"), ("CT", "cumulative"), ("P", "periodic"))
+            for price in PRICES
+        },
+        **{f"UPF, a training costs {price:g}": upf(price) for price in PRICES},
         "oracle at a quarter of the cost": oracle(0.25),
         "the best of all for each batch": hindsight,
     }
@@ -260,6 +326,15 @@ def settings_of_keepfit() -> dict[str, dict[str, Any]]:
     }
     return {
         "**keepfit**, no settings": {},
+        **{
+            f"**keepfit**, Pays on 20 batches, a training costs {price:g}": {
+                "trigger": triggers.Pays(worth=0.01 / price),
+                "challengers": Challenger(select=selection.Sliding("20d")),
+                "gate": gates.Fresher(),
+                "enough": 50,
+            }
+            for price in PRICES
+        },
         "**keepfit**, every 5th on 20 batches, leaves between": often,
         "**keepfit**, the same, fitted on the holdout too": often | {"final_fit": "all"},
     }
