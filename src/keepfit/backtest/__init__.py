@@ -45,6 +45,7 @@ def backtest(
     every: str | timedelta | None = None,
     training_time: str | timedelta = "0s",
     compare: Wanted = True,
+    within: float | None = None,
     jobs: int | None = None,
     listen: Callable[[Entry], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -70,6 +71,10 @@ def backtest(
         ``"all"``, or some of ``"periodic"``, ``"OnDecay"``, ``"OnDrift"``, ``"ADWIN"`` and
         ``"Pays"``, or triggers, run the pipeline itself under each of them, beside never,
         always and the best in hindsight; see `Compared`.
+    within
+        The difference of the metric that is too small to matter, when one policy is
+        recommended; 0.01 where the metric is at most 1 and greater is better, and 2 % of its
+        value elsewhere, when not given.
     jobs
         How many processes play the other policies; a process per CPU where that pays when
         not given. It changes no fact.
@@ -83,13 +88,14 @@ def backtest(
     SourceError
         There is nothing to read.
     ConfigError
-        ``since`` lies outside the history, there is one moment only, or a policy is unknown.
+        ``since`` lies outside the history, there is one moment only, a policy is
+        unknown, or ``within`` is negative.
     """
     from keepfit.backtest.comparing import Comparing
 
     history = pipeline.source.history()
     plan = Plan.of(pipeline, history, since, every, training_time)
-    comparing = None if isinstance(compare, bool) else Comparing.of(pipeline, plan, compare)
+    comparing = None if isinstance(compare, bool) else Comparing.of(pipeline, plan, compare, within)
     folder = pipeline.home / "backtest"
     artifacts = Artifacts(folder / "artifacts", durable=False)
     ledger_file = folder / f"ledger-{os.getpid()}.db"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ from keepfit.clock import humanise
 if TYPE_CHECKING:
     import polars as pl
 
-NAME = 20
+WIDTH = 84
+"""Columns of a line of text, which the terminal indents by two."""
+
+NAME = 18
 """Columns that a policy's name has at most."""
 
 
@@ -86,13 +90,14 @@ class Compared(Backtest):
 
     ``standings`` are in order of cost. ``oracle`` is the front that nobody could have known:
     see `keepfit.backtest.oracle`. ``recommended`` names the policy to take: the cheapest of
-    those that are neither shown to be worse than the best nor a margin behind it. ``notes``
-    say what was left out.
+    those that are neither shown to be worse than the best nor more than ``margin`` behind it.
+    ``notes`` say what was left out.
     """
 
     standings: tuple[Standing, ...] = ()
     oracle: tuple[Hindsight, ...] = ()
     recommended: str | None = None
+    margin: float = 0.0
     greater_is_better: bool = True
     every: timedelta = timedelta(0)
     notes: tuple[str, ...] = ()
@@ -144,22 +149,25 @@ class Compared(Backtest):
     def table(self) -> str:
         """Return all that was found, as sections of text."""
         sections = [self.worth(), self.moments(), self.front()]
-        said = [*self.because(), *self.notes]
-        return "\n\n".join(section for section in (*sections, "\n".join(said)) if section)
+        folded = [
+            textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            for sentence in (*self.because(), *self.notes)
+        ]
+        return "\n\n".join(section for section in (*sections, "\n".join(folded)) if section)
 
     def worth(self) -> str:
         """Return one line per policy: what it was worth, what it cost, how far from the best."""
         width = self._width()
         head = (
-            f"   {'policy':<{width}} {self.metric:<24} {'trainings':>9}  {'train CPU':>11}"
+            f"   {'policy':<{width}} {self.metric:<21} {'trainings':>9}  {'train CPU':>9}"
             f"  {'of always':>9}  {'regret':>7}"
         )
         lines = [head]
         for mark, one in zip(front.MARKS, self.standings, strict=False):
             cost = _seconds(one.policy.fit_cpu_seconds)
             lines.append(
-                f"{mark}  {self._named(one):<{width}} {_worth(one.policy):<24} "
-                f"{one.policy.trainings:>9}  {cost:>11}  {_per_cent(one.share):>9}  "
+                f"{mark}  {self._named(one):<{width}} {_worth(one.policy):<21} "
+                f"{one.policy.trainings:>9}  {cost:>9}  {_per_cent(one.share):>9}  "
                 f"{_number(one.regret):>7}"
             )
         return "\n".join(lines)
@@ -222,13 +230,14 @@ class Compared(Backtest):
     def _beside(self, other: Standing, taken: Standing) -> str:
         assert other.behind is not None
         whose = f"{other.name} (yours)" if other.kind == "yours" else other.name
-        cost = _times(other.policy.fit_cpu_seconds, taken.policy.fit_cpu_seconds)
-        if not other.behind.apart:
-            return (
-                f"it and {whose} cannot be told apart: {other.behind}; {whose} costs {cost} of it"
-            )
-        word = "better" if other.behind.value > 0 else "worse"
-        return f"{whose} is {word} by {other.behind}, and costs {cost} of it"
+        cost = f"{whose} costs {_times(other, taken)} of it"
+        if other.behind.apart:
+            word = "better" if other.behind.value > 0 else "worse"
+            return f"{whose} is {word}: {other.behind}; {cost}"
+        if abs(other.behind.value) <= self.margin:
+            return f"it and {whose} cannot be told apart: {other.behind}; {cost}"
+        word = "more" if other.behind.value > 0 else "less"
+        return f"{whose} was worth {word}, by chance perhaps: {other.behind}; {cost}"
 
     @property
     def _sign(self) -> float:
@@ -265,7 +274,8 @@ def _per_cent(share: float | None) -> str:
     return "n/a" if share is None else f"{100 * share:.0f} %"
 
 
-def _times(cost: float, beside: float) -> str:
+def _times(one: Standing, other: Standing) -> str:
+    cost, beside = one.policy.fit_cpu_seconds, other.policy.fit_cpu_seconds
     return f"{cost / beside:.2g}" if beside > 0 else "more"
 
 

@@ -16,8 +16,9 @@ from keepfit.backtest.matrix import Life, asked
 from keepfit.backtest.outcome import Policy
 from keepfit.backtest.policies import Rule, chosen, fitted
 from keepfit.backtest.processes import ENDED, Processes, Setting, useful
-from keepfit.backtest.ranking import ranked
+from keepfit.backtest.ranking import Found, ranked
 from keepfit.backtest.stage import Progress
+from keepfit.errors import ConfigError
 
 if TYPE_CHECKING:
     from keepfit.backtest.compared import Compared
@@ -49,19 +50,27 @@ class Comparing:
 
     rules: tuple[Rule, ...]
     notes: tuple[str, ...]
+    within: float | None = None
 
     @classmethod
     def of(
-        cls, pipeline: Pipeline, plan: Plan, wanted: str | Trigger | Sequence[str | Trigger]
+        cls,
+        pipeline: Pipeline,
+        plan: Plan,
+        wanted: str | Trigger | Sequence[str | Trigger],
+        within: float | None = None,
     ) -> Comparing:
         """Return the comparison that was asked for.
 
         Raises
         ------
         ConfigError
-            A name is not known, or something is neither a name nor a trigger.
+            A name is not known, something is neither a name nor a trigger, or what is too
+            small to matter is negative.
         """
-        return cls(*chosen(pipeline, plan, wanted))
+        if within is not None and not 0 <= within < float("inf"):
+            raise ConfigError(f"expected within= of zero or more, got {within!r}")
+        return cls(*chosen(pipeline, plan, wanted), within)
 
     def run(
         self,
@@ -93,7 +102,8 @@ class Comparing:
         notes = [*self.notes, *said, *crew.notes]
         notes += [left_out] if left_out else []
         yours = Rule(own.name, _inner(stage.pipeline), "yours")
-        return ranked(stage, (yours, *fitting), policies, lives, tasks, answers, tuple(notes))
+        found = Found(policies, lives, tasks, answers, tuple(notes))
+        return ranked(stage, (yours, *fitting), found, self.within)
 
 
 def _inner(pipeline: Pipeline) -> Trigger:

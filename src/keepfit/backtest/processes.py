@@ -140,6 +140,8 @@ class Processes:
     ) -> None:
         """Hand one process task after task, and pass on what it says, until it ends."""
         assert child.stdout is not None
+        if child.poll() is not None:
+            return
         try:
             if child.pid not in self._ready:
                 kind, why = pickle.load(child.stdout)
@@ -151,6 +153,7 @@ class Processes:
                 pass
         except (OSError, EOFError, pickle.UnpicklingError):
             self.problems.append("a process ended in the middle of a policy")
+            _ended(child)
 
     def _handed(
         self, child: subprocess.Popen[bytes], waiting: queue.SimpleQueue[tuple[int, Any]]

@@ -11,7 +11,7 @@ import numpy as np
 from keepfit.backtest.code import code_of
 from keepfit.backtest.compared import Compared, Hindsight, Standing
 from keepfit.backtest.judging import cheapest, difference, margin
-from keepfit.backtest.matrix import Ask, Life, Matrix, filled
+from keepfit.backtest.matrix import Ask, Life, filled
 from keepfit.backtest.measures import Measures, measured
 from keepfit.backtest.oracle import Oracle
 
@@ -21,43 +21,46 @@ if TYPE_CHECKING:
     from keepfit.backtest.stage import Stage
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was played and asked.
+
+    ``policies`` and ``lives`` say by name what each was worth and what it did; ``tasks`` which
+    models were asked about which batches, and ``answers`` the metric on each.
+    """
+
+    policies: Mapping[str, Policy]
+    lives: Mapping[str, Life]
+    tasks: Sequence[Ask]
+    answers: Sequence[Sequence[float]]
+    notes: tuple[str, ...] = ()
+
+
 def ranked(
-    stage: Stage,
-    rules: Sequence[Rule],
-    policies: Mapping[str, Policy],
-    lives: Mapping[str, Life],
-    tasks: Sequence[Ask],
-    answers: Sequence[Sequence[float]],
-    notes: tuple[str, ...],
+    stage: Stage, rules: Sequence[Rule], found: Found, within: float | None = None
 ) -> Compared:
     """Return the comparison of policies, the pipeline's own first among the rules.
 
-    Parameters
-    ----------
-    stage
-        Where they were played.
-    rules, policies, lives
-        The policies: what they were to do, what they were worth, what they did.
-    tasks, answers
-        The models that were asked about later windows, and the metric on each.
-    notes
-        What else there is to say.
+    ``within`` is the difference that is too small to matter; the usual one when not given.
     """
     metric = stage.scorer.last_metric
     better = metric is None or metric.greater_is_better
-    told = stage.told() | {"greater_is_better": better, "every": stage.plan.every, "notes": notes}
-    listed = tuple(policies[rule.name] for rule in rules)
-    if not tasks:
-        standings = [_bare(rule, policies[rule.name]) for rule in rules]
-        return Compared(**told, policies=listed, standings=tuple(standings))
-    matrix = filled(list(lives.values()), tasks, answers, greater_is_better=better)
-    ranking = _Ranking(rules, policies, lives, matrix, 1.0 if better else -1.0)
+    told = stage.told() | {
+        "policies": tuple(found.policies[rule.name] for rule in rules),
+        "greater_is_better": better,
+        "every": stage.plan.every,
+        "notes": found.notes,
+    }
+    if not found.tasks:
+        standings = [_bare(rule, found.policies[rule.name]) for rule in rules]
+        return Compared(**told, standings=tuple(standings))
+    ranking = _Ranking(rules, found, 1.0 if better else -1.0, within)
     return Compared(
         **told,
-        policies=listed,
         standings=ranking.standings(),
         oracle=ranking.hindsight(),
         recommended=ranking.recommended,
+        margin=ranking.margin,
     )
 
 
@@ -74,28 +77,27 @@ def _bare(rule: Rule, policy: Policy) -> Standing:
     )
 
 
-@dataclass
 class _Ranking:
-    rules: Sequence[Rule]
-    policies: Mapping[str, Policy]
-    lives: Mapping[str, Life]
-    matrix: Matrix
-    sign: float
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], found: Found, sign: float, within: float | None
+    ) -> None:
+        better = sign > 0
+        self.rules, self.sign = rules, sign
+        self.policies, self.lives = found.policies, found.lives
+        lives = list(found.lives.values())
+        self.matrix = filled(lives, found.tasks, found.answers, greater_is_better=better)
+        self.oracle = Oracle(
+            self.matrix.losses, self.matrix.starts, max(_trainings(life) for life in lives)
+        )
         batches = self.matrix.batches.tolist()
         self.values = {
             name: [life.realised[batch] for batch in batches] for name, life in self.lives.items()
         }
         self.costs = {name: policy.fit_cpu_seconds for name, policy in self.policies.items()}
-        most = max(_trainings(life) for life in self.lives.values())
-        self.oracle = Oracle(self.matrix.losses, self.matrix.starts, most)
-        own = self.rules[0].name
-        typical = float(np.mean(self.values[own]))
-        self.margin = margin(typical, greater_is_better=self.sign > 0)
-        self.recommended = cheapest(
-            self.values, self.costs, own, sign=self.sign, within=self.margin
-        )
+        own = rules[0].name
+        usual = margin(float(np.mean(self.values[own])), greater_is_better=better)
+        self.margin = usual if within is None else within
+        self.recommended = cheapest(self.values, self.costs, own, sign=sign, within=self.margin)
 
     def standings(self) -> tuple[Standing, ...]:
         """Return where each policy stands, the cheapest first."""

@@ -81,7 +81,12 @@ def _ended(claim: Path) -> bool:
         text = claim.read_text()
     except FileNotFoundError:
         return False
-    return text.isdecimal() and not psutil.pid_exists(int(text))
+    if not text.isdecimal():
+        return False  # its process has not written itself down yet
+    try:
+        return bool(psutil.Process(int(text)).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 class Answers(MutableMapping[Asked, "np.ndarray"]):

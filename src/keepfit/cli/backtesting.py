@@ -47,6 +47,15 @@ def backtest(
         bool,
         typer.Option("--alone", help="Compare with nothing.", show_default=False),
     ] = False,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            "--within",
+            min=0.0,
+            help="With --compare: the difference of the metric that is too small to matter.  "
+            "[default: 0.01, or 2 % of a loss]",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -70,8 +79,8 @@ def backtest(
     """Run the loop over the past, and show whether training pays."""
     if alone and compare is not None:
         raise ConfigError("expected --alone or --compare, got both")
-    if compare is None and (write or jobs is not None):
-        asked = "--write" if write else "--jobs"
+    asked = "--write" * write or "--jobs" * (jobs is not None) or "--within" * (within is not None)
+    if compare is None and asked:
         raise ConfigError(
             f"expected --compare with {asked}, got {asked} alone",
             hint="`--compare all` plays every policy that there is",
@@ -84,6 +93,7 @@ def backtest(
             every=every,
             training_time=training_time,
             compare=compare or not alone,
+            within=within,
             jobs=jobs,
             write=named(file)[0] if write else None,
             verbose=verbose,
@@ -100,6 +110,7 @@ def play(
     every: str | None,
     training_time: str = "0s",
     compare: bool | str = True,
+    within: float | None = None,
     jobs: int | None = None,
     write: Path | None = None,
     verbose: int = 0,
@@ -123,6 +134,7 @@ def play(
             every=every,
             training_time=training_time,
             compare=compare,
+            within=within,
             jobs=jobs,
             listen=narrator.entry,
             progress=narrator.progress,
@@ -174,7 +186,7 @@ def _write(pipeline: Pipeline, result: Compared, path: Path) -> dict[str, Any] |
             hint=f"put it into {path} by hand",
         )
     before = path.read_bytes()
-    after = replaced(before, pipeline.name, _parts(pipeline, taken.code), file=path.name)
+    after = replaced(before, pipeline.name, parts_to_write(pipeline, taken.code), file=path.name)
     diff = difference(before, after, path.name)
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_bytes(after)
@@ -184,7 +196,7 @@ def _write(pipeline: Pipeline, result: Compared, path: Path) -> dict[str, Any] |
     return {"file": str(path), "diff": diff}
 
 
-def _parts(pipeline: Pipeline, trigger: str) -> dict[str, str]:
+def parts_to_write(pipeline: Pipeline, trigger: str) -> dict[str, str]:
     """Return the arguments to write, those that keep what the pipeline was played with first.
 
     A gate that nobody wrote is another one once a trigger is written: then it is written too.

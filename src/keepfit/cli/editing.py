@@ -212,7 +212,8 @@ class _Source:
         assert newline is not None
         lines = b"".join(newline[0] + indent + f"{one},".encode() for one in arguments)
         if edges and edges[0] < close:  # behind the comment that ends the line
-            return [*([] if comma else [Edit(end, end, b",")]), Edit(edges[0], edges[0], lines)]
+            comment = self.content[end : edges[0]]
+            return [Edit(end, edges[0], (b"" if comma else b",") + comment + lines)]
         return [Edit(end, end, (b"" if comma else b",") + (lines if comma else lines[:-1]))]
 
     def _argument(self, call: ast.Call) -> ast.expr | ast.keyword:

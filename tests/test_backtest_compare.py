@@ -1,0 +1,337 @@
+"""Policies side by side: which are played, that processes change nothing, and what is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from keepfit import Ledger, Pipeline, executors, selection, triggers
+from keepfit.backtest import Compared, policies
+from keepfit.backtest.matrix import Life
+from keepfit.backtest.plan import Plan
+from keepfit.backtest.processes import useful
+from keepfit.backtest.sharing import Answers, Trainings
+from keepfit.challenger import Challenger
+from keepfit.errors import ConfigError
+from keepfit.facts import Decided, Judged, Promoted, Scored, TrainingStarted, comparable
+from tests.worlds import pipeline, stream
+
+SLIDING = [Challenger(select=selection.Sliding("5d"))]
+
+
+def small(home: Path, **parts: Any) -> Pipeline:
+    """Return a pipeline over a few days, in the middle of which the concept flips."""
+    settings: dict[str, Any] = {
+        "trigger": triggers.Every("6d"),
+        "challengers": SLIDING,
+        "metric": "accuracy",
+        "enough": 10,
+        "gate": [],
+    }
+    days = parts.pop("days", 16)
+    return pipeline(stream(days, 40, flip_at=days // 2), home, **(settings | parts))
+
+
+def compared(made: Pipeline, wanted: Any, **options: Any) -> Compared:
+    found = made.backtest(compare=wanted, **options)
+    assert isinstance(found, Compared)
+    return found
+
+
+def facts_in(home: Path) -> dict[str, list[tuple[int, Any, Any]]]:
+    """Return all facts of the last backtest, without what was measured with a stopwatch."""
+    with Ledger(home / "backtest" / "ledger.db") as ledger:
+        return {
+            name: [(e.seq, e.at, comparable(e.fact)) for e in ledger.facts(name)]
+            for name in ledger.pipelines()
+        }
+
+
+# Which are played -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return _plan(small(tmp_path, days=24))
+
+
+def test_all_are_the_known_policies_with_a_grid_of_periods(tmp_path: Path, plan: Plan) -> None:
+    rules, left_out = policies.chosen(small(tmp_path), plan, "all")
+    assert [rule.name for rule in rules] == [
+        *("never", "every 2 d", "every 4 d", "every 8 d"),
+        *("OnDecay()", "OnDrift()", "OnDrift(ADWIN())", "Pays()", "always"),
+    ]
+    assert left_out == ()
+
+
+def test_without_river_adwin_is_left_out_and_said_so(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policies, "find_spec", lambda name: None)
+    rules, left_out = policies.chosen(small(tmp_path), plan, "all")
+    assert "OnDrift(ADWIN())" not in [rule.name for rule in rules]
+    assert left_out == ("ADWIN is left out: the package `river` is not installed",)
+    with pytest.raises(ConfigError, match="river") as asked_for:
+        policies.chosen(small(tmp_path), plan, "ADWIN")
+    assert asked_for.value.hint == 'pip install "keepfit[river]"'
+
+
+def test_policies_are_named_or_given_and_ones_own_is_not_played_twice(
+    tmp_path: Path, plan: Plan
+) -> None:
+    wanted = ["OnDecay", triggers.Every("6d"), triggers.Every("3d") | triggers.OnDecay()]
+    rules, _ = policies.chosen(small(tmp_path), plan, wanted)
+    names = [rule.name for rule in rules]
+    assert names == ["never", "OnDecay()", 'Every("3d") | OnDecay()', "always"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "heard"),
+    [("OnDecy", "OnDecay"), (["perodic"], "periodic"), ([3], "trigger")],
+    ids=["a name", "in a list", "a number"],
+)
+def test_what_is_no_policy_is_refused_before_anything_runs(
+    tmp_path: Path, wanted: Any, heard: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"expected") as refused:
+        small(tmp_path).backtest(compare=wanted)
+    assert heard in f"{refused.value.message} {refused.value.hint}"
+    assert not (tmp_path / "backtest").exists()
+
+
+def test_a_policy_keeps_the_guards_but_never_has_no_age(tmp_path: Path) -> None:
+    made = small(tmp_path, cooldown="2d", max_age="9d", enough=7)
+    ledger = Ledger(":memory:")
+    for rule in policies.chosen(made, plan=_plan(made), wanted="OnDrift")[0]:
+        guarded = rule.of(made, ledger).trigger
+        assert isinstance(guarded, triggers.Guarded)
+        assert (guarded.cooldown, guarded.enough) == ("2d", 7)
+        assert guarded.max_age == (None if rule.kind == "never" else "9d")
+        assert len(rule.of(made, ledger).detectors) == (rule.name == "OnDrift()")
+
+
+def _plan(made: Pipeline) -> Plan:
+    return Plan.of(made, made.source.history(), None, None, "0s")
+
+
+def test_pays_counts_another_loss_where_the_metric_has_none_for_a_row() -> None:
+    from keepfit import metrics
+
+    rules = [policies.Rule("Pays()", triggers.Pays()), policies.Rule("x", triggers.Every("1d"))]
+    found, said = policies.fitted(rules, metrics.get("roc_auc", task="binary"))
+    assert [rule.name for rule in found] == ['Pays(cost="log_loss")', "x"]
+    assert "roc_auc" in said[0]
+    assert policies.fitted(rules, metrics.get("accuracy", task="binary")) == (tuple(rules), [])
+
+
+# Playing --------------------------------------------------------------------------------
+
+
+@pytest.mark.story
+def test_processes_change_no_fact_and_share_their_trainings(tmp_path: Path) -> None:
+    wanted = ["OnDecay", triggers.Every("2d")]
+    results = [
+        compared(small(tmp_path / name), wanted, jobs=jobs)
+        for name, jobs in (("one", 1), ("two", 2))
+    ]
+    one, two = facts_in(tmp_path / "one"), facts_in(tmp_path / "two")
+    assert one == two
+    assert list(one) == sorted(["churn", "never", "OnDecay()", 'Every("2d")', "always"])
+    for name in one:
+        windows = [result[name].windows for result in results]
+        assert windows[0] == windows[1]
+    regrets = [{s.name: s.regret for s in result.standings} for result in results]
+    assert regrets[0] == regrets[1]
+    assert results[1].notes == ()
+    assert not (tmp_path / "two" / "backtest" / "shared").exists()
+    artifacts = [
+        sorted(file.name for file in (tmp_path / name / "backtest" / "artifacts").iterdir())
+        for name in ("one", "two")
+    ]
+    assert artifacts[0] == artifacts[1]
+
+
+class Deadly(LogisticRegression):
+    """Ends any process but the one it was made in."""
+
+    home: int
+
+    def fit(self, X: Any, y: Any) -> Deadly:
+        if os.getpid() != int(os.environ["KEEPFIT_TEST_PID"]):
+            os._exit(3)
+        return super().fit(X, y)
+
+
+@pytest.mark.story
+def test_a_policy_whose_process_dies_is_played_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEEPFIT_TEST_PID", str(os.getpid()))
+    made = small(tmp_path / "two", learner=Deadly())
+    found = compared(made, [triggers.Every("2d")], jobs=2)
+    assert "played in one process" in found.notes[0]
+    made = small(tmp_path / "one", learner=Deadly())
+    compared(made, [triggers.Every("2d")], jobs=1)
+    kinds = (Decided, Scored)
+    one, two = (
+        {
+            name: [(seq, at, fact) for seq, at, fact in entries if isinstance(fact, kinds)]
+            for name, entries in facts_in(tmp_path / home).items()
+        }
+        for home in ("one", "two")
+    )
+    assert one == two
+
+
+def test_what_cannot_be_sent_away_is_played_here_and_said_so(tmp_path: Path) -> None:
+    class Holding(executors.Inline):
+        lock = None
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    found = compared(small(tmp_path, executor=Holding()), "never", jobs=2)
+    assert found.notes[0].startswith("played in one process: ")
+    assert found["always"].trainings > found["never"].trainings == 1
+
+
+def test_a_policy_decides_as_the_pipeline_would_with_its_trigger(tmp_path: Path) -> None:
+    compared(small(tmp_path / "among"), [triggers.Every("3d")])
+    small(tmp_path / "alone", trigger=triggers.Every("3d")).backtest(compare=False)
+    kinds = (Decided, TrainingStarted, Judged, Promoted, Scored)
+    among, alone = (
+        [(at, fact) for _, at, fact in facts_in(tmp_path / home)[name] if isinstance(fact, kinds)]
+        for home, name in (("among", 'Every("3d")'), ("alone", "churn"))
+    )
+    assert among == alone
+
+
+def test_processes_are_started_only_where_they_pay() -> None:
+    assert useful(None, seconds=0.01, tasks=10) == 1
+    assert useful(4, seconds=0.01, tasks=10) == 4
+    assert useful(40, seconds=0.01, tasks=10) == 10
+    assert 1 <= useful(None, seconds=1e4, tasks=3) <= 3
+
+
+# What is shared -------------------------------------------------------------------------
+
+
+def test_a_training_that_another_process_is_at_is_waited_for(tmp_path: Path) -> None:
+    first, second = (Trainings(tmp_path / "a", tmp_path / "claims") for _ in range(2))
+    assert first.recall("key") is None
+    heard: list[Any] = []
+    waiting = threading.Thread(target=lambda: heard.append(second.recall("key")))
+    waiting.start()
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    first.remember("key", {"artifact": "x"})
+    waiting.join(10)
+    assert heard == [{"artifact": "x"}]
+
+
+def test_a_training_that_failed_or_whose_process_ended_is_anyones_again(tmp_path: Path) -> None:
+    first, second = (Trainings(tmp_path / "a", tmp_path / "claims") for _ in range(2))
+    assert first.recall("failed") is None
+    assert first.recall("another") is None
+    assert second.recall("failed") is None, "the first went on without keeping a record"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert first._held is not None
+    first._held.write_text(str(ended.pid))
+    assert second.recall("another") is None, "its process has ended"
+
+
+def test_answers_are_there_for_the_other_processes(tmp_path: Path) -> None:
+    here, there = Answers(tmp_path), Answers(tmp_path)
+    asked = ("a" * 64, 10**9, 3)
+    assert asked not in here
+    here[asked] = np.array([0.1, 0.2, 0.3])
+    assert asked in there
+    assert there[asked].tolist() == [0.1, 0.2, 0.3]
+    assert (asked[0], 0, 3) not in there
+
+
+# What is told ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+    home = tmp_path_factory.mktemp("found")
+    return compared(small(home, gate=None), ["OnDecay", "periodic"], jobs=1)
+
+
+def test_standings_are_in_order_of_cost_and_none_beats_hindsight(found: Compared) -> None:
+    costs = [one.policy.fit_cpu_seconds for one in found.standings]
+    assert costs == sorted(costs)
+    assert {one.kind for one in found.standings} == {
+        *("yours", "never", "periodic", "trigger", "always")
+    }
+    for one in found.standings:
+        assert one.regret is not None
+        assert one.regret >= -1e-12
+    assert found.standing("always").share == 1.0
+    best = [point.value for point in found.oracle]
+    assert best == sorted(best)
+    assert best[-1] >= max(one.value for one in found.policies if one.value is not None)
+    with pytest.raises(KeyError):
+        found.standing("sometimes")
+
+
+def test_the_comparison_prints_and_turns_into_data(found: Compared) -> None:
+    text = repr(found)
+    for words in (
+        "regret",
+        "precision",
+        "hit rate",
+        "lag",
+        "(yours)",
+        "best in hindsight",
+        "take ",
+    ):
+        assert words in text
+    assert max(len(line) for line in text.splitlines()) <= 90
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["recommended"]["policy"] == found.recommended
+    assert {"policy", "value", "regret", "precision", "need", "hit_rate", "lag_windows"} <= set(
+        told["policies"][0]
+    )
+    assert [point["trainings"] for point in told["oracle"]] == list(range(1, len(told["oracle"]) + 1))  # fmt: skip
+    ranking = found.ranking()
+    assert ranking.height == len(found.standings)
+    assert ranking["share_of_always"].max() == pytest.approx(1.0, abs=0.5)
+    assert found.to_frame()["policy"].n_unique() == len(found.policies)
+
+
+def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
+    frame = stream(24, 40).with_columns(label=pl.lit(None, pl.Int64))
+    made = pipeline(frame, tmp_path, trigger=triggers.Every("6d"), enough=10)
+    result = compared(made, "never", jobs=1)
+    assert result.recommended is None
+    assert "no policy was scored" in repr(result)
+    assert result.to_dict()["recommended"] is None
+
+
+def test_models_that_take_their_time_are_not_served_early(tmp_path: Path) -> None:
+    made = small(tmp_path)
+    result = compared(made, "never", jobs=1, training_time="30h")
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        life = Life.of(ledger.facts("always"))
+        arrived = {e.fact.batch: e.at for e in ledger.facts("always", kind="Arrived")}
+        ready = {
+            e.fact.version: e.fact.ready_at for e in ledger.facts("always", kind="TrainingStarted")
+        }
+    for version, artifact in life.artifacts.items():
+        first = arrived.get(life.starts[artifact])
+        assert first is None or ready[version] < first <= ready[version] + timedelta(days=1)
+    assert result.standing("always").regret is not None

@@ -1,0 +1,82 @@
+"""Comparing policies from the command: what is asked for, what is told, what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keepfit.cli import backtesting
+from tests.shell import FILE, keepfit
+from tests.worlds import stream
+
+SMALL = FILE.replace('every="5d"', 'every="2d"').replace("gates.NoWorse(within=0.01)", "[]")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pipeline and rows."""
+    made = tmp_path_factory.mktemp("compare")
+    (made / "rows").mkdir()
+    (made / "churn.py").write_text(SMALL)
+    stream(30, 30).write_parquet(made / "rows" / "first.parquet")
+    return made
+
+
+def test_the_comparison_is_told_in_words_and_in_data(folder: Path) -> None:
+    said = keepfit(folder, "backtest", "churn.py", "--compare", "OnDecay,periodic", "--jobs", "1")
+    assert said.status == 0
+    for words in ("of always", "regret", "precision", "churn (yours)", "take "):
+        assert words in said.out
+    assert max(map(len, said.out.splitlines())) <= 86
+    told = keepfit(folder, "backtest", "churn.py", "--compare", "OnDecay,periodic", "--json").told
+    names = {policy["policy"] for policy in told["policies"]}
+    assert names == {"churn", "never", "every 4 d", "every 8 d", "OnDecay()", "always"}
+    assert set(told["recommended"]) == {"policy", "trigger", "because"}
+    assert told["oracle"][0]["trainings"] == 1
+    assert told["recommended"]["policy"] in said.out
+
+
+def test_afterwards_the_looking_verbs_speak_of_the_pipeline_itself(folder: Path) -> None:
+    keepfit(folder, "backtest", "churn.py", "--compare", "OnDecay", "--jobs", "1")
+    assert keepfit(folder, "status", "--json").told["pipeline"] == "churn"
+    assert keepfit(folder, "log", "--pipeline", "OnDecay()", "--json").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "heard"),
+    [
+        ("--write", "expected --compare with --write"),
+        ("--jobs 2", "expected --compare with --jobs"),
+        ("--within 0.1", "expected --compare with --within"),
+        ("--alone --compare all", "expected --alone or --compare"),
+        ("--compare OnDecy", "the nearest is 'OnDecay'"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_runs(folder: Path, words: str, heard: str) -> None:
+    said = keepfit(folder, "backtest", "churn.py", *words.split())
+    assert (said.status, said.out) == (2, "")
+    assert heard in said.err
+
+
+def test_a_file_that_cannot_be_edited_stays_and_the_answer_is_told_all_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = SMALL.replace("enough=50,", '**{"enough": 50},').replace('"10d"', '"2d"')
+    (tmp_path / "rows").symlink_to(folder / "rows")
+    (tmp_path / "churn.py").write_text(text)
+    said = keepfit(tmp_path, "backtest", "churn.py", "--compare", "never", "--write", "--jobs", "1")
+    assert "take never: triggers.OnEvent()" in said.out
+    assert said.status == 2
+    assert "churn.py is left as it is" in said.err
+    assert (tmp_path / "churn.py").read_text() == text
+
+
+def test_a_gate_that_nobody_wrote_is_kept_when_a_trigger_is_written(tmp_path: Path) -> None:
+    from tests.worlds import pipeline
+
+    made = pipeline(stream(2), tmp_path)
+    parts = backtesting.parts_to_write(made, 'triggers.Every("7d")')
+    assert parts == {"trigger": 'triggers.Every("7d")', "gate": "gates.Fresher()"}
+    made = pipeline(stream(2), tmp_path, gate=[])
+    assert set(backtesting.parts_to_write(made, "triggers.OnEvent()")) == {"trigger"}
