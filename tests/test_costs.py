@@ -8,7 +8,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit import costs
+from keepfit import costs, triggers
+from keepfit.clock import utc
 from keepfit.costs import Training, forecast
 
 OWN = costs.recipe("1234", "scratch", "all")
@@ -93,3 +94,34 @@ def test_a_forecast_lies_in_its_interval_and_grows_with_rows(pairs, one, other):
     few, many = (forecast(past(*pairs), rows=rows, recipe=OWN) for rows in sorted((one, other)))
     assert few.low <= few.seconds <= few.high
     assert 0 < few.seconds <= many.seconds * (1 + 1e-9)
+
+
+# Budgets ----------------------------------------------------------------------------------
+
+
+def told(seconds: float) -> costs.Forecast:
+    return costs.Forecast(seconds=seconds, low=seconds / 2, high=seconds * 2, trainings=5)
+
+
+def test_the_cheapest_trainings_are_paid_for_first():
+    held = costs.too_dear({"a": told(1.0), "b": told(5.0), "new": None, "c": told(2.0)}, 4.0)
+    assert list(held) == ["b"]
+    assert held["b"] == "forecast at 5 s of CPU, and the budget has 3 s left"
+
+
+@given(st.lists(st.floats(0.01, 100), max_size=8), st.floats(0, 200))
+def test_what_starts_never_adds_up_to_more_than_is_left(seconds, left):
+    forecasts = {str(i): told(one) for i, one in enumerate(seconds)}
+    held = costs.too_dear(forecasts, left)
+    assert sum(one.seconds for name, one in forecasts.items() if name not in held) <= left + 1e-9
+
+
+def test_a_budget_knows_what_it_has_left():
+    guard = triggers.Guarded(triggers.Every("1d"), budget="10s per 7d")
+    week = [(utc("2024-01-01"), 4.0), (utc("2024-01-06"), 3.0)]
+    assert guard.left(week, utc("2024-01-07")) == 3.0
+    assert guard.left(week, utc("2024-01-08")) == 7.0
+    assert guard.left([*week, (utc("2024-01-06"), 9.0)], utc("2024-01-07")) == 0.0
+    counted = triggers.Guarded(triggers.Every("1d"), budget="3 per 7d")
+    assert counted.left(week, utc("2024-01-07")) is None
+    assert triggers.Guarded(triggers.Every("1d")).left(week, utc("2024-01-07")) is None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import combinations
 from statistics import median
 
 import msgspec
+
+from keepfit.clock import humanise
 
 NEWEST = 32
 """Trainings that a forecast looks back on: a machine or a library may have changed since."""
@@ -117,6 +120,29 @@ def forecast(history: Iterable[Training], *, rows: int, recipe: str) -> Forecast
         trainings=len(used),
         akin=not own,
     )
+
+
+def too_dear(forecasts: Mapping[str, Forecast | None], left: float) -> dict[str, str]:
+    """Return by name why trainings do not start: their forecasts are more than is left.
+
+    Parameters
+    ----------
+    forecasts
+        What each training is expected to cost, in the order in which they would run; each that
+        starts takes its share away. None is not known yet, and starts.
+    left
+        CPU seconds.
+    """
+    held: dict[str, str] = {}
+    for name, told in forecasts.items():
+        if told is None:
+            continue
+        if told.seconds > left:
+            asked, there = (humanise(timedelta(seconds=one)) for one in (told.seconds, left))
+            held[name] = f"forecast at {asked} of CPU, and the budget has {there} left"
+        else:
+            left -= told.seconds
+    return held
 
 
 def _slope(x: Sequence[float], y: Sequence[float]) -> float:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from keepfit.costs import Forecast
+
 
 class Outcome(StrEnum):
     """What a check says of a batch."""
@@ -357,7 +359,7 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     ``ready_at`` is when it will be over: at once in the live loop, later by the declared
     length of a training in a backtest. Rows from ``judged_from`` on are its holdout.
     ``final_of`` names the version that passed the gate and is fitted on all rows here.
-    ``donor`` is where a transfer starts from.
+    ``donor`` is where a transfer starts from, ``forecast`` what the training is expected to cost.
     """
 
     version: str
@@ -373,6 +375,7 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     judged_from: datetime | None = None
     final_of: str | None = None
     donor: Donor | None = None
+    forecast: Forecast | None = None
 
 
 class Trained(Fact, frozen=True, kw_only=True):
@@ -521,6 +524,8 @@ def comparable(fact: Fact) -> Fact:
     """Return a fact without what was measured, to compare two backtests."""
     if isinstance(fact, Trained | TrainingFailed):
         return msgspec.structs.replace(fact, cost=Cost())
+    if isinstance(fact, TrainingStarted) and fact.forecast is not None:
+        return msgspec.structs.replace(fact, forecast=None)
     if isinstance(fact, Probed):
         return msgspec.structs.replace(fact, cost=Cost(), training_seconds=None)
     return fact

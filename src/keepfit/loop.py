@@ -217,7 +217,9 @@ class Loop:
             if state.decided >= state.batch and not state.fresh:
                 return
             decision = self.decision(now)
-            plan = self.turns.plan(now, why=Why.of(decision)) if decision.train else None
+            plan = None
+            if decision.train:
+                plan = self.turns.plan(now, why=Why.of(decision), budget=True)
             if plan is not None:
                 decision = _planned(decision, plan)
             decided: list[Fact] = [

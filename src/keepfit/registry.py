@@ -70,6 +70,7 @@ class Version(msgspec.Struct, kw_only=True):
     final_of: str | None = None
     donor: Donor | None = None
     transferred: Transferred | None = None
+    forecast: costs.Forecast | None = None
     state: str = "training"
     artifact: str = ""
     reference: str = ""
@@ -359,6 +360,7 @@ class State(msgspec.Struct):
             judged_from=fact.judged_from,
             final_of=fact.final_of,
             donor=fact.donor,
+            forecast=fact.forecast,
         )
         self.training.append(fact.version)
         self.counts.trainings += 1

@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import facts, gates, learners, relevance, triggers
+from keepfit import costs, facts, gates, relevance
 from keepfit.batch import LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
@@ -15,7 +15,6 @@ from keepfit.facts import (
     Judged,
     Promoted,
     Snapshot,
-    Trained,
     TrainingFailed,
     TrainingStarted,
 )
@@ -23,6 +22,7 @@ from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
 from keepfit.standing import Chosen, Plan, Standings, Why
+from keepfit.training import train
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,7 +34,6 @@ MICROSECOND = timedelta(microseconds=1)
 GROWTH = 1.25
 """A challenger without enough evidence is judged again when its holdout has grown by this factor."""
 
-REFERENCE_ROWS = 50_000
 WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
 
@@ -48,8 +47,11 @@ class Turn:
 
     # Start ------------------------------------------------------------------------------
 
-    def plan(self, now: datetime, *, why: Why = Why.ASKED) -> Plan:
-        """Return which recipes would run now, on which rows, and why the others would not."""
+    def plan(self, now: datetime, *, why: Why = Why.ASKED, budget: bool = False) -> Plan:
+        """Return which recipes would run now, on which rows, and why the others would not.
+
+        With ``budget`` those do not whose forecast breaks the pipeline's budget.
+        """
         loop, state = self.loop, self.loop.state
         champion = state.versions.get(state.champion or "")
         labelled = loop.labelled(now)
@@ -69,7 +71,26 @@ class Turn:
         if champion is None:
             # Nothing to compare with yet: the recipe that sees the most rows goes first and alone.
             chosen = chosen[-1:]
+        elif budget:
+            dear = self._too_dear(chosen)
+            held |= dear
+            chosen = [one for one in chosen if one.challenger.name not in dear]
         return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, since, cut)
+
+    def _too_dear(self, chosen: list[Chosen]) -> dict[str, str]:
+        """Return by name why recipes would break the budget, the cheapest being paid for first."""
+        state, guard = self.loop.state, self.loop.pipeline.trigger
+        left = getattr(guard, "left", None)
+        seconds = None if left is None else left(state.trainings, state.watermark)
+        if seconds is None:
+            return {}
+        forecasts = {
+            one.challenger.name: self._forecast(
+                one.challenger, one.rows.height, one.challenger.start, one.challenger.update
+            )
+            for one in chosen
+        }
+        return costs.too_dear(forecasts, seconds)
 
     def start(self, now: datetime, plan: Plan) -> list[Fact]:
         """Return the facts that start a turn: one training per recipe, the cheapest first."""
@@ -158,7 +179,15 @@ class Turn:
             judged_from=cut,
             final_of=final_of,
             donor=donor,
+            forecast=self._forecast(challenger, rows.height, start, update),
         )
+
+    def _forecast(
+        self, challenger: Challenger, rows: int, start: str, update: str
+    ) -> costs.Forecast | None:
+        """Return what a training is expected to cost; None before the first."""
+        kind = costs.recipe(self._learner(challenger).fingerprint, start, update)
+        return costs.forecast(self.loop.state.spent, rows=rows, recipe=kind)
 
     def _key(self, challenger: Challenger, rows: str, start: str, update: str, before: str) -> str:
         """Return what makes two trainings the same: recipe, rows, start and seed."""
@@ -188,7 +217,7 @@ class Turn:
         while loop.state.paused is None and self.due(now):
             name = next(n for n in loop.state.training if loop.state.versions[n].ready_at <= now)
             version = loop.state.versions[name]
-            ended = self._train(version)
+            ended = train(loop, version)
             loop.append([ended], self._moment(version, now))
             if isinstance(ended, TrainingFailed) and version.final_of:
                 self._promote_without(version, self._moment(version, now))
@@ -199,68 +228,6 @@ class Turn:
 
     def _moment(self, version: Version, now: datetime) -> datetime:
         return version.ready_at if self.loop.simulated else self.loop.clock.now()
-
-    def _train(self, version: Version) -> Fact:
-        loop = self.loop
-        challenger = self.challenger(version)
-        if challenger is None:
-            message = f"the pipeline has no challenger {version.challenger!r} any more"
-            return TrainingFailed(
-                version=version.name, reason="gone", message=message, cost=facts.Cost()
-            )
-        if version.donor is not None and version.donor.missing:
-            return TrainingFailed(
-                version=version.name,
-                reason="no donor",
-                message=version.donor.missing,
-                cost=facts.Cost(),
-            )
-        learner = self._learner(challenger)
-        known = loop.memory.artifacts.recall(version.key)
-        if known is None or not loop.memory.artifacts.has(known["artifact"]):
-            outcome = loop.pipeline.executor.run(self.task(version, learner))
-            if outcome.model is None:
-                return TrainingFailed(
-                    version=version.name,
-                    reason=outcome.reason or "raised",
-                    message=outcome.message,
-                    cost=outcome.cost,
-                )
-            known = {
-                "artifact": loop.memory.artifacts.put(outcome.model),
-                "cost": [
-                    outcome.cost.cpu_seconds,
-                    outcome.cost.wall_seconds,
-                    outcome.cost.peak_bytes,
-                ],
-                "packages": outcome.packages,
-            }
-            loop.memory.artifacts.remember(version.key, known)
-        cpu, wall, peak = known["cost"]
-        try:
-            model = loop.scorer.load(known["artifact"])
-            features = tuple(model.features)
-        except Exception as error:  # a model of the user's own may fail in any way it likes
-            message = f"the model cannot be opened again: {type(error).__name__}: {error}"
-            return TrainingFailed(
-                version=version.name,
-                reason="does not load",
-                message=message,
-                cost=facts.Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak)),
-            )
-        return Trained(
-            version=version.name,
-            artifact=known["artifact"],
-            reference=self._described(version, model),
-            cost=facts.Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak)),
-            code=learner.fingerprint,
-            parameters=learner.parameters,
-            packages=known["packages"],
-            features=features,
-            transferred=None
-            if version.donor is None
-            else learners.transferred(loop.scorer.load(version.donor.artifact), model),
-        )
 
     def task(self, version: Version, learner: Learner) -> Task:
         """Return the training of a version, as its record says."""
@@ -301,30 +268,6 @@ class Turn:
         task = self.loop.scorer.model(state.versions[state.champion]).task
         worth = relevance.relevance_of(task, seed=seed)
         return Moment(as_of=at, since=since, seed=seed, relevance=worth, every=self.loop.every)
-
-    def _described(self, version: Version, model: Any) -> str:
-        """Keep what a version's training rows look like, and return the artifact's digest."""
-        loop = self.loop
-        if not loop.pipeline.detectors:
-            return ""
-        if version.parent and version.update != "all":
-            # A small update knows the rows of the whole line, not its own few alone.
-            return loop.state.versions[version.parent].reference
-        from keepfit.drift import Reference
-
-        rows = self.rows_of(version).drop(LABEL)
-        step = -(-rows.height // REFERENCE_ROWS)
-        importances = getattr(model, "importances", None)
-        described = Reference.fit(
-            rows.gather_every(step),
-            detectors=loop.pipeline.detectors,
-            every=loop.every,
-            weights=None if importances is None else importances(),
-        )
-        if triggers.assessed(loop.pipeline.trigger):
-            memory = relevance.RowMemory.fit(rows, described.profile)
-            described = described.having(relevance.KEPT, memory.dumps())
-        return loop.memory.artifacts.put(described.dumps())
 
     def challenger(self, version: Version) -> Challenger | None:
         """Return the recipe a version was trained by; None when the pipeline no longer has it."""

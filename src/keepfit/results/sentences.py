@@ -187,7 +187,10 @@ class Story:
 
     def _training_started(self, fact: facts.TrainingStarted, at: datetime) -> Line:
         self._started[fact.version] = fact
-        return Line(at, "▹", f"{fact.version} training", data(fact), tone="dim", loud=False)
+        told = "" if fact.forecast is None else f"~{lasted(fact.forecast.seconds)}"
+        return Line(
+            at, "▹", f"{fact.version} training", data(fact), cost=told, tone="dim", loud=False
+        )
 
     def _trained(self, fact: facts.Trained, at: datetime) -> Line:
         started = self._started.get(fact.version)

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from keepfit.clock import humanise
-from keepfit.facts import Decision, Scored
+from keepfit.costs import Forecast
+from keepfit.facts import Cost, Decision, Scored
 from keepfit.registry import Counts, State, Version
-from keepfit.results import page
+from keepfit.results import costs, page
 from keepfit.results.sentences import counted, deciding, metric, rounded
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ class Status:
     """What serves, how current it is, what was decided last and what comes next.
 
     ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
-    the moment of asking, or the newest one the ledger knows of.
+    the moment of asking, or the newest one the ledger knows of. ``cost`` is what the ``newest``
+    training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
+    that run, or of one more like it.
     """
 
     pipeline: str
@@ -68,6 +71,10 @@ class Status:
     quarantined: tuple[Held, ...] = ()
     drifted: tuple[str, ...] = ()
     paused: str | None = None
+    newest: str | None = None
+    cost: Cost | None = None
+    forecast: Forecast | None = None
+    upcoming: Forecast | None = None
     counts: Counts
 
     @classmethod
@@ -76,6 +83,7 @@ class Status:
         champion = state.versions.get(state.champion or "")
         asked_at = now or _latest(state, champion)
         decided = state.last_decision
+        trained = costs.newest(state)
         return cls(
             pipeline=name,
             condition=_condition(state),
@@ -107,6 +115,10 @@ class Status:
             ),
             drifted=tuple(state.drifted),
             paused=state.paused,
+            newest=None if trained is None else trained.name,
+            cost=None if trained is None else trained.cost,
+            forecast=None if trained is None else trained.forecast,
+            upcoming=costs.upcoming(state),
             counts=state.counts,
         )
 
@@ -171,6 +183,7 @@ class Status:
             ("staleness", self._staleness()),
             ("decision", self._decision()),
             ("next", self._next()),
+            ("cost", self._cost()),
             (
                 "waiting",
                 [f"{one.version} ({one.challenger}): {one.reason}" for one in self.waiting],
@@ -239,6 +252,16 @@ class Status:
         if due is not None:
             return [due]
         return ["the next batch is read, checked and scored, and the trigger asked again"]
+
+    def _cost(self) -> list[str]:
+        lines = []
+        if self.cost is not None:
+            before = "" if self.forecast is None else f", {costs.forecasted(self.forecast)}"
+            lines.append(f"{self.newest} took {costs.took(self.cost.cpu_seconds)} of CPU{before}")
+        if self.upcoming is not None:
+            what = ", ".join(self.training) or "the next like it"
+            lines.append(f"{what}: {costs.forecasted(self.upcoming)}")
+        return lines
 
     def _quarantine(self) -> list[str]:
         shown = [

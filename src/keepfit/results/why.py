@@ -12,13 +12,13 @@ from keepfit.errors import VersionUnknown
 from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
 from keepfit.results import page, transfers
+from keepfit.results.costs import forecasted, took
 from keepfit.results.sentences import (
     OWN,
     Story,
     counted,
     figure,
     figures,
-    lasted,
     mean,
     metric,
 )
@@ -256,23 +256,21 @@ def _learner(version: Version) -> list[str]:
 
 def _training(version: Version, chain: _Chain) -> list[str]:
     if chain.trained is None:
-        return [f"begun on {page.day(version.started_at)}, over by {page.day(version.ready_at)}"]
+        begun = f"begun on {page.day(version.started_at)}, over by {page.day(version.ready_at)}"
+        return [begun] if version.forecast is None else [begun, forecasted(version.forecast)]
     cost = version.cost
     spent = [
-        f"{humanise_seconds(cost.cpu_seconds)} of CPU",
-        f"{humanise_seconds(cost.wall_seconds)} of time",
+        f"{took(cost.cpu_seconds)} of CPU",
+        f"{took(cost.wall_seconds)} of time",
     ]
     if cost.peak_bytes:
         spent.append(f"{cost.peak_bytes / 2**20:,.0f} MiB at most")
     lines = [f"{', '.join(spent)}, ended on {page.day(chain.trained.at)}"]
+    if version.forecast is not None:
+        lines.append(f"{forecasted(version.forecast)}, was {took(cost.cpu_seconds)} of CPU")
     if isinstance(chain.trained.fact, facts.TrainingFailed):
         lines.append(f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}")
     return lines
-
-
-def humanise_seconds(seconds: float) -> str:
-    """Return measured seconds, ``0 s`` when nothing was measured."""
-    return lasted(seconds) or "0 s"
 
 
 def _gate(version: Version, chain: _Chain) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from keepfit.clock import duration, humanise, rate
@@ -31,7 +31,8 @@ class Guarded(Part):
         The least event time between two decisions to train.
     budget
         The most trainings, ``"3 per 30d"``, or CPU seconds of them, ``"600s per 30d"``, in
-        any period of that length. Each challenger's training counts.
+        any period of that length. Each challenger's training counts. One whose forecast is
+        more than the seconds that are left does not start.
     enough
         The new labelled rows that a training needs.
     max_age
@@ -125,13 +126,37 @@ class Guarded(Part):
     def _spent(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
         if self.budget is None:
             return
-        most, period = rate(self.budget, "budget")
-        spent = [cpu for at, cpu in evidence.trainings if evidence.watermark - at < period]
+        most, _ = rate(self.budget, "budget")
+        spent = self._within(evidence.trainings, evidence.watermark)
         if isinstance(most, timedelta):
             if sum(spent) >= most.total_seconds():
                 yield "the budget", f"{sum(spent):.0f} CPU seconds spent, {self.budget}"
         elif len(spent) >= most:
             yield "the budget", f"{len(spent)} trainings, {self.budget}"
+
+    def _within(
+        self, trainings: Sequence[tuple[datetime, float]], watermark: datetime
+    ) -> list[float]:
+        """Return the CPU seconds of each training that counts against the budget still."""
+        period = self.period
+        return [] if period is None else [cpu for at, cpu in trainings if watermark - at < period]
+
+    def left(
+        self, trainings: Sequence[tuple[datetime, float]], watermark: datetime | None
+    ) -> float | None:
+        """Return how many CPU seconds the budget has left; None where it counts none.
+
+        Parameters
+        ----------
+        trainings
+            Past trainings as (watermark of the decision, CPU seconds).
+        watermark
+            The event time up to which the stream has been read.
+        """
+        most = None if self.budget is None else rate(self.budget, "budget")[0]
+        if not isinstance(most, timedelta) or watermark is None:
+            return None
+        return max(0.0, most.total_seconds() - sum(self._within(trainings, watermark)))
 
     def _too_few(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
         if evidence.labelled < self.enough:

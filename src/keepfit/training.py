@@ -1,0 +1,96 @@
+"""One training: run it or recall it, keep its model, and say in a fact how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from keepfit import learners, relevance, triggers
+from keepfit.batch import LABEL
+from keepfit.facts import Cost, Fact, Trained, TrainingFailed
+
+if TYPE_CHECKING:
+    from keepfit.loop import Loop
+    from keepfit.protocols import Learner
+    from keepfit.registry import Version
+
+REFERENCE_ROWS = 50_000
+
+
+def train(loop: Loop, version: Version) -> Fact:
+    """Train a version, or recall the same training, and return the fact of how it ended."""
+    challenger = loop.turns.challenger(version)
+    if challenger is None:
+        message = f"the pipeline has no challenger {version.challenger!r} any more"
+        return TrainingFailed(version=version.name, reason="gone", message=message, cost=Cost())
+    if version.donor is not None and version.donor.missing:
+        said = version.donor.missing
+        return TrainingFailed(version=version.name, reason="no donor", message=said, cost=Cost())
+    learner = challenger.learner or loop.pipeline.learner
+    known = loop.memory.artifacts.recall(version.key)
+    if known is None or not loop.memory.artifacts.has(known["artifact"]):
+        outcome = loop.pipeline.executor.run(loop.turns.task(version, learner))
+        if outcome.model is None:
+            return TrainingFailed(
+                version=version.name,
+                reason=outcome.reason or "raised",
+                message=outcome.message,
+                cost=outcome.cost,
+            )
+        spent = outcome.cost
+        known = {
+            "artifact": loop.memory.artifacts.put(outcome.model),
+            "cost": [spent.cpu_seconds, spent.wall_seconds, spent.peak_bytes],
+            "packages": outcome.packages,
+        }
+        loop.memory.artifacts.remember(version.key, known)
+    return _ended(loop, version, learner, known)
+
+
+def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]) -> Fact:
+    """Return the fact of a training whose model is kept, once it opens again."""
+    cpu, wall, peak = known["cost"]
+    cost = Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak))
+    try:
+        model = loop.scorer.load(known["artifact"])
+        features = tuple(model.features)
+    except Exception as error:  # a model of the user's own may fail in any way it likes
+        message = f"the model cannot be opened again: {type(error).__name__}: {error}"
+        return TrainingFailed(
+            version=version.name, reason="does not load", message=message, cost=cost
+        )
+    donor = None if version.donor is None else loop.scorer.load(version.donor.artifact)
+    return Trained(
+        version=version.name,
+        artifact=known["artifact"],
+        reference=_described(loop, version, model),
+        cost=cost,
+        code=learner.fingerprint,
+        parameters=learner.parameters,
+        packages=known["packages"],
+        features=features,
+        transferred=None if donor is None else learners.transferred(donor, model),
+    )
+
+
+def _described(loop: Loop, version: Version, model: Any) -> str:
+    """Keep what a version's training rows look like, and return the artifact's digest."""
+    if not loop.pipeline.detectors:
+        return ""
+    if version.parent and version.update != "all":
+        # A small update knows the rows of the whole line, not its own few alone.
+        return loop.state.versions[version.parent].reference
+    from keepfit.drift import Reference
+
+    rows = loop.turns.rows_of(version).drop(LABEL)
+    step = -(-rows.height // REFERENCE_ROWS)
+    importances = getattr(model, "importances", None)
+    described = Reference.fit(
+        rows.gather_every(step),
+        detectors=loop.pipeline.detectors,
+        every=loop.every,
+        weights=None if importances is None else importances(),
+    )
+    if triggers.assessed(loop.pipeline.trigger):
+        memory = relevance.RowMemory.fit(rows, described.profile)
+        described = described.having(relevance.KEPT, memory.dumps())
+    return loop.memory.artifacts.put(described.dumps())
