@@ -98,8 +98,8 @@ def test_recipes_that_are_alike_change_places_seldom() -> None:
         state = served(version("v1", MIDDLE, 40))
         state.compared = [side(0.8, 0.8, noise) for _ in range(20)]
         changed += standings(state).leader().name == SHORT  # type: ignore[union-attr]
-    # One standard error is passed by chance in 16 %; three deviations above that are 23 %.
-    assert 0.05 * 300 <= changed <= 0.23 * 300
+    # Half a standard error is passed by chance in 31 %; three deviations above are 39 %.
+    assert 0.1 * 300 <= changed <= 0.39 * 300
 
 
 def test_a_leader_that_fails_hands_over_while_it_rests() -> None:
@@ -169,10 +169,11 @@ def test_updates_stop_where_leaving_the_champion_alone_does_better() -> None:
     noise = np.random.default_rng(2)
     values = [(0.8 + 0.01 * noise.normal(), 0.75) for _ in range(20)]
     state.compared = [Side(100, {MIDDLE: a, UPDATE: b}) for a, b in values]
-    assert running(state, 42) == set()
-    said = standings(state).held(chosen(42), Why.STEP)[UPDATE]
+    assert running(state, 41) == set()
+    said = standings(state).held(chosen(41), Why.STEP)[UPDATE]
     assert "did better without it" in said
-    assert running(state, 42, Why.ALARM) == {MIDDLE, SHORT, WHOLE}
+    assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, WHOLE}
+    assert MIDDLE in running(state, 42), "the leader is trained the oftener for it"
 
 
 def test_without_a_cheap_update_a_tenth_of_new_rows_is_enough() -> None:

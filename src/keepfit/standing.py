@@ -26,10 +26,12 @@ NEW = 0.25
 learns between; so each row is trained on about four times, however long the window."""
 
 NEW_ALONE = 0.1
-"""The same where no cheap recipe learns between."""
+"""The same where no cheap recipe learns between, or what it learns does harm."""
 
-DETHRONED = 1.0
-"""Standard errors by which a recipe must have done better than the leader to take its place."""
+DETHRONED = 0.5
+"""Standard errors by which a recipe must have done better than the leader to take its place.
+
+Few, because it costs nothing to follow the better record, and much to wait for proof."""
 
 WORSE = 2.0
 """Standard errors by which the champion's updates must have done worse to be left out."""
@@ -159,26 +161,27 @@ class Standings:
         self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame], why: Why
     ) -> str:
         """Return why a recipe that runs when its evidence says so does not run in this turn."""
-        share = self._new(leader, rows[leader.name])
-        full = why > Why.STEP or share >= self._enough_new()
+        share, wanted = self._new(leader, rows[leader.name]), self._wanted(leader)
+        full = why > Why.STEP or share >= wanted
         if one.start != "scratch":
-            return self._between(one, leader, why == Why.STEP and full)
+            again = f"{leader.name} is trained again" if full and why == Why.STEP else ""
+            return again or self._harm(one, leader)
         if not full:
-            wanted = f"{share:.0%} of the rows of {leader.name} are new, {self._enough_new():.0%} asked for"
-            return wanted
+            return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
         tried = why == Why.ALARM or _tried(self._trainings(leader) + 1)
         return "" if one is leader or tried else f"{leader.name} leads; tried again later"
 
-    def _between(self, update: Challenger, leader: Challenger, full: bool) -> str:
-        if full:
-            return f"{leader.name} is trained again"
+    def _harm(self, update: Challenger, leader: Challenger) -> str:
+        """Return how much worse updates of the champion have done than leaving it alone, if they did."""
         gain = self._gain(leader.name, update.name)
-        if gain is not None and gain > WORSE:
-            return f"{leader.name} did better without it, by {gain:.1f} standard errors"
-        return ""
+        if gain is None or gain <= WORSE:
+            return ""
+        return f"{leader.name} did better without it, by {gain:.1f} standard errors"
 
-    def _enough_new(self) -> float:
-        return NEW if any(one.start != "scratch" for one in self.challengers) else NEW_ALONE
+    def _wanted(self, leader: Challenger) -> float:
+        """Return the share of new rows at which the leader is trained again."""
+        updates = [one for one in self.runnable() if one.start == "champion"]
+        return NEW if any(not self._harm(one, leader) for one in updates) else NEW_ALONE
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
