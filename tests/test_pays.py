@@ -79,15 +79,16 @@ def test_only_a_trigger_that_weighs_asks_for_probes() -> None:
 
 
 def test_training_pays_when_it_saves_more_errors_than_its_price() -> None:
-    # Sure is 0.03 - 0.01 a row. On the next 2,000 rows that saves 40 errors, less the 20 that
-    # were lost while the gap opened; a turn costs 40 s at 0.1, the price of 4 errors at 1.
+    # A turn costs 40 s at 0.1, the price of 4 errors at 1; at stake are 0.01 on 2,000 rows, 20.
+    # So a fifth of an error is taken off: 0.028 a row count, and save 56 errors on the next
+    # 2,000 rows, less the 20 that were surely lost while the gap opened.
     facts = lived(4, probed(0.03, age=2_000))
     decision = triggers.Pays(per_error=1.0, per_cpu_second=0.1).decide(evidence(*facts))
     assert decision.train
-    assert decision.evidence["saved"] == pytest.approx(20.0)
+    assert decision.evidence["saved"] == pytest.approx(36.0)
     assert decision.evidence["regret"] == pytest.approx(20.0)
     assert decision.evidence["price"] == pytest.approx(4.0)
-    assert "20 errors on the next 2,000 rows, 4 pay for it (40 CPU s at 0.1" in decision.reason
+    assert "36 errors on the next 2,000 rows, 4 pay for it (40 CPU s at 0.1" in decision.reason
 
 
 @pytest.mark.parametrize(("per_cpu_second", "train"), [(0.49, True), (0.51, False)])
@@ -113,15 +114,15 @@ def test_without_prices_a_point_is_worth_a_share_of_training_with_every_batch(
 
 def test_a_point_of_a_loss_without_bounds_is_a_hundredth_of_the_best_constant_answer() -> None:
     facts = lived(4, probed(3.0, error=1.0, age=2_000, scale=200.0, loss="mae"))
-    decision = triggers.Pays().decide(evidence(*facts))
-    assert decision.evidence["price"] == pytest.approx(200.0 * 500 * 0.01)
+    decision = triggers.Pays(worth=0.5).decide(evidence(*facts))
+    assert decision.evidence["price"] == pytest.approx(200.0 * 500 * 0.01 / 0.5)
     assert "of mae" in decision.reason
 
 
 def test_a_gap_that_is_not_sure_does_not_pay_and_the_no_says_all_the_figures() -> None:
-    decision = triggers.Pays().decide(evidence(*lived(4, probed(0.009, age=2_000))))
+    decision = triggers.Pays(worth=1.0).decide(evidence(*lived(4, probed(0.002, age=2_000))))
     assert not decision.train
-    for told in ("save 0 errors", "next 2,000 rows", "5 pay for it", "0.0090 ± 0.0100", "none"):
+    for told in ("save 0 errors", "next 2,000 rows", "5 pay for it", "0.0020 ± 0.0100", "none"):
         assert told in decision.reason
     assert decision.evidence["sure"] == 0.0
 
@@ -129,7 +130,7 @@ def test_a_gap_that_is_not_sure_does_not_pay_and_the_no_says_all_the_figures() -
 def test_what_was_lost_already_pays_too_where_the_gap_no_longer_grows() -> None:
     # The gap was at once as large as it is now: a fresh model will have it again as soon.
     facts = lived(10, probed(0.05, age=500), probed(0.03, age=5_000))
-    decision = triggers.Pays().decide(evidence(*facts))
+    decision = triggers.Pays(worth=1.0).decide(evidence(*facts))
     assert decision.train
     assert decision.evidence["saved"] < decision.evidence["price"] < decision.evidence["regret"]
     assert "would have saved" in decision.reason
@@ -176,8 +177,9 @@ def test_the_usual_rate_is_found_from_earlier_reigns_with_their_scatter() -> Non
 def test_many_probes_without_a_gap_silence_a_doubtful_one() -> None:
     still = [probed(0.0, error=0.005, age=age) for age in (2_000, 4_000, 6_000, 8_000)]
     doubtful = lived(8, probed(0.015, age=4_000))
-    assert triggers.Pays().decide(evidence(*doubtful)).train
-    decision = triggers.Pays().decide(evidence(*doubtful, probes=still))
+    trigger = triggers.Pays(worth=1.0)
+    assert trigger.decide(evidence(*doubtful)).train
+    decision = trigger.decide(evidence(*doubtful, probes=still))
     assert not decision.train
     assert "beside earlier probes" in decision.reason
 
@@ -186,7 +188,15 @@ def test_regret_is_the_area_under_the_gap_until_now() -> None:
     facts = lived(6, probed(0.02, error=0.0, age=1_000), probed(0.04, error=0.0, age=2_000))
     course = Course.of(evidence(*facts))
     assert course.regret == pytest.approx(1_000 * 0.01 + 1_000 * 0.03 + 1_000 * 0.04)
-    assert course.saved == pytest.approx(3_000 * 0.04 - course.regret)
+    assert course.saved(5.0) == pytest.approx(3_000 * 0.04 - course.regret)
+
+
+@pytest.mark.parametrize(("price", "sure"), [(0.0, 0.03), (10.0, 0.02), (20.0, 0.01), (1e9, 0.01)])
+def test_the_cheaper_a_training_the_less_doubt_counts(price: float, sure: float) -> None:
+    # At stake are 0.02 on a thousand rows.
+    assert Gap(0.03, 0.02).sure(1_000, price) == pytest.approx(sure)
+    assert Gap(0.03, 0.0).sure(1_000, price) == 0.03
+    assert Gap(-0.03, 0.02).sure(1_000, price) == 0.0
 
 
 # Probes ---------------------------------------------------------------------------------
@@ -210,8 +220,9 @@ def test_no_probe_is_taken_where_even_the_largest_gap_would_not_pay() -> None:
 
 def test_earlier_reigns_spare_the_first_probe_while_the_gap_cannot_be_large() -> None:
     usual = [probed(age * 1e-6, error=0.001, age=age) for age in (5_000, 9_000, 9_500, 9_900)]
-    assert not triggers.Pays().wants_probe(evidence(arrived(1), probes=usual))
-    assert triggers.Pays().wants_probe(evidence(*lived(8), probes=usual))
+    trigger = triggers.Pays(worth=1.0)
+    assert not trigger.wants_probe(evidence(arrived(1), probes=usual))
+    assert trigger.wants_probe(evidence(*lived(8), probes=usual))
 
 
 def scored(batch: int, value: float, **more: Any) -> Scored:

@@ -12,7 +12,7 @@ from keepfit.facts import Arrived, Probed
 from keepfit.protocols import Evidence
 
 CAUTION = 1.0
-"""Standard errors by which a gap is lowered."""
+"""Standard errors by which a gap is lowered, where a training is as dear as what is at stake."""
 
 STRANGE = 2.0
 """Standard deviations from the usual beyond which a measured gap speaks for itself."""
@@ -30,10 +30,15 @@ class Gap(NamedTuple):
     value: float
     error: float
 
-    @property
-    def sure(self) -> float:
-        """The gap lowered by its standard error; nothing where it is not above zero then."""
-        bound = self.value - CAUTION * self.error
+    def sure(self, rows: int, price: float) -> float:
+        """Return the gap lowered by its standard error; nothing where it is not above zero then.
+
+        At stake is one standard error on each of the rows. Where a training costs less than
+        that, doubt is dearer than a training in vain, and the gap is lowered by as much less.
+        """
+        stake = self.error * rows
+        caution = CAUTION * min(1.0, price / stake) if stake > 0 else 0.0
+        bound = self.value - caution * self.error
         return bound if math.isfinite(bound) and bound > 0 else 0.0
 
     def drawn_to(self, usual: Gap | None) -> Gap:
@@ -140,27 +145,30 @@ class Course:
             bounds.append(gap * self.rows / max(last.age, 1))
         return max(bounds, default=None)
 
+    def sure(self, price: float) -> float:
+        """Return what a fresh model loses less a row, as far as it is sure enough at a price."""
+        return self.gap.sure(self.rows, price)
+
     @property
     def regret(self) -> float:
-        """What a fresh model would have lost less on the rows since the last training.
+        """What a fresh model would have lost less on the rows since the last training, for sure.
 
         The champion was fresh at its training: between probes, and from there to the first,
         the gap is taken to open evenly.
         """
         lost, then, before = 0.0, 0, 0.0
         for place, probe in enumerate(self.probes):
-            gap = self._gap(place).sure
+            gap = self._gap(place).sure(probe.age, math.inf)
             lost += max(0, probe.age - then) * (before + gap) / 2
             then, before = max(then, probe.age), gap
         return lost + max(0, self.rows - then) * before
 
-    @property
-    def saved(self) -> float:
-        """What training now would save on as many rows as came since the last training.
+    def saved(self, price: float) -> float:
+        """Return what training now would save on as many rows as came since the last training.
 
         The fresh model is taken to age as this one did, and to lose as much meanwhile.
         """
-        return max(0.0, self.gap.sure * self.rows - self.regret)
+        return max(0.0, self.sure(price) * self.rows - self.regret)
 
     def _gap(self, place: int) -> Gap:
         probe = self.probes[place]

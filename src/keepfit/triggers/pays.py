@@ -36,12 +36,13 @@ class Pays(Rule):
     would take them now, against the same one trained on rows like the champion's, both on the
     newest rows with mature labels. The difference is drawn to how the gap opened in the reigns
     before, as far as it is the less sure of the two and does not contradict it, and lowered by
-    its standard error. The next chance is taken to come after as many rows as came since the
-    last training, and the fresh model to age as this one did; training then saves the gap on
-    these rows, less what was lost since the last training while the gap grew. It pays when
-    that, or what was lost already, reaches the price. For a gap that grows evenly both come at
-    the same moment, the best one; a gap that opens at once is seen by the first, and the second
-    bounds what waiting can cost (ski rental).
+    its standard error, or by less where a training costs less than that error is worth. The
+    next chance is taken to come after as many rows as came since the last training, and the
+    fresh model to age as this one did; training then saves the gap on these rows, less what was
+    lost since the last training while the gap grew. It pays when that, or what was lost
+    already, reaches the price. For a gap that grows evenly both come at the same moment, the
+    best one; a gap that opens at once is seen by the first, and the second bounds what waiting
+    can cost (ski rental).
 
     A probe is taken at first, then with every quarter more rows, unless even a gap at its upper
     bound would not pay; and when drift or a striking window asks for it. Put a maximum age
@@ -59,11 +60,11 @@ class Pays(Rule):
         that is, or a function of labels and scores that returns one number per row, labels
         being codes of classes or values.
     worth
-        Without prices: how much of the compute of training with every batch one point of the
-        metric is worth, over as many batches; 1 for all of it, 0.1 for a tenth. One point is
-        0.01, or a hundredth of the loss of the best constant answer. Decisions then rest on
-        counts of rows alone, and are the same on every machine; with prices they follow the CPU
-        seconds measured.
+        Without prices: the share of the compute of training with every batch that one point of
+        the metric, held over as many batches, is worth: a quarter of it unless stated. One
+        point is 0.01, or a hundredth of the loss of the best constant answer. Decisions then
+        rest on counts of rows alone, and are the same on every machine; with prices they follow
+        the CPU seconds measured.
 
     Raises
     ------
@@ -87,7 +88,7 @@ class Pays(Rule):
     per_error: float | None = field(default=None, kw_only=True)
     per_cpu_second: float | None = field(default=None, kw_only=True)
     cost: str | Callable[[Any, Any], Any] | None = field(default=None, kw_only=True)
-    worth: float = field(default=1.0, kw_only=True)
+    worth: float = field(default=0.25, kw_only=True)
 
     def __post_init__(self) -> None:
         if (self.per_error is None) != (self.per_cpu_second is None):
@@ -155,7 +156,7 @@ class Pays(Rule):
         price = self._price(course)
         if price is None:
             return self._no("what a training costs is not known yet: none has ended")
-        train = course.gap.sure > 0 and max(course.saved, course.regret) >= price
+        train = course.sure(price) > 0 and max(course.saved(price), course.regret) >= price
         return Decision(
             train=train,
             trigger=self.name,
@@ -181,17 +182,18 @@ class Pays(Rule):
         probe, gap = course.last, course.gap
         unit = "errors" if probe.loss == "accuracy" else f"of {probe.loss}"
         told = f"training {'pays' if train else 'does not pay'}: "
-        if train and course.saved < price:
+        if train and course.saved(price) < price:
             lost = f"{_number(course.regret)} {unit}"
             told += f"it would have saved {lost} on the {course.rows:,} rows since the last one"
         else:
-            told += f"it would save {_number(course.saved)} {unit} on the next {course.rows:,} rows"
+            told += f"it would save {_number(course.saved(price))} {unit} on the next {course.rows:,} rows"
         told += f", {_number(price)} pay for it{self._priced(course)}; by {probe.recipe} "
         told += f"a fresh model loses {probe.gap:.4f} ± {probe.error:.4f} less a row"
         told += f" on {probe.rows:,} rows"
         if gap.value != probe.gap:
             told += f", {gap.value:.4f} ± {gap.error:.4f} beside earlier probes"
-        return f"{told}, {f'{gap.sure:.4f} of it is' if gap.sure else 'none of it is'} sure"
+        sure = course.sure(price)
+        return f"{told}, {f'{sure:.4f} of it counts' if sure else 'none of it counts'}"
 
     def _priced(self, course: Course) -> str:
         """Return where the price comes from, in the user's words."""
@@ -203,13 +205,13 @@ class Pays(Rule):
     def _evidence(self, course: Course, price: float) -> dict[str, Any]:
         probe = course.last
         known = {
-            "saved": course.saved,
+            "saved": course.saved(price),
             "price": price,
             "regret": course.regret,
             "ahead": course.rows,
             "gap": probe.gap,
             "error": probe.error,
-            "sure": course.gap.sure,
+            "sure": course.sure(price),
             "loss": probe.loss,
             "probes": len(course.probes),
             "earlier_probes": len(course.before),
