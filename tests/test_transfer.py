@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import SGDClassifier
@@ -86,6 +88,22 @@ def test_streams_without_a_column_in_common_are_told_so() -> None:
     rows = domain().rename({"value": "a", "other": "b", "group": "c"})
     with pytest.raises(TrainingError, match="expected rows with a column of 'value', 'other'"):
         Encoding.learn(domain()).adapted(rows, grow=True)
+
+
+@given(
+    st.sets(st.sampled_from("abcdef"), min_size=2), st.sets(st.sampled_from("abcdef"), min_size=2)
+)
+def test_an_adapted_encoding_reads_what_the_donor_knew_as_the_donor_did(
+    theirs: set[str], ours: set[str]
+) -> None:
+    old = domain(60, groups="".join(sorted(theirs)))
+    new = domain(60, seed=1, groups="".join(sorted(ours)))
+    donor = Encoding.learn(old)
+    grown, fixed = (donor.adapted(new, grow=grow) for grow in (True, False))
+    assert (grown.matrix(old) == donor.matrix(old)).all()
+    assert not np.isnan(grown.matrix(new)).any()
+    unseen = ~new["group"].is_in(list(set(old["group"])))
+    assert (np.isnan(fixed.matrix(new)[:, 2]) == unseen.to_numpy()).all()
 
 
 # LightGBM ---------------------------------------------------------------------------------
@@ -216,6 +234,18 @@ def test_embeddings_of_a_users_own_network_grow_in_their_places() -> None:
     old, new = (m.net.inside[0].weight.detach() for m in (donor, model))
     assert (new[:3] == old).all()
     assert new.shape[0] == 5
+
+
+def test_numbers_that_lie_far_off_the_donors_scale_get_their_own() -> None:
+    donor = scratch(net(lr=0.01), domain())
+    rows = domain(seed=1).with_columns(pl.col("other") * 40 + 1_000)
+    model = started(net(), donor, rows)
+    scales = {one.name: one for one in model.held.preparation.numbers}
+    before = {one.name: one for one in donor.held.preparation.numbers}
+    assert scales["value"] == before["value"]
+    assert scales["other"].shift == pytest.approx(1_000, rel=0.05)
+    assert scales["other"].width == pytest.approx(40, rel=0.2)
+    assert "on a scale of their own: other" in learners.transferred(donor, model).parts
 
 
 # What cannot ------------------------------------------------------------------------------

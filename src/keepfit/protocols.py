@@ -251,7 +251,12 @@ class Learner(Protocol):
     def fit(
         self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int
     ) -> Model:
-        """Return a model trained on rows that carry their label in ``_label``, in the order given."""
+        """Return a model trained on rows that carry their label in ``_label``, in the order given.
+
+        ``start`` is ``"scratch"``, ``"pretrained"``, ``"champion"`` or ``"transfer"``; for the
+        last two ``previous`` is the champion, or the model of another stream. A learner that
+        has `ways` names the pairs of start and update that it knows, and is asked for no other.
+        """
 
 
 class Metric(Protocol):

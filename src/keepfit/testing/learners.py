@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import ARRIVED_AT, ID, LABEL, TIME
-from keepfit.errors import SchemaMismatch
+from keepfit.errors import SchemaMismatch, TrainingError
 from keepfit.learners import loads
 from keepfit.protocols import Learner, Model
 
@@ -62,6 +62,7 @@ def check_learner(learner: Learner, *, task: str = "binary", mixed: bool = True)
     if mixed:
         _check_strange(model, later)
     _check_champion(learner, model, rows, later)
+    _check_transfer(learner, model, later, mixed=mixed)
 
 
 def rows_to_learn(
@@ -183,3 +184,32 @@ def _check_champion(
         _check_answers(new, rows, model.task)
         _fit(learner, later, start=start, update=update, previous=model)
         _require(model.dumps() == content, "a warm start leaves the champion as it was")
+
+
+def _check_transfer(learner: Learner, model: Model, later: pl.DataFrame, *, mixed: bool) -> None:
+    import numpy as np
+    import polars as pl
+
+    # Another stream: a column more, a column less, and a category that the donor has not seen.
+    other = later.drop("count").with_columns(pl.col("value").alias("more"))
+    if mixed:
+        other = other.with_columns(pl.col("group").replace("west", "east"))
+    content = model.dumps()
+    for start, update in getattr(learner, "ways", ()):
+        if start != "transfer":
+            continue
+        how = {"start": start, "update": update}
+        try:
+            new = _fit(learner, other, **how, previous=loads(content))
+        except TrainingError:
+            # What does not learn has to come from the donor whole: the same columns then.
+            other = later
+            new = _fit(learner, other, **how, previous=loads(content))
+        again = _fit(learner, other, **how, previous=loads(content))
+        _require(new.dumps() == again.dumps(), "the same transfer twice gives the same bytes")
+        _require(loads(content).dumps() == content, "a transfer leaves its donor as it was")
+        answers = new.predict(other)
+        _require(bool(np.isfinite(answers).all()), "a model that started elsewhere answers")
+        shared = set(model.features) & set(other.columns)
+        _require(shared <= set(new.features), "the columns that both have are used")
+        _require(set(new.features) <= set(other.columns), "no column is needed that is not there")

@@ -134,6 +134,11 @@ class TorchModel(FittedModel):
         """Return in words what a transfer left of a donor's weights, and their share of all."""
         done = self.transfer
         several = {"whole": done.copied, "in part": done.partly, "new": done.new}
+        if isinstance(donor, TorchModel):
+            before = {one.name: one for one in donor.held.preparation.numbers}
+            mine = self.held.preparation.numbers
+            moved = [one.name for one in mine if one != before.get(one.name, one)]
+            several["on a scale of their own"] = tuple(moved)
         return tuple(f"{how}: {', '.join(one)}" for how, one in several.items() if one), done.share
 
     def importances(self) -> dict[str, float]:

@@ -19,6 +19,12 @@ LIMIT = 20.0
 """Standard deviations at which a number is cut off: beyond them a network only extrapolates."""
 
 
+FAR = 5.0
+"""Standard deviations beyond which numbers of another stream lie off a donor's scale."""
+
+FAR_SHARE = 0.05
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows as a network takes them: numbers as float32, codes of categories as int64 (0: missing)."""
@@ -103,7 +109,7 @@ class Preparation(msgspec.Struct, frozen=True):
         scales = {one.name: one for one in before.numbers} if before else {}
         matrix = encoding.matrix(rows)
         numbers = tuple(
-            scales[one.name] if one.name in scales else _scale(one.name, matrix[:, place])
+            _scale(one.name, matrix[:, place], scales.get(one.name), grow)
             for place, one in enumerate(columns)
             if one.kind != "category"
         )
@@ -202,10 +208,13 @@ def _numeric(inner: Any) -> bool:
     return bool(inner.is_numeric())
 
 
-def _scale(name: str, values: np.ndarray) -> Number:
+def _scale(name: str, values: np.ndarray, old: Number | None, grow: bool) -> Number:
+    """Return the scale of a column: the old one, unless another stream's numbers lie far off it."""
     import numpy as np
 
     known = values[~np.isnan(values)]
+    if old is not None and not (grow and _far(known, old)):
+        return old
     with np.errstate(over="ignore", invalid="ignore"):
         shift, width = (float(known.mean()), float(known.std())) if known.size else (0.0, 1.0)
     if not (np.isfinite(shift) and np.isfinite(width)):
@@ -213,7 +222,24 @@ def _scale(name: str, values: np.ndarray) -> Number:
         shift, width = 0.0, float(np.abs(known).max())
     # A constant column may have a deviation of rounding errors alone.
     width = width if width > 1e-12 * max(1.0, abs(shift)) else 1.0
-    return Number(name, shift, width, bool(known.size < values.size))
+    # One more number for gaps where the weights have a place for it, or are new themselves.
+    gaps = bool(known.size < values.size) if old is None else old.gaps
+    return Number(name, shift, width, gaps)
+
+
+def _far(known: np.ndarray, old: Number) -> bool:
+    """Return whether many of a column's numbers lie where no weight has learnt to tell them apart.
+
+    Their own mean and deviation then take the place of the donor's, as in: Li, Wang, Shi, Hou and
+    Liu, Adaptive batch normalization for practical domain adaptation (2018).
+    """
+    import numpy as np
+
+    if not known.size:
+        return False
+    with np.errstate(over="ignore"):
+        beyond = np.abs((known - old.shift) / old.width) > FAR
+    return float(beyond.mean()) > FAR_SHARE
 
 
 def _spread(values: pl.Series, size: int) -> np.ndarray:
