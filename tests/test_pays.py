@@ -207,9 +207,18 @@ def test_a_probe_waits_for_labelled_rows_and_then_for_a_quarter_more_rows() -> N
     assert trigger.wants_probe(evidence(arrived(1), labelled=199)) == ""
     assert trigger.wants_probe(evidence(arrived(1), champion=None)) == ""
     assert "first" in trigger.wants_probe(evidence(arrived(1)))
-    taken = probed(0.03, age=2_000)
+    taken = probed(0.012, age=2_000)
     assert trigger.wants_probe(evidence(*lived(4, taken))) == ""
     assert "2,500 rows" in trigger.wants_probe(evidence(*lived(4, taken, arrived(5))))
+
+
+def test_before_a_training_the_gap_is_measured_again() -> None:
+    facts = lived(4, probed(0.025, age=2_000), arrived(5, 100))
+    trigger = triggers.Pays(worth=0.2785)
+    assert not trigger.decide(evidence(*facts[:-1])).train
+    assert trigger.decide(evidence(*facts)).train
+    assert "would pay by now" in trigger.wants_probe(evidence(*facts))
+    assert not trigger.wants_probe(evidence(*facts, probed(0.025, age=2_100)))
 
 
 def test_no_probe_is_taken_where_even_the_largest_gap_would_not_pay() -> None:

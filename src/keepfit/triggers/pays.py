@@ -45,9 +45,10 @@ class Pays(Rule):
     can cost (ski rental).
 
     A probe is taken at first, then with every quarter more rows, unless even a gap at its upper
-    bound would not pay; and when drift or a striking window asks for it. Put a maximum age
-    under it, `Pipeline(…, trigger=Pays(), max_age="90d")`: what probes cannot see, columns of
-    free text or images, ages too.
+    bound would not pay; when drift or a striking window asks for it; and before a training, so
+    that it rests on the newest rows. Put a maximum age under the whole,
+    ``Pipeline(…, trigger=Pays(), max_age="90d")``: what probes cannot see, such as free text
+    and images, ages too.
 
     Parameters
     ----------
@@ -130,6 +131,8 @@ class Pays(Rule):
         sign = _sign(evidence, course.last)
         if sign:
             return sign
+        if course.rows > course.last.age and self._pays(course, self._price(course)):
+            return f"by the probe of batch {course.last.batch} training would pay by now"
         if course.rows < GROWTH * course.last.age or self._cannot_pay(course):
             return ""
         return (
@@ -156,13 +159,19 @@ class Pays(Rule):
         price = self._price(course)
         if price is None:
             return self._no("what a training costs is not known yet: none has ended")
-        train = course.sure(price) > 0 and max(course.saved(price), course.regret) >= price
+        train = self._pays(course, price)
         return Decision(
             train=train,
             trigger=self.name,
             reason=self._reason(course, price, train),
             evidence=self._evidence(course, price),
         )
+
+    def _pays(self, course: Course, price: float | None) -> bool:
+        """Return whether training saves, or would have saved, its price."""
+        if price is None or not course.sure(price) > 0:
+            return False
+        return max(course.saved(price), course.regret) >= price
 
     def _no(self, reason: str) -> Decision:
         return Decision(train=False, trigger=self.name, reason=reason)
