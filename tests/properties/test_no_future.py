@@ -22,6 +22,7 @@ TRIGGERS = {
     "every": lambda: triggers.Every("3d"),
     "rows": lambda: triggers.AfterRows(150, labelled=True),
     "drift": lambda: triggers.OnDrift(drift.Columns()) | triggers.OnDecay(),
+    "pays": lambda: triggers.Pays(cost="log_loss") | triggers.Every("9d"),
     "relevance": lambda: triggers.OnRelevance(100) | triggers.Every("6d"),
     "joined": lambda: (
         (triggers.Every("2d") & ~triggers.OnDecay())
