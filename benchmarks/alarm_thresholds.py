@@ -1,9 +1,9 @@
 """Simulates the thresholds of keepfit.drift.alarms: `python benchmarks/alarm_thresholds.py`.
 
 A world draws references and batches from the same stream: the curve of a block is a
-Brownian bridge (what sampling does to a distribution function) plus a block effect that
-resembles the one before it. Distances are taken as the product takes them: of a block to
-the other blocks, of a batch to all blocks.
+Brownian bridge (what sampling does to a distribution function) plus block effects, of where
+values lie and of how far out, that resemble the ones before. Distances and moves are taken as
+the product takes them: of a block to the other blocks, of a batch to all blocks.
 
 How alike blocks are is estimated in each reference, as the product does, and moves its
 threshold between a lower and an upper one. Of all pairs that keep the budget in every world,
@@ -20,12 +20,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keepfit.drift.alarms import bets, scores
+from keepfit.drift.alarms import bets, moves, scores
 from keepfit.drift.alarms.alarm import _AGAIN as AGAIN
-from keepfit.drift.alarms.thresholds import BATCHES, share
+from keepfit.drift.alarms.thresholds import BATCHES, MOST_MOVED, share
 
-BLOCKS = (3, 4, 6, 8, 13, 26, 52, 104)
-TRIED = np.exp(np.linspace(math.log(0.1), math.log(1e7), 60))
+BLOCKS = {False: (3, 4, 6, 8, 13, 26, 52, 104), True: (3, 4, 6, 13, 26, 52, 104)}
+"""Blocks of references, for alarms on distances alone and for those on moves as well."""
+
+TRIED = np.exp(np.linspace(math.log(0.2), math.log(1e5), 20))
+ROWS = 500.0
+POINTS = np.array([0.25, 0.5, 0.75])
+MISSING = 0.2
+"""The deviation of a row in what is missing: about one in twenty is."""
+
 APART = {1: 2.0, 5: 4.0, 50: 4.0, 500: 4.0}
 """Times the lower threshold that the upper one is at most; one column shows little of either."""
 
@@ -40,15 +47,17 @@ class World(NamedTuple):
     effect: float = 1.0
     shared: float = 0.0
     freedom: float = math.inf
-    points: int = 3
+    signed: bool = True
+    """Whether columns have a location and a scale, as numbers have and categories have not."""
 
 
 WORLDS = {
     1: (
         World(1),
-        World(1, 0.6, 1e3, points=1),
+        World(1, 0.6, 1e3),
         World(1, 0.6, 1.0),
         World(1, 0.3, 1.0, freedom=4),
+        World(1, 0.3, 1.0, signed=False),
     ),
     5: (
         World(5, effect=2.0, shared=0.3),
@@ -56,20 +65,23 @@ WORLDS = {
         World(5, 0.3, 1.0, 0.3, freedom=4),
         World(5, 0.6, 2.5, 0.3),
         World(5, 0.6, 2.0, 0.8),
+        World(5, 0.6, 2.0, 0.3, signed=False),
     ),
     50: (
         World(50),
         World(50, 0.6, 2.5, 0.3),
         World(50, 0.6, 1.0, 0.9),
         World(50, 0.3, 1.0, 0.3, freedom=5),
+        World(50, 0.6, 1.0, 0.3, signed=False),
     ),
     500: (
-        World(500, points=2),
-        World(500, 0.6, 1.0, points=2),
-        World(500, 0.6, 1.5, 0.6, points=2),
+        World(500),
+        World(500, 0.6, 1.0),
+        World(500, 0.6, 1.5, 0.6),
+        World(500, 0.6, 1.0, 0.3, signed=False),
     ),
 }
-REFERENCES = {1: 1_000, 5: 600, 50: 200, 500: 60}
+REFERENCES = {1: 600, 5: 400, 50: 150, 500: 40}
 
 
 class Lives(NamedTuple):
@@ -78,6 +90,7 @@ class Lives(NamedTuple):
     now: np.ndarray
     news: np.ndarray
     columns: np.ndarray
+    moves: np.ndarray
     share: np.ndarray
 
 
@@ -90,8 +103,8 @@ class Alarms(NamedTuple):
     length: int
 
 
-def curves(world: World, rng: np.random.Generator, references: int, length: int) -> np.ndarray:
-    """Return what each block adds to the distribution function of each column."""
+def effects(world: World, rng: np.random.Generator, references: int, length: int) -> np.ndarray:
+    """Return what happens to the columns in each block, with unit variance."""
     shape = (references, length, world.columns + 1)
     draws = rng.standard_normal(shape)
     if world.freedom < math.inf:
@@ -99,55 +112,82 @@ def curves(world: World, rng: np.random.Generator, references: int, length: int)
         draws = rng.standard_t(world.freedom, shape) / spread
     for t in range(1, length):
         draws[:, t] = world.alike * draws[:, t - 1] + math.sqrt(1 - world.alike**2) * draws[:, t]
-    effects = (
-        math.sqrt(1 - world.shared) * draws[..., :-1] + math.sqrt(world.shared) * draws[..., -1:]
+    own, common = draws[..., :-1], draws[..., -1:]
+    return np.asarray(math.sqrt(1 - world.shared) * own + math.sqrt(world.shared) * common)
+
+
+def blocks_of(
+    world: World, rng: np.random.Generator, references: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each block adds to the distribution function of each column, and its missing."""
+    where, out, missing = (effects(world, rng, references, length) for _ in range(3))
+    walk = rng.standard_normal((*where.shape, POINTS.size + 1)).cumsum(axis=-1)
+    walk /= math.sqrt(POINTS.size + 1)
+    curves = walk[..., :-1] - POINTS * walk[..., -1:]
+    spread = np.sqrt(POINTS * (1 - POINTS))
+    curves += world.effect * where[..., None] * spread
+    # Blocks differ less in how far out values lie than in where they lie.
+    curves += world.effect / 2 * out[..., None] * spread * np.sign(0.5 - POINTS)
+    return curves, MISSING * (rng.standard_normal(where.shape) + world.effect * missing)
+
+
+def apart(curves: np.ndarray, missing: np.ndarray, signed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances and moves, from differences of distribution functions and of missing."""
+    moves = np.stack(
+        [-curves.mean(axis=-1), (curves[..., 0] - curves[..., -1]) / 4, missing], axis=-1
     )
-    at = np.arange(1, world.points + 1) / (world.points + 1)
-    walk = rng.standard_normal((*effects.shape, world.points + 1)).cumsum(axis=-1)
-    walk /= math.sqrt(world.points + 1)
-    bridge = walk[..., :-1] - at * walk[..., -1:]
-    return bridge + world.effect * effects[..., None] * np.sqrt(at * (1 - at))
-
-
-def distances(curves: np.ndarray, blocks: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances of the blocks to the others, and of the batches to all blocks."""
-    total = curves[:, :blocks].sum(axis=1, keepdims=True)
-    rest = (total - curves[:, :blocks]) / (blocks - 1)
-    inside = np.abs(curves[:, :blocks] - rest).max(axis=-1)
-    return inside * scale, np.abs(curves[:, blocks:] - total / blocks).max(axis=-1) * scale
+    if not signed:
+        moves[..., :2] = np.nan
+    return np.abs(curves).max(axis=-1), moves
 
 
 def lives(world: World, blocks: int, length: int, references: int, seed: int) -> Lives:
     """Return what a detector sees of many references, and of the batches after each."""
     rng = np.random.default_rng([seed, blocks, world.columns])
     found = []
-    size = 500.0
-    scale = 1 / math.sqrt(size) / max(1.0, world.effect)
-    weights = np.full(world.columns, 1 / world.columns)
-    chunk = max(1, int(2e6 / ((blocks + length) * world.columns * world.points)))
+    scale = 1 / math.sqrt(ROWS) / max(1.0, world.effect)
+    chunk = max(1, int(1e6 / ((blocks + length) * world.columns * POINTS.size)))
     for start in range(0, references, chunk):
         many = min(chunk, references - start)
-        history, batches = distances(curves(world, rng, many, blocks + length), blocks, scale)
-        standard, excesses = scores.standardise(history, np.full((many, blocks), size))
-        combined = scores.combine(excesses, weights)
-        level = scores.level(combined, weights)
-        alike = scores.alike(excesses, combined)
-        excesses = scores.excess(standard, batches, np.full((many, length), size))
-        now = scores.standing(level, scores.combine(excesses, weights))
-        before = np.concatenate([np.zeros_like(now[:, :1]), now[:, :-1]], axis=1)
-        news = scores.news(level, now, before)
-        columns = scores.steadied(excesses, blocks, alike)
-        found.append((now, news, columns.astype(np.float32), np.array([share(a) for a in alike])))
+        drawn = [scale * part for part in blocks_of(world, rng, many, blocks + length)]
+        whole = [part[:, :blocks].mean(axis=1, keepdims=True) for part in drawn]
+        rest = zip(drawn, whole, strict=True)
+        inside = [(part[:, :blocks] - mean) * blocks / (blocks - 1) for part, mean in rest]
+        after = [part[:, blocks:] - mean for part, mean in zip(drawn, whole, strict=True)]
+        found.append(seen(apart(*inside, world.signed), apart(*after, world.signed)))
     return Lives(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def alarms(seen: Lives, budget: float, length: int) -> Alarms:
-    """Return the alarms at each threshold tried; the budget raises it after an alarm."""
-    references, _, columns = seen.columns.shape
-    shape = (references, TRIED.size)
+def seen(
+    inside: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    """Return what a detector makes of the distances and moves of blocks, and of batches."""
+    columns = inside[0].shape[-1]
+    sizes, rows = (np.full(one[0].shape[:2], ROWS) for one in (inside, after))
     weights = np.full(columns, 1 / columns)
+    standard, excesses = scores.standardise(inside[0], sizes)
+    combined = scores.combine(excesses, weights)
+    level = scores.level(combined, weights)
+    alike = scores.alike(excesses, combined)
+    excesses = scores.excess(standard, after[0], rows)
+    now = scores.standing(level, scores.combine(excesses, weights))
+    before = np.concatenate([np.zeros_like(now[:, :1]), now[:, :-1]], axis=1)
+    steady = scores.steadied(excesses, inside[0].shape[1], alike)
+    moved = moves.directions(moves.usual(inside[1], sizes), after[1], rows)
+    shares = np.array([share(a) for a in alike])
+    news = scores.news(level, now, before)
+    return now, news, steady.astype(np.float32), moved.astype(np.float32), shares
+
+
+def alarms(seen: Lives, budget: float, length: int, *, moved: bool) -> Alarms:
+    """Return the alarms at each threshold tried; the budget raises it after an alarm."""
+    references, _, columns, ways = seen.moves.shape
+    shape = (references, TRIED.size)
+    weights = np.full(columns, 1 / columns, dtype=np.float32)
+    there = np.isfinite(seen.moves[:, 0])[:, None] & moved
     sums = np.zeros((*shape, scores.SCORES, len(bets.SIZES)))
     each = np.zeros((*shape, columns), dtype=np.float32)
+    ways_each = np.zeros((*shape, columns, ways), dtype=np.float32)
     quiet, since = np.full(shape, bets.CALM), np.full(shape, np.inf)
     many, first = np.zeros(shape), np.full(shape, np.inf)
     for t in range(length):
@@ -155,15 +195,19 @@ def alarms(seen: Lives, budget: float, length: int) -> Alarms:
         since += 1
         sums = bets.bet(sums, seen.news[:, t, None]) * armed[..., None, None]
         each = bets.bet_each(each, seen.columns[:, t, None]) * armed[..., None]
+        if moved:
+            now = np.nan_to_num(seen.moves[:, t, None])
+            ways_each = bets.bet_each(ways_each, now) * armed[..., None, None]
         limits = np.where(since <= budget, AGAIN * TRIED, TRIED)
-        fired = bets.evidence(sums, each, weights) >= limits
+        own = bets.of_columns(each, ways_each, there)
+        fired = bets.evidence(sums, own, weights, moved=moved) >= limits
         many += fired
         first = np.where(fired & np.isinf(first), t + 1, first)
         since[fired] = 0
         calm = (seen.now[:, t].max(axis=-1) < bets.NORMAL)[:, None]
         quiet = np.where(armed, bets.CALM, np.where(calm, quiet + 1, 0))
         quiet[fired] = 0
-        sums[fired], each[fired] = 0.0, 0.0
+        sums[fired], each[fired], ways_each[fired] = 0.0, 0.0, 0.0
     return Alarms(many, first, seen.share, length)
 
 
@@ -211,14 +255,14 @@ def pair(worlds: list[Alarms], budget: float, usual: float, apart: float) -> tup
     return low, high
 
 
-def thresholds(columns: int, blocks: int, seed: int = 1) -> np.ndarray:
+def thresholds(columns: int, blocks: int, seed: int = 1, *, moved: bool = True) -> np.ndarray:
     """Return the lower and upper thresholds, a column for each budget in `BATCHES`."""
     lengths = [40 + 5 * batches // 2 for batches in BATCHES]
     found: list[list[Alarms]] = [[] for _ in BATCHES]
     for world in WORLDS[columns]:
         seen = lives(world, blocks, max(lengths), REFERENCES[world.columns], seed)
         for i, (batches, length) in enumerate(zip(BATCHES, lengths, strict=True)):
-            found[i].append(alarms(seen, batches, length))
+            found[i].append(alarms(seen, batches, length, moved=moved))
     usual = float(found[0][0].share.mean())
     pairs = [pair(*each, usual, APART[columns]) for each in zip(found, BATCHES, strict=True)]
     # A greater budget of batches never takes less evidence.
@@ -228,12 +272,15 @@ def thresholds(columns: int, blocks: int, seed: int = 1) -> np.ndarray:
 def main() -> None:
     """Print the table as it stands in keepfit.drift.alarms.thresholds."""
     columns = [int(text) for text in sys.argv[1:]] or list(WORLDS)
-    for many in columns:
-        for blocks in BLOCKS:
-            print(f"    ({many}, {blocks}): (")
-            for row in thresholds(many, blocks):
-                print(f"        ({', '.join(f'{value:.3g}' for value in row)}),")
-            print("    ),", flush=True)
+    for moved, name in ((False, "_DISTANCES"), (True, "_MOVES")):
+        print(f"{name}: _Table = {{")
+        for many in columns:
+            for blocks in BLOCKS[moved] if many <= MOST_MOVED or not moved else ():
+                print(f"    ({many}, {blocks}): (")
+                for row in thresholds(many, blocks, moved=moved):
+                    print(f"        ({', '.join(f'{value:.3g}' for value in row)}),")
+                print("    ),", flush=True)
+        print("}")
 
 
 if __name__ == "__main__":

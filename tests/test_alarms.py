@@ -26,7 +26,7 @@ class Stream:
         reference = np.array([self.block() for _ in range(blocks)])
         self.whole = reference.mean(axis=0)
         rest = (self.whole * blocks - reference) / (blocks - 1)
-        self.history = np.abs(reference - rest).max(axis=-1)
+        self.history, self.moves = apart(reference - rest)
 
     def block(self, shift=0.0, rows=ROWS):
         new = self.rng.normal(size=self.columns + 1)
@@ -42,16 +42,30 @@ class Stream:
         return counts.reshape(self.columns, POINTS).cumsum(axis=1)[:, :-1] / rows
 
     def batch(self, shift=0.0, rows=ROWS):
-        return np.abs(self.block(shift, rows) - self.whole).max(axis=-1)
+        return self.look(shift, rows)[0]
+
+    def look(self, shift=0.0, rows=ROWS):
+        """Return the distances and the moves of a batch."""
+        return apart(self.block(shift, rows) - self.whole)
 
     def alarm(self, batches, **rest):
         return Alarm.calibrate(self.history, [ROWS] * self.blocks, batches=batches, **rest)
 
 
-def alarms(stream, budget, length):
-    alarm, state, fired = stream.alarm(budget), None, 0
+def apart(curves):
+    """Return distances and moves, from differences of distribution functions; none is missing."""
+    side = np.sign(np.arange(POINTS - 1) - (POINTS - 2) / 2)
+    moves = [-curves.mean(axis=-1), -(curves * side).mean(axis=-1), 0 * curves[..., 0]]
+    return np.abs(curves).max(axis=-1), np.stack(moves, axis=-1)
+
+
+def alarms(stream, budget, length, *, signed):
+    """Return how often a stream alarms that does not change, with or without signed moves."""
+    alarm = stream.alarm(budget, moves=stream.moves if signed else None)
+    state, fired = None, 0
     for _ in range(length):
-        state = alarm.advance(state, stream.batch(), ROWS)
+        distances, moves = stream.look()
+        state = alarm.advance(state, distances, ROWS, moves)
         fired += state.fired
     return fired
 
@@ -60,6 +74,7 @@ def alarms(stream, budget, length):
 LUCK = 3.1
 
 
+@pytest.mark.parametrize("signed", [True, False])
 @pytest.mark.parametrize(
     ("columns", "blocks", "budget", "world"),
     [
@@ -75,17 +90,13 @@ LUCK = 3.1
     ],
 )
 def test_a_stream_that_does_not_change_alarms_no_more_often_than_the_budget(
-    seed, columns, blocks, budget, world
+    seed, columns, blocks, budget, world, signed
 ):
     rng = np.random.default_rng([seed, columns, blocks])
     length = 3 * budget
-    references = max(6, 6_000 // (length * (1 + columns // 25)))
-    counts = np.array(
-        [
-            alarms(Stream(rng, columns=columns, blocks=blocks, **world), budget, length)
-            for _ in range(references)
-        ]
-    )
+    references = max(6, 3_000 // (length * (1 + columns // 25)))
+    streams = (Stream(rng, columns=columns, blocks=blocks, **world) for _ in range(references))
+    counts = np.array([alarms(one, budget, length, signed=signed) for one in streams])
     error = max(counts.std(ddof=1), 0.5) / math.sqrt(references)
     assert counts.mean() - LUCK * error <= length / budget
 
@@ -101,9 +112,10 @@ def test_taking_a_new_reference_after_each_alarm_keeps_the_budget(
     times = []
     for _ in range(60):
         stream = Stream(rng, columns=columns, blocks=blocks, **world)
-        alarm, state, time = stream.alarm(budget), None, 0
+        alarm, state, time = stream.alarm(budget, moves=stream.moves), None, 0
         while time < 4 * budget and not (state and state.fired):
-            state, time = alarm.advance(state, stream.batch(), ROWS), time + 1
+            distances, moves = stream.look()
+            state, time = alarm.advance(state, distances, ROWS, moves), time + 1
         times.append((time, state.fired))
     waited, fired = np.array(times, dtype=float).T
     # Renewals: alarms over batches, with the error of a ratio.
@@ -290,10 +302,10 @@ def test_an_alarm_and_its_state_survive_storage(seed):
 
 def test_thresholds_grow_with_the_budget_and_beyond_the_table():
     for blocks in (3, 5, 13, 40, 200):
-        for columns in (1, 12, 500, 2_000):
+        for columns, moved in ((1, False), (12, False), (500, False), (2_000, False), (12, True)):
             for alike in (-0.2, 0.0, 0.1, 0.5):
                 found = [
-                    threshold(columns, blocks, budget, alike=alike)
+                    threshold(columns, blocks, budget, alike=alike, moved=moved)
                     for budget in (2, 5, 7, 20, 90, 91, 400, 2_000)
                 ]
                 assert found == sorted(found)

@@ -12,8 +12,9 @@ import msgspec
 from keepfit.batch import TIME
 from keepfit.clock import rate
 from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
+from keepfit.drift.alarms.state import MEASURES
 from keepfit.drift.alarms.thresholds import LEAST
-from keepfit.drift.history import blocks_of, distance, history
+from keepfit.drift.history import History, blocks_of, distance, history, moves
 from keepfit.drift.univariate import Columns
 from keepfit.errors import ConfigError
 from keepfit.facts import ColumnDrift
@@ -142,15 +143,19 @@ class Alarms(Part):
         """
         import numpy as np
 
-        apart, sizes = history(reference.profile, rows, blocks_of(rows, every))
+        found = history(reference.profile, rows, blocks_of(rows, every))
         names = [column.name for column in reference.profile.columns]
-        apart[:, [name in self.exclude for name in names]] = np.nan
-        if not sizes.size:
-            apart, sizes = np.full((1, len(names)), np.nan), np.ones(1)
+        found.distances[:, [name in self.exclude for name in names]] = np.nan
+        if not found.sizes.size:
+            nothing = np.full((1, len(names), MEASURES), np.nan)
+            found = History(nothing[..., 0], nothing, np.ones(1))
+        apart, moved, sizes = found
         counted = None if not weights else [weights.get(name, 0.0) for name in names]
         filled = np.where(np.isfinite(apart), apart, 0.0)
         kept = _Kept(
-            alarm=Alarm.calibrate(apart, sizes, batches=self.batches(every), weights=counted),
+            alarm=Alarm.calibrate(
+                apart, sizes, batches=self.batches(every), weights=counted, moves=moved
+            ),
             anchor=Anchor.of(apart, sizes),
             usual=tuple(np.quantile(filled, 0.95, axis=0).tolist()),
             every=every,
@@ -187,9 +192,9 @@ class Alarms(Part):
         if not kept.whole(rows):
             return Advanced(columns=columns, state=msgspec.to_builtins(before), waiting=True)
         names = [column.name for column in reference.profile.columns]
-        values = self._distances(reference, rows)
+        values, moved = self._distances(reference, rows), self._moves(reference, rows)
         now = kept.alarm.advance(
-            before.alarm or _muted(kept.alarm, before.muted, names), values, rows.height
+            before.alarm or _muted(kept.alarm, before.muted, names), values, rows.height, moved
         )
         alarm = self._alarmed(reference, kept, now, values) if now.fired else ()
         slow, slowly = self._left(anchor, before.anchor, rows)
@@ -244,6 +249,10 @@ class Alarms(Part):
             float("nan") if reading.column.name in self.exclude else distance(reading)
             for reading in reference.read(rows)
         ]
+
+    @staticmethod
+    def _moves(reference: Reference, rows: pl.DataFrame) -> list[tuple[float, float, float]]:
+        return [moves(reading) for reading in reference.read(rows)]
 
     def _alarmed(
         self, reference: Reference, kept: _Kept, state: AlarmState, values: Sequence[float]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit.batch import TIME
 from keepfit.profile import Column, Profile, floats, kind_of
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.drift.rulers import Reading
+    from keepfit.profile.quantiles import Quantiles
 
 MOST = 400
 """Blocks that are looked at, the newest ones."""
@@ -43,6 +44,46 @@ def distance(reading: Reading) -> float:
     return found
 
 
+def moves(reading: Reading) -> tuple[float, float, float]:
+    """Return how a batch has moved from the reference in one column, with a sign; NaN for nothing.
+
+    The mean rank that its numbers have in the reference, from -1/2 to 1/2; how far these
+    ranks lie from the middle, beyond the reference's; and the share of missing values beyond
+    the reference's. The first two are the statistics of Wilcoxon and of Ansari and Bradley,
+    which Lepage (1971) combined, over the rows. Categories have neither.
+    """
+    if not reading.rows or not reading.column.rows or reading.gone is not None:
+        return (float("nan"),) * 3
+    missing = reading.missing - reading.missing_before
+    if reading.column.spread is None or reading.expected is None or reading.got is None:
+        return float("nan"), float("nan"), missing
+    expected, got = reading.expected[:-1], reading.got[:-1]
+    where, out = got / got.sum() @ rank_scores(expected / expected.sum())
+    return float(where), float(out), missing
+
+
+def rank_scores(shares: np.ndarray) -> np.ndarray:
+    """Return what a row in each of some cells, in their order, adds to the two mean ranks.
+
+    ``shares`` are the reference's, of which the means are zero. Rows of one cell are ties.
+    """
+    import numpy as np
+
+    where = shares.cumsum() - shares / 2 - 0.5
+    return np.stack([where, abs(where) - shares @ abs(where)], axis=1)
+
+
+class History(NamedTuple):
+    """How far blocks lie from the rest of their rows: a row per block, a column per column.
+
+    ``moves`` has the signed moves of each column on top; ``sizes`` the rows of each block.
+    """
+
+    distances: np.ndarray
+    moves: np.ndarray
+    sizes: np.ndarray
+
+
 def blocks_of(rows: pl.DataFrame, every: timedelta) -> np.ndarray:
     """Return the number of the block that each row lies in, -1 for none, by event time.
 
@@ -63,67 +104,76 @@ def blocks_of(rows: pl.DataFrame, every: timedelta) -> np.ndarray:
     return blocks
 
 
-def history(
-    profile: Profile, rows: pl.DataFrame, blocks: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distances of blocks to the rest of their rows, a row per block, and the sizes."""
+def history(profile: Profile, rows: pl.DataFrame, blocks: np.ndarray) -> History:
+    """Return how far blocks of rows lie from the rest of them, as `distance` and `moves` do."""
     import numpy as np
 
     inside = blocks >= 0
-    where = blocks[inside]
-    sizes = np.bincount(where)
-    found = [_column(column, rows, inside, where, sizes) for column in profile.columns]
-    if not found or not sizes.size:
-        return np.zeros((sizes.size, len(found))), sizes
+    sizes = np.bincount(blocks[inside])
+    columns = profile.columns if sizes.size else ()
+    cut = _Blocks(rows, inside, blocks[inside], sizes)
+    found = np.full((sizes.size, len(profile.columns), 4), np.nan)
+    for place, column in enumerate(columns):
+        found[:, place] = cut.column(column)
     # Of the whole, the block is a part that pulls it towards itself.
-    rest = 1 - sizes / sizes.sum()
+    rest = (1 - sizes / max(1, sizes.sum()))[:, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.stack(found, axis=1) / rest[:, None]
-    return np.where(rest[:, None] > 0, np.minimum(apart, 1.0), np.nan), sizes
+        apart = np.where(rest > 0, np.clip(found / rest, -1.0, 1.0), np.nan)
+    return History(apart[..., 0], apart[..., 1:], sizes)
 
 
-def _column(
-    column: Column, rows: pl.DataFrame, inside: np.ndarray, where: np.ndarray, sizes: np.ndarray
-) -> np.ndarray:
-    """Return the distance of each block to all of them together, in one column."""
-    import numpy as np
+class _Blocks(NamedTuple):
+    """Rows cut into blocks: which rows lie in any, in which, and how many in each."""
 
-    values = rows.get_column(column.name)
-    kind = kind_of(values.dtype)
-    if kind in ("number", "time") and column.spread is not None:
-        cells, total, there = _of_numbers(column, floats(values)[inside])
-        table = _table(cells, where[there], total, sizes.size)
-        present = table.sum(axis=1)
-        shares = table.cumsum(axis=1) / np.maximum(1, present)[:, None]
-        whole = table.sum(axis=0).cumsum() / max(1, present.sum())
-        absent = abs(present / sizes - present.sum() / sizes.sum())
-        apart: np.ndarray = np.where(present > 0, abs(shares - whole).max(axis=1), 0.0)
-        both: np.ndarray = np.maximum(absent, apart)
-        return both
-    if column.counts:
-        codes, total = _of_categories(column, values.filter(inside))
-    else:
-        codes, total = values.is_null().to_numpy()[inside].astype(np.int64), 2
-    table = _table(codes, where, total, sizes.size) / sizes[:, None]
-    whole = (table * sizes[:, None]).sum(axis=0) / sizes.sum()
-    variation: np.ndarray = abs(table - whole).sum(axis=1) / 2
-    return variation
+    rows: pl.DataFrame
+    inside: np.ndarray
+    where: np.ndarray
+    sizes: np.ndarray
+
+    def column(self, column: Column) -> np.ndarray:
+        """Return the distance and the moves of each block to all of them together."""
+        import polars as pl
+
+        values = self.rows.get_column(column.name)
+        if kind_of(values.dtype) in ("number", "time") and column.spread is not None:
+            return self._numbers(column.spread, floats(values)[self.inside], signed=True)
+        if column.text is not None:
+            lengths = floats(values.cast(pl.String).str.len_chars())
+            return self._numbers(column.text.lengths, lengths[self.inside], signed=False)
+        return self._categories(column, values)
+
+    def _numbers(self, spread: Quantiles, values: np.ndarray, *, signed: bool) -> np.ndarray:
+        import numpy as np
+
+        there = np.isfinite(values)
+        cells = np.searchsorted(spread.points, values[there], side="left")
+        table = _table(cells, self.where[there], spread.points.size + 1, self.sizes.size)
+        present, every = table.sum(axis=1), table.sum(axis=0) / max(1, table.sum())
+        absent = present.sum() / self.sizes.sum() - present / self.sizes
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = table / present[:, None]
+        apart = abs(shares.cumsum(axis=1) - every.cumsum()).max(axis=1)
+        ranks = shares @ rank_scores(every) if signed else np.full((present.size, 2), np.nan)
+        return np.column_stack([np.fmax(abs(absent), apart), ranks, absent])
+
+    def _categories(self, column: Column, values: pl.Series) -> np.ndarray:
+        import numpy as np
+
+        if column.counts:
+            codes, total = _of_categories(column, values.filter(self.inside))
+        else:
+            codes, total = values.is_null().to_numpy()[self.inside].astype(np.int64), 2
+        table = _table(codes, self.where, total, self.sizes.size) / self.sizes[:, None]
+        whole = self.sizes @ table / self.sizes.sum()
+        apart = table - whole
+        nothing = np.full((self.sizes.size, 2), np.nan)
+        return np.column_stack([abs(apart).sum(axis=1) / 2, nothing, apart[:, -1]])
 
 
 def _table(cells: np.ndarray, where: np.ndarray, total: int, blocks: int) -> np.ndarray:
     import numpy as np
 
     return np.bincount(where * total + cells, minlength=blocks * total).reshape(blocks, total)
-
-
-def _of_numbers(column: Column, values: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
-    """Return the interval between points that each finite value lies in, and which are finite."""
-    import numpy as np
-
-    assert column.spread is not None
-    there = np.isfinite(values)
-    points = column.spread.points
-    return np.searchsorted(points, values[there], side="left"), points.size + 1, there
 
 
 def _of_categories(column: Column, values: pl.Series) -> tuple[np.ndarray, int]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keepfit.drift.alarms.alarm import Alarm, AlarmState
+from keepfit.drift.alarms.alarm import Alarm
 from keepfit.drift.alarms.anchor import Anchor, AnchorState
+from keepfit.drift.alarms.state import AlarmState
 
 __all__ = ["Alarm", "AlarmState", "Anchor", "AnchorState"]

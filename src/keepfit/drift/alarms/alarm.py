@@ -8,52 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from keepfit.drift.alarms.thresholds import LEAST, NEVER, threshold
+from keepfit.drift.alarms.look import Look
+from keepfit.drift.alarms.state import MEASURES, AlarmState
+from keepfit.drift.alarms.thresholds import LEAST, MOST_MOVED, NEVER, threshold
 from keepfit.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
+    from keepfit.drift.alarms.moves import Usual
     from keepfit.drift.alarms.scores import Array, Level, Standard
-
-_CARRIERS = 8
-"""Columns that a state remembers: those that carry most of the evidence."""
-
-_CARRIED = 1.0
-"""Standard deviations above usual at which a column carries evidence."""
 
 _AGAIN = 100.0
 """Times the evidence that an alarm takes while another stands or has used up the budget."""
 
-_FORGOTTEN = 0.1
-"""Standard deviations below which a column is no longer remembered."""
-
-
-class AlarmState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What an alarm has seen so far, small enough for a fact.
-
-    ``evidence`` is the mean of ``sums``, those of the scores, and ``each``, those of the
-    columns, and is held against ``threshold``. ``fired`` is true at the batch that alarms and
-    at no other: one cause is one alarm. ``armed`` is false while that cause stands; then
-    ``muted`` names its columns (none of them: all), and only the others can alarm. ``alarmed``
-    is the number of the batch that alarmed last, 0 for none. ``columns`` holds the places of
-    the few columns that carry the evidence, most first, with the standard deviations that
-    they are above usual, added up.
-    """
-
-    evidence: float
-    threshold: float
-    batches: int
-    fired: bool = False
-    armed: bool = True
-    columns: tuple[tuple[int, float], ...] = ()
-    muted: tuple[int, ...] = ()
-    calm: int = 0
-    alarmed: int = 0
-    sums: tuple[tuple[float, ...], ...] = ()
-    each: tuple[float, ...] = ()
-    before: tuple[float, ...] = ()
+_LEVELS = 8
+"""Sets of columns whose usual level is kept for the next batch."""
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -62,10 +33,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     The reference is cut into blocks as long as a batch; the distances of each block to the
     rest of the reference say what is usual. The columns of a batch are combined in two
     scores (a mean, for shifts of many columns, and a greatest, for shifts of few), which
-    become normal values by a predictive t distribution over the scores of the blocks. These
-    and the single columns are bet on in an e-detector (Shiryaev-Roberts, a mixture of bets
-    for shifts that persist and abrupt ones). The more alike neighbouring blocks are, the
-    more evidence an alarm takes.
+    become normal values by a predictive t distribution over the scores of the blocks. These,
+    the distances of single columns, and the moves of each in either direction are bet on in an
+    e-detector (Shiryaev-Roberts, a mixture of bets for shifts that persist and abrupt ones).
+    The more alike neighbouring blocks are, the more evidence an alarm takes.
 
     What is promised: on a stream that does not change, the alarms per batch are no more than
     one in ``batches``, on average over references drawn from that stream, for seasons that
@@ -93,8 +64,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     References
     ----------
-    Shin, Ramdas and Rinaldo, E-detectors: a nonparametric framework for sequential change
-    detection (2022); Vovk and Wang, E-values: calibration, combination and applications
+    Lepage, A combination of Wilcoxon's and Ansari-Bradley's statistics (1971); Shin, Ramdas
+    and Rinaldo, E-detectors: a nonparametric framework for sequential change detection
+    (2022); Vovk and Wang, E-values: calibration, combination and applications
     (2021); Barber, Candès, Ramdas and Tibshirani, Predictive inference with the jackknife+
     (2021).
     """
@@ -113,6 +85,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Distances of the watched columns by block, as 32-bit numbers."""
     sizes: tuple[float, ...]
     weights: tuple[float, ...]
+    moves: bytes = b""
+    """Moves of the watched columns by block and measure, as 32-bit numbers; none: not known."""
 
     @classmethod
     def calibrate(
@@ -122,6 +96,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         *,
         batches: float,
         weights: ArrayLike | None = None,
+        moves: ArrayLike | None = None,
     ) -> Alarm:
         """Learn what is usual from the blocks of a reference.
 
@@ -138,6 +113,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         weights
             Importance of each column, none negative. Half of the weight is shared equally,
             so that a column of no importance so far is still watched.
+        moves
+            Signed moves of the block against the rest, by block, column and measure: the
+            mean rank of its values, how far their ranks lie from the middle, and the share
+            of missing values; NaN for what a column does not have. With them, alarms come
+            sooner where blocks differ anyway. Of more than 64 columns they are left out.
 
         Raises
         ------
@@ -157,10 +137,11 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         middle = np.nanmedian(np.where(there, found, np.nan)[:, watched], axis=0)
         kept = np.where(np.isfinite(kept), kept, middle) if watched.size else kept
         shares = _shares(weights, columns)[watched]
+        moved = _moves(moves, found.shape, watched)
         alike, limit = 0.0, NEVER
         if watched.size and blocks >= LEAST:
             alike = _alike(kept, rows, shares)
-            limit = threshold(watched.size, blocks, batches, alike=alike)
+            limit = threshold(watched.size, blocks, batches, alike=alike, moved=bool(moved))
         return cls(
             batches=float(batches),
             blocks=blocks,
@@ -171,6 +152,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             distances=kept.astype("<f4").tobytes(),
             sizes=tuple(rows.tolist()),
             weights=tuple(shares.tolist()),
+            moves=moved,
         )
 
     @property
@@ -178,7 +160,13 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Whether the reference spans fewer than four times the budget's period."""
         return self.blocks < 4 * self.batches
 
-    def advance(self, state: AlarmState | None, distances: ArrayLike, size: float) -> AlarmState:
+    def advance(
+        self,
+        state: AlarmState | None,
+        distances: ArrayLike,
+        size: float,
+        moves: ArrayLike | None = None,
+    ) -> AlarmState:
         """Return the state after one more batch.
 
         Parameters
@@ -191,11 +179,14 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             cannot be taken.
         size
             Rows of the batch.
+        moves
+            Signed moves of each column against the whole reference, by column and measure;
+            NaN, or none at all, where they are not known.
 
         Raises
         ------
         ConfigError
-            There are more or fewer distances than the history has columns.
+            There are fewer distances than the history has columns, or not as many moves.
         """
         import numpy as np
 
@@ -210,7 +201,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         there = np.isfinite(values)
         if self.blocks < LEAST or size < 1 or not there.any():
             return msgspec.structs.replace(state, batches=state.batches + 1, fired=False)
-        return _Look(self, values, there, size).after(state)
+        moved = None if moves is None or not self.moves else self._moved(moves)
+        return Look(self, values, there, size, moved).after(state)
 
     def dumps(self) -> bytes:
         """Return the alarm as bytes."""
@@ -221,8 +213,31 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """Return the alarm that bytes hold."""
         return msgspec.msgpack.decode(content, type=cls)
 
+    def _moved(self, moves: ArrayLike) -> Array:
+        """Return the moves of the watched columns."""
+        import numpy as np
+
+        found = np.asarray(moves, dtype=np.float64)
+        if found.ndim != 2 or found.shape[1] != MEASURES or len(found) <= self.watched[-1]:
+            raise ConfigError(
+                f"Alarm: expected {MEASURES} moves for each of {self.watched[-1] + 1} columns or "
+                f"more, got {found.shape}"
+            )
+        return np.asarray(found[list(self.watched)])
+
     @cached_property
-    def _standard(self) -> tuple[Standard, Array]:
+    def usual(self) -> Usual:
+        """How far blocks usually move."""
+        import numpy as np
+
+        from keepfit.drift.alarms import moves
+
+        kept = np.frombuffer(self.moves, dtype="<f4").astype(np.float64)
+        shape = (self.blocks, len(self.watched), MEASURES)
+        return moves.usual(kept.reshape(shape), np.array(self.sizes))
+
+    @cached_property
+    def standard(self) -> tuple[Standard, Array]:
         """What the distances of columns usually are, and the blocks' excesses over it."""
         import numpy as np
 
@@ -243,10 +258,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         key = of.tobytes()
         if key not in self._levels:
-            if len(self._levels) >= _CARRIERS:
+            if len(self._levels) >= _LEVELS:
                 self._levels.clear()
             shares = self.shares(of)
-            blocks = scores.combine(self._standard[1][:, of], shares)
+            blocks = scores.combine(self.standard[1][:, of], shares)
             self._levels[key] = scores.level(blocks, shares)
         return self._levels[key]
 
@@ -256,141 +271,6 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         chosen = np.array(self.weights)[of]
         return np.asarray(chosen / chosen.sum(), dtype=np.float64)
-
-
-class _Look:
-    """One batch, held against what is usual."""
-
-    def __init__(self, alarm: Alarm, values: Array, there: np.ndarray, size: float) -> None:
-        import numpy as np
-
-        from keepfit.drift.alarms import scores
-
-        self.alarm = alarm
-        self.there = there
-        filled = np.where(there, values, 0.0)[None, :]
-        self.excesses = scores.excess(alarm._standard[0], filled, np.array([float(size)]))[0]
-
-    def after(self, state: AlarmState) -> AlarmState:
-        """Return the state after this batch."""
-        from keepfit.drift.alarms import bets
-
-        muted = self._muted(state)
-        over = muted.any() and self._usual(muted & self.there) and self._usual(self.there)
-        calm = state.calm + 1 if over else 0
-        rest = self.there & ~muted
-        if rest.any():
-            state = self._bet(state, rest)
-        else:
-            state = msgspec.structs.replace(
-                state,
-                batches=state.batches + 1,
-                fired=False,
-                evidence=0.0,
-                sums=(),
-                each=(),
-                columns=(),
-            )
-        if state.fired:
-            return self._fire(state, muted)
-        if not state.armed and calm >= bets.CALM:
-            return msgspec.structs.replace(state, armed=True, muted=(), calm=0)
-        return msgspec.structs.replace(state, calm=calm)
-
-    def _bet(self, state: AlarmState, rest: np.ndarray) -> AlarmState:
-        import numpy as np
-
-        from keepfit.drift.alarms import bets, scores
-
-        level = self.alarm.level(rest)
-        now = self._values(rest)
-        before = np.array(state.before) if state.before else np.zeros(scores.SCORES)
-        news = scores.news(level, now, before)[0]
-        sums = np.array(state.sums) if state.sums else np.zeros((scores.SCORES, len(bets.SIZES)))
-        # After an alarm, evidence starts anew.
-        kept = state.evidence / (state.evidence + 1) if state.sums else 0.0
-        sums = bets.bet(sums, news)
-        each = np.array(state.each) if state.each else np.zeros(rest.size)
-        steady = scores.steadied(self.excesses, self.alarm.blocks, self.alarm.alike)[0]
-        each = np.where(rest, bets.bet_each(each, steady), each)
-        evidence = float(bets.evidence(sums, each[rest], self.alarm.shares(rest)))
-        limit = self._limit(state)
-        return msgspec.structs.replace(
-            state,
-            evidence=evidence,
-            batches=state.batches + 1,
-            threshold=limit,
-            fired=evidence >= limit,
-            columns=self._carriers(state, rest, kept),
-            sums=tuple(map(tuple, sums.tolist())),
-            each=tuple(float(f"{value:.7g}") for value in each),
-            before=tuple(now.tolist()),
-        )
-
-    def _limit(self, state: AlarmState) -> float:
-        """Return the evidence that an alarm takes in this batch."""
-        spent = state.alarmed and state.batches + 1 - state.alarmed <= self.alarm.batches
-        return self.alarm.again if spent or not state.armed else self.alarm.threshold
-
-    def _fire(self, state: AlarmState, muted: np.ndarray) -> AlarmState:
-        """Mute what caused the alarm: the carriers until the rest is as usual, or all columns."""
-        import numpy as np
-
-        places = np.array(self.alarm.watched)
-        cause = muted.copy()
-        for place, _ in state.columns:
-            cause |= places == place
-            if self._usual(self.there & ~cause):
-                break
-        else:
-            cause[:] = True
-        return msgspec.structs.replace(
-            state,
-            armed=False,
-            muted=() if cause.all() else tuple(places[cause].tolist()),
-            calm=0,
-            alarmed=state.batches,
-            sums=(),
-            each=(),
-            before=(),
-        )
-
-    def _carriers(
-        self, state: AlarmState, rest: np.ndarray, kept: float
-    ) -> tuple[tuple[int, float], ...]:
-        """Return the columns above usual, with past batches counted as the evidence counts them.
-
-        In a Shiryaev-Roberts sum s the chance that the change came before this batch is
-        s / (s + 1): that much of the past is kept.
-        """
-        weight = {place: kept * amount for place, amount in state.columns}
-        for i in rest.nonzero()[0].tolist():
-            if self.excesses[i] > _CARRIED:
-                place = self.alarm.watched[i]
-                weight[place] = weight.get(place, 0.0) + float(self.excesses[i])
-        top = sorted(weight.items(), key=lambda item: (-item[1], item[0]))[:_CARRIERS]
-        return tuple((place, round(amount, 3)) for place, amount in top if amount > _FORGOTTEN)
-
-    def _muted(self, state: AlarmState) -> np.ndarray:
-        import numpy as np
-
-        watched = np.array(self.alarm.watched)
-        if state.armed:
-            return np.zeros(watched.size, dtype=np.bool_)
-        return np.isin(watched, state.muted) if state.muted else np.ones(watched.size, np.bool_)
-
-    def _usual(self, of: np.ndarray) -> bool:
-        """Whether some of the columns are as usual in this batch, by themselves."""
-        from keepfit.drift.alarms import bets
-
-        return bool(of.any()) and bool(self._values(of).max() < bets.NORMAL)
-
-    def _values(self, of: np.ndarray) -> Array:
-        from keepfit.drift.alarms import scores
-
-        combined = scores.combine(self.excesses[None, of], self.alarm.shares(of))
-        values: Array = scores.standing(self.alarm.level(of), combined)[0]
-        return values
 
 
 def _shares(weights: Any, columns: int) -> Array:
@@ -407,6 +287,23 @@ def _shares(weights: Any, columns: int) -> Array:
     if not given.any():
         return equal
     return np.asarray((equal + given / given.sum()) / 2, dtype=np.float64)
+
+
+def _moves(given: Any, shape: tuple[int, int], watched: np.ndarray) -> bytes:
+    """Return the moves of the watched columns, to keep."""
+    import numpy as np
+
+    if given is None:
+        return b""
+    found = np.asarray(given, dtype=np.float64)
+    if found.shape != (*shape, MEASURES):
+        raise ConfigError(
+            f"Alarm: expected moves by block, column and measure {(*shape, MEASURES)}, "
+            f"got {found.shape}"
+        )
+    kept = found[:, watched].astype("<f4")
+    used = shape[0] >= LEAST and watched.size <= MOST_MOVED and np.isfinite(kept).any()
+    return kept.tobytes() if used else b""
 
 
 def _alike(history: Array, sizes: Array, weights: Array) -> float:

@@ -29,17 +29,16 @@ _PRIOR = 4.0
 _TYPICAL = 0.25
 """The spread of the root of a standardised distance: 0.15 for sampling noise, 0.35 for effects."""
 
-_FREEDOM = 15.0
+FREEDOM = 15.0
 """Tails stay this heavy however long the reference: scores are normal only about."""
 
-_DOUBT = 0.3
+DOUBT = 0.3
 """Standard errors of its own level that a reference is given before a batch counts against it."""
-
 
 _DOUBT_OF_MANY = 0.6
 """What a column is given beyond that, for each power of e that there are columns."""
 
-_SHORT = 6.0
+SHORT = 6.0
 """Blocks at which all of this doubles: few blocks do not know their own spread either."""
 
 
@@ -113,7 +112,7 @@ def standardise(history: Array, sizes: Array) -> tuple[Standard, Array]:
     spread = np.sqrt((_PRIOR * common + others) / (_PRIOR + blocks - 2))
     # Against the mean of the other blocks; a t value needs the error of that mean as well.
     left_out = away * blocks / (blocks - 1) / (spread * np.sqrt(blocks / (blocks - 1)))
-    excesses = _normal(left_out, _PRIOR + blocks - 2)
+    excesses = normal(left_out, _PRIOR + blocks - 2)
     likeness = _likeness(excesses)
     return Standard(
         blocks=blocks,
@@ -132,7 +131,7 @@ def excess(standard: Standard, distances: Array, sizes: Array) -> Array:
     """Return how far the columns of batches are above what is usual, about standard normal."""
     found = roots(distances, sizes, standard.between, standard.noise, standard.most)
     away = (found - standard.mean) / (standard.spread * standard.widening) - standard.shift
-    return _normal(away / np.sqrt(1 + 1 / standard.blocks), standard.blocks - 1.0)
+    return normal(away / np.sqrt(1 + 1 / standard.blocks), standard.blocks - 1.0)
 
 
 def combine(excesses: Array, weights: Array) -> Array:
@@ -150,7 +149,7 @@ def level(scores: Array, weights: Array) -> Level:
     spread = np.maximum(scores.std(axis=-2, ddof=1, keepdims=True), 0.4)
     # Blocks share the greatest among themselves, so the greatest of a batch varies more.
     extra = np.array([0.0, 2.0 / blocks])
-    carried = _lag(scores)
+    carried = lag(scores)
     error = 1 / np.sqrt(blocks)
     likely = np.clip(carried + error / 2, 0.1, 0.6)
     columns = 1 / np.sum(weights**2)
@@ -170,7 +169,7 @@ def standing(level: Level, scores: Array) -> Array:
     """Return scores of batches as normal values: predictive t against the blocks' scores."""
     away = scores - level.mean - level.shift
     away /= level.spread * np.sqrt(1 + 1 / level.worth)
-    return _normal(away, min(level.blocks - 1.0, _FREEDOM))
+    return normal(away, min(level.blocks - 1.0, FREEDOM))
 
 
 def news(level: Level, now: Array, before: Array) -> Array:
@@ -181,7 +180,7 @@ def news(level: Level, now: Array, before: Array) -> Array:
     """
     fresh = (now - level.alike * before) / np.sqrt(1 - level.alike**2)
     kept = np.sqrt((1 - level.alike) / (1 + level.alike))
-    doubt = _DOUBT * (1 + _SHORT / level.blocks)
+    doubt = DOUBT * (1 + SHORT / level.blocks)
     return np.asarray(fresh - doubt * kept / np.sqrt(level.worth), dtype=np.float64)
 
 
@@ -194,7 +193,7 @@ def steadied(excesses: Array, blocks: int, alike: Array | float) -> Array:
     """
     likely = np.clip(np.asarray(alike)[..., None, None], 0.0, 0.6)
     many = _DOUBT_OF_MANY * np.log(excesses.shape[-1])
-    doubt = (_DOUBT + many) * (1 + _SHORT / blocks) / np.sqrt(blocks)
+    doubt = (DOUBT + many) * (1 + SHORT / blocks) / np.sqrt(blocks)
     steady = excesses * np.sqrt((1 - likely) / (1 + likely)) - doubt
     return np.asarray(steady, dtype=np.float64)
 
@@ -205,18 +204,18 @@ def alike(excesses: Array, combined: Array) -> Array:
     Effects that columns share show in the scores; of effects that columns have for
     themselves, the mean over columns is far less noisy.
     """
-    found = np.maximum(_lag(excesses).mean(axis=-1), _lag(combined).mean(axis=-1))
+    found = np.maximum(lag(excesses).mean(axis=-1), lag(combined).mean(axis=-1))
     return np.asarray(found[..., 0], dtype=np.float64)
 
 
 def _likeness(excesses: Array) -> Array:
     """Return the lag-1 autocorrelation of columns on average, with half an error added."""
-    found = _lag(excesses).mean(axis=-1, keepdims=True)
+    found = lag(excesses).mean(axis=-1, keepdims=True)
     likely = np.clip(found + 0.5 / np.sqrt(excesses.shape[-2]), 0.1, 0.6)
     return np.asarray(likely, dtype=np.float64)
 
 
-def _lag(values: Array) -> Array:
+def lag(values: Array) -> Array:
     """Return the lag-1 autocorrelation, corrected for short series (Marriott and Pope 1954)."""
     away = values - values.mean(axis=-2, keepdims=True)
     total = np.sum(away**2, axis=-2, keepdims=True)
@@ -231,7 +230,7 @@ def _common(variances: Array) -> Array:
     return np.asarray(np.clip(middle, 0.1**2, 0.35**2), dtype=np.float64)
 
 
-def _normal(values: Array, freedom: float) -> Array:
+def normal(values: Array, freedom: float) -> Array:
     """Return the normal values with the same upper tail as values of Student's t."""
     tail = np.clip(stdtr(freedom, -values), 1e-300, 1 - 1e-16)
     return np.asarray(-ndtri(tail), dtype=np.float64)

@@ -5,7 +5,8 @@ per acceptable alarm, for references whose blocks look independent and for those
 blocks look alike. Both together keep the budget in all of a number of worlds that differ in
 how alike neighbouring blocks are (block effects with an autocorrelation of 0 to 0.6), how
 alike columns are, how heavy tails are, and how much of a distance is sampling noise: that a
-reference shows its likeness only roughly is a part of what is simulated.
+reference shows its likeness only roughly is a part of what is simulated. There are two
+tables: for alarms that bet on distances alone, and for those that bet on moves as well.
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ LEAST = 3
 NEVER = 1e15
 """More evidence than there can be."""
 
-_COLUMNS = (1, 5, 50, 500)
+MOST_MOVED = 64
+"""Columns up to which moves are bet on: of more, one or another is too badly known."""
 
-_BLOCKS = (3, 4, 6, 8, 13, 26, 52, 104)
+_Table = dict[tuple[int, int], tuple[tuple[float, ...], tuple[float, ...]]]
 
-_TABLE: dict[tuple[int, int], tuple[tuple[float, ...], tuple[float, ...]]] = {
+_DISTANCES: _Table = {
     (1, 3): (
         (0.333, 0.454, 0.649, 0.988, 1.37),
         (0.651, 0.89, 1.22, 1.66, 1.66),
@@ -163,12 +165,102 @@ _TABLE: dict[tuple[int, int], tuple[tuple[float, ...], tuple[float, ...]]] = {
     ),
 }
 
+_MOVES: _Table = {
+    (1, 3): (
+        (0.829, 1.46, 2.55, 6.58, 135),
+        (1.59, 1.59, 3.17, 12.6, 200),
+    ),
+    (1, 4): (
+        (1.08, 2.15, 5.8, 28.6, 3.92e03),
+        (1.59, 3.17, 6.32, 50.2, 6.31e03),
+    ),
+    (1, 6): (
+        (1.52, 3.03, 7.83, 50.2, 1.26e04),
+        (1.59, 3.17, 12.6, 50.2, 1.26e04),
+    ),
+    (1, 13): (
+        (1.65, 3.3, 6.58, 19.4, 217),
+        (3.17, 6.32, 12.6, 25.2, 399),
+    ),
+    (1, 26): (
+        (1.65, 3.3, 6.58, 13.7, 44.1),
+        (3.17, 6.32, 12.6, 25.2, 50.2),
+    ),
+    (1, 52): (
+        (1.88, 3.3, 6.58, 14.3, 34),
+        (3.17, 6.32, 12.6, 25.2, 50.2),
+    ),
+    (1, 104): (
+        (2.15, 3.92, 7.18, 15.6, 37.1),
+        (3.17, 6.32, 12.6, 25.2, 50.2),
+    ),
+    (5, 3): (
+        (0.259, 0.435, 0.588, 0.866, 1.22),
+        (0.796, 0.796, 0.796, 1.59, 1.59),
+    ),
+    (5, 4): (
+        (0.564, 0.904, 1.88, 6.3, 40.3),
+        (0.796, 1.59, 3.17, 12.6, 100),
+    ),
+    (5, 6): (
+        (0.668, 1.39, 4.47, 27.4, 1.17e03),
+        (1.59, 3.17, 6.32, 50.2, 3.16e03),
+    ),
+    (5, 13): (
+        (0.827, 1.65, 3.91, 25.1, 270),
+        (3.17, 6.32, 12.6, 50.2, 399),
+    ),
+    (5, 26): (
+        (1.12, 1.8, 3.29, 9.7, 47.9),
+        (3.17, 6.32, 12.6, 25.2, 100),
+    ),
+    (5, 52): (
+        (1.73, 2.78, 4.09, 9.7, 25.1),
+        (3.17, 6.32, 12.6, 25.2, 50.2),
+    ),
+    (5, 104): (
+        (1.8, 3.45, 5.78, 13.1, 26.1),
+        (6.32, 6.32, 12.6, 25.2, 100),
+    ),
+    (50, 3): (
+        (0.228, 0.435, 0.73, 1.39, 2.55),
+        (0.796, 0.796, 0.796, 1.59, 3.17),
+    ),
+    (50, 4): (
+        (0.308, 0.564, 0.944, 2.24, 5.55),
+        (0.796, 0.796, 1.59, 3.17, 6.32),
+    ),
+    (50, 6): (
+        (0.415, 0.827, 2.44, 24, 281),
+        (1.59, 3.17, 6.32, 50.2, 795),
+    ),
+    (50, 13): (
+        (0.829, 2.05, 6.3, 199, 1.56e04),
+        (1.59, 3.17, 12.6, 399, 2.51e04),
+    ),
+    (50, 26): (
+        (0.827, 1.65, 3.29, 20.2, 124),
+        (3.17, 3.17, 12.6, 50.2, 399),
+    ),
+    (50, 52): (
+        (1.39, 2.05, 3.44, 7.81, 40.3),
+        (3.17, 6.32, 12.6, 25.2, 100),
+    ),
+    (50, 104): (
+        (1.88, 2.9, 4.46, 10.1, 26.1),
+        (3.17, 6.32, 12.6, 25.2, 100),
+    ),
+}
 
-def threshold(columns: int, blocks: int, batches: float, *, alike: float) -> float:
+
+def threshold(
+    columns: int, blocks: int, batches: float, *, alike: float, moved: bool = False
+) -> float:
     """Return the evidence at which one alarm per so many batches is kept.
 
     ``alike`` is the autocorrelation found in the reference: from 0 to `ALIKE` the threshold
-    rises from the lower entry to the upper one.
+    rises from the lower entry to the upper one. ``moved`` says that moves are bet on beside
+    distances.
 
     Between the entries the logarithm is interpolated. Beyond the greatest budget it goes on
     with its last slope, one at least: the mean time to an alarm grows no slower than the
@@ -184,11 +276,14 @@ def threshold(columns: int, blocks: int, batches: float, *, alike: float) -> flo
     """
     if blocks < LEAST:
         return NEVER
+    table = _MOVES if moved else _DISTANCES
+    there = sorted({many for many, _ in table})
+    seen = sorted({some for _, some in table})
     over_columns = []
-    for many in _COLUMNS:
-        over_blocks = [_of_alike(_TABLE[many, some], batches, alike) for some in _BLOCKS]
-        over_columns.append(_between(_BLOCKS, over_blocks, blocks))
-    return min(NEVER, math.exp(_between(_COLUMNS, over_columns, columns)))
+    for many in there:
+        over_blocks = [_of_alike(table[many, some], batches, alike) for some in seen]
+        over_columns.append(_between(seen, over_blocks, blocks))
+    return min(NEVER, math.exp(_between(there, over_columns, columns)))
 
 
 def share(alike: float) -> float:
