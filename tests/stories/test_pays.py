@@ -8,10 +8,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from lightgbm import LGBMClassifier
 from tests.worlds import DAY, START, live, pipeline, play, source, stream
 
 from keepfit import Challenger, Ledger, selection, triggers
-from keepfit.facts import AnyFact, Decided, Estimated, Probed, Promoted, Scored, comparable
+from keepfit.facts import (
+    AnyFact,
+    Decided,
+    Estimated,
+    Probed,
+    Promoted,
+    Scored,
+    TrainingStarted,
+    comparable,
+)
 from keepfit.results import Story
 
 PARTS: dict[str, Any] = {
@@ -124,6 +134,26 @@ def test_a_ranking_metric_is_weighed_by_the_cost_that_comes_with_it(tmp_path: Pa
     facts = facts_of(tmp_path, frame, trigger=trigger, metric="roc_auc")
     assert {fact.loss for fact in only(facts, Probed)} == {"cost"}
     assert any(batch > 40 for batch in trained(facts))
+
+
+def test_a_champion_that_went_on_from_others_knows_their_rows_too(tmp_path: Path) -> None:
+    recipes = [
+        Challenger(select=selection.SinceLast(), start="champion", update="leaves"),
+        Challenger(select=selection.Sliding("15d"), every=9),
+    ]
+    trees = LGBMClassifier(n_estimators=20, verbosity=-1, n_jobs=1)
+    facts = facts_of(
+        tmp_path,
+        stream(60, flip_at=40),
+        learner=trees,
+        challengers=recipes,
+        trigger=triggers.Pays() | triggers.Every("6d"),
+    )
+    started = {fact.version: fact for fact in only(facts, TrainingStarted)}
+    probes = [one for one in only(facts, Probed) if started[one.version].update == "leaves"]
+    assert probes
+    # The rows since the last training are some 600; those of the first version are 1,500.
+    assert all(one.drawn[0] > 1_000 > started[one.version].snapshot.rows for one in probes)
 
 
 def test_the_same_life_twice_gives_the_same_facts(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Prober:
         judged = judged.gather_every(-(-judges // ASKED))
         chosen = self._chosen(pool, champion, now)
         trial = Trial(model, losses, judged, loop.pipeline.seed + loop.state.batch)
-        measured = trial.best(loop.turns.rows_of(champion), _distinct(chosen, champion))
+        measured = trial.best(self._learnt(champion, labelled), _distinct(chosen, champion))
         if measured is None:
             return None
         return facts.Probed(
@@ -94,6 +94,22 @@ class Prober:
             training_seconds=self._seconds(chosen),
             cost=facts.Cost(cpu_seconds=time.process_time() - started),
         )
+
+    def _learnt(self, champion: Version, labelled: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows that made the champion: of one that went on from others, theirs too."""
+        import polars as pl
+
+        first, versions = champion, self.loop.state.versions
+        while first.start == "champion" and first.parent in versions:
+            first = versions[first.parent]
+        rows = self.loop.turns.rows_of(first)
+        if first is champion:
+            return rows
+        between = pl.col(TIME) > first.snapshot.to, pl.col(TIME) <= champion.snapshot.to
+        together: pl.DataFrame = pl.concat(
+            [rows, labelled.filter(*between)], how="diagonal_relaxed"
+        )
+        return together
 
     def _step(self) -> int:
         """Return the rows of a usual batch."""
