@@ -176,8 +176,8 @@ def test_a_live_loop_goes_on_weighing_in_another_process(tmp_path: Path) -> None
     assert len(batches) == len(set(batches)) >= 2
     assert len(only(facts, Promoted)) >= 2
     told = [line.text for line in Story().lines(entries) if line.what == "probed"]
-    assert "by old rows" in told[0]
-    assert "accuracy lost" in told[0]
+    assert told[0].startswith("old rows lose 0.")
+    assert "by accuracy, fresh 0." in told[0]
     state = live(made, START + 58 * DAY).state
     assert state.probes == loop.state.probes
     assert state.probed == max(batches)

@@ -167,7 +167,7 @@ class Story:
 
     def _probed(self, fact: facts.Probed, at: datetime) -> Line:
         gap = f"{figure(fact.gap, sign=True)} ± {figure(fact.error)}"
-        losses = f"{fact.loss} lost {figure(fact.stale)} by old rows, {figure(fact.fresh)} by fresh"
+        losses = f"old rows lose {figure(fact.stale)} by {fact.loss}, fresh {figure(fact.fresh)}"
         text = f"{losses} ({gap}), on {counted(fact.rows, 'row')}; {fact.reason}"
         return Line(at, "·", "probed", text, tone="dim", loud=False)
 
