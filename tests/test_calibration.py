@@ -19,6 +19,7 @@ from keepfit.errors import ConfigError, LabelsMissing, TrainingError
 from keepfit.learners import maps
 from keepfit.learners.calibration import CalibratedModel
 from keepfit.reproduce import reproduce
+from keepfit.results import Why
 from keepfit.testing.learners import rows_to_learn
 from tests.worlds import DAY, START, live, pipeline, play, stream
 
@@ -243,6 +244,14 @@ def test_a_prior_shift_is_followed_without_training_anew(tmp_path: Path) -> None
     assert not isinstance(model.base, CalibratedModel)
     assert model.digest == loop.state.versions["v1"].artifact
     assert reproduce(loop, champion_.name).same
+    told = repr(Why.of("churn", loop.state, champion_.name, loop.memory.ledger.facts("churn")))
+    assert f"all of model {model.digest[:8]}, with" in told
+
+
+def test_maps_say_what_they_are() -> None:
+    assert "shares" in str(maps.Map("prior", points=(0.0, 1.0)))
+    assert str(maps.Map("platt", slopes=(0.5,), points=(-1.0,))).endswith("0.5 and -1")
+    assert "2 levels" in str(maps.Map("isotonic", knots=(((0.1, 0.2), (0.5, 0.6)),)))
 
 
 def test_a_warm_start_goes_on_from_the_model_inside(tmp_path: Path) -> None:

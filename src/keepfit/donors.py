@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from keepfit.registry import Version
 
 
+OF_VERSIONS = (
+    *("TrainingStarted", "Trained", "TrainingFailed"),
+    *("Judged", "Promoted", "RolledBack"),
+)
+"""The facts that say which versions there are and which one serves: few among all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """A donor as a user names it: a pipeline, a version or an alias, and where its ledger is."""
@@ -70,8 +77,9 @@ class Named:
     def _resolved(self, home: Path, keep: Artifacts, before: datetime | None) -> Donor:
         where = places(home)
         with Ledger(where["ledger"]) as ledger:
-            state = State().fold(ledger.facts(self.pipeline))
-        if not state.seq:
+            state = State().fold(ledger.facts(self.pipeline, kind=OF_VERSIONS))
+            known = ledger.seq(self.pipeline) > 0
+        if not known:
             raise VersionUnknown(
                 f"expected a pipeline {self.pipeline!r} to start from, got none in {where['ledger']}",
                 hint="name where it is kept: Challenger(start=…, home=…)",

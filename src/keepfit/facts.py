@@ -149,7 +149,7 @@ class Donor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model took over from its donor, and what is new in it.
+    """What a model took over from its donor, or from the champion it recalibrates, and what is new.
 
     ``categories`` counts the values of each column that the donor had not seen; ``unused``
     names columns that the donor's form has no place for; ``parts`` says how its trees, layers

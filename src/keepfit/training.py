@@ -68,7 +68,9 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
         parameters=learner.parameters,
         packages=known["packages"],
         features=features,
-        transferred=None if donor is None else learners.transferred(donor, model),
+        transferred=learners.transferred(donor, model)
+        if donor is not None
+        else learners.recalibrated(model),
     )
 
 

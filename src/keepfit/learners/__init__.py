@@ -24,7 +24,7 @@ from keepfit.learners.lightgbm import LightGBM
 from keepfit.learners.models import FittedModel, loads
 from keepfit.learners.river import River
 from keepfit.learners.sklearn import Sklearn
-from keepfit.learners.transfers import transferred
+from keepfit.learners.transfers import recalibrated, transferred
 from keepfit.learners.xgboost import XGBoost
 from keepfit.protocols import Learner
 
@@ -42,6 +42,7 @@ __all__ = [
     "XGBoost",
     "bare",
     "loads",
+    "recalibrated",
     "resolve",
     "transferred",
     "validate",

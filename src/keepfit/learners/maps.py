@@ -31,6 +31,16 @@ class Map(msgspec.Struct, frozen=True):
     knots: tuple[tuple[tuple[float, float], ...], ...] = ()
     probabilities: bool = True
 
+    def __str__(self) -> str:
+        if self.method == "prior":
+            return "its scores moved to the classes' new shares"
+        if self.method == "isotonic":
+            levels = sum(len(one) for one in self.knots)
+            return f"an isotonic map of its scores ({levels:,} levels)"
+        lines = [f"{a:.3g} and {b:.3g}" for a, b in zip(self.slopes, self.points, strict=True)]
+        of = "the log odds of its scores" if self.method == "platt" else "its scores"
+        return f"a line over {of}, slope and intercept {', '.join(lines[:3])}"
+
     def apply(self, scores: np.ndarray) -> np.ndarray:
         """Return scores as the map has them, in the form they came in."""
         import numpy as np

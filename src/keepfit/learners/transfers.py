@@ -1,16 +1,23 @@
-"""What a model took over from the model of another pipeline, and what is new in it."""
+"""What a model took over from the one it started from, and what is new in it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from keepfit.facts import Transferred
-from keepfit.learners.calibration import bare
+from keepfit.learners.calibration import CalibratedModel, bare
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import FittedModel
 
 if TYPE_CHECKING:
     from keepfit.protocols import Model
+
+
+def recalibrated(model: Model) -> Transferred | None:
+    """Return what a recalibrated model has of the champion; None for another model."""
+    if not isinstance(model, CalibratedModel):
+        return None
+    return Transferred(parts=(f"all of model {model.digest[:8]}, with {model.map}",), share=1.0)
 
 
 def transferred(donor: Model, model: Model) -> Transferred:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
 
 
 def took(seconds: float) -> str:
-    """Return measured seconds, ``0 s`` when nothing was measured."""
+    """Return measured seconds, ``0 s`` when nothing was measured.
+
+    Examples
+    --------
+    >>> took(2.8), took(0.0042), took(0.0)
+    ('2.8 s', '4.2 ms', '0 s')
+    """
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1_000:.2g} ms"
     return lasted(seconds) or "0 s"
 
 

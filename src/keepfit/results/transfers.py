@@ -1,4 +1,4 @@
-"""What a version took over from another pipeline's, as a person reads it."""
+"""What a version took over from the model it started from, as a person reads it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ SHOWN = 4
 
 
 def told(version: Version) -> list[str]:
-    """Return in lines what was taken over and what is new; none where there was no transfer."""
+    """Return in lines what was taken over and what is new; none where nothing is to be told."""
     done, donor = version.transferred, version.donor
-    if done is None or donor is None:
+    if done is None:
         return []
+    if donor is None:
+        return list(done.parts)
     share = "" if done.share is None else f", {done.share:.0%} of this model is its"
     lines = [f"{counted(len(done.columns), 'column')} of {donor.pipeline} matched{share}"]
     lists = {

@@ -36,7 +36,7 @@ class Why:
     """The chain of facts behind a version; behind the last decision when none is asked for.
 
     ``sections`` hold titles with their lines, in the order of the loop: trigger, data,
-    learner, transfer, training, gate, release. ``entries`` are the facts themselves.
+    learner, what was taken over, training, gate, release. ``entries`` are the facts themselves.
     """
 
     pipeline: str
@@ -147,7 +147,7 @@ def _of_version(name: str, state: State, version: Version, entries: Iterable[Ent
         ("trigger", _trigger(version, chain)),
         ("data", _data(version)),
         ("learner", _learner(version)),
-        ("transfer", transfers.told(version)),
+        ("taken over", transfers.told(version)),
         ("training", _training(version, chain)),
         ("gate", _gate(version, chain)),
         ("release", _release(version, state, chain)),
@@ -243,12 +243,9 @@ def _learner(version: Version) -> list[str]:
     if version.code:
         features = counted(len(version.features), "feature")
         lines.append(f"code {version.code[:8]}, model {version.artifact[:8]}, {features}")
-    if version.parameters:
-        lines.append(
-            _some(
-                f"{key}={value!r}" for key, value in version.parameters.items() if value is not None
-            )
-        )
+    stated = [f"{key}={value!r}" for key, value in version.parameters.items() if value is not None]
+    if stated:
+        lines.append(_some(stated))
     if version.packages:
         lines.append(_some(f"{key} {value}" for key, value in version.packages.items()))
     return lines
