@@ -104,7 +104,7 @@ class Pipeline:
         final_fit: str | None = None,
         cooldown: str | timedelta | None = None,
         budget: str | None = None,
-        enough: int = 50,
+        enough: int = 200,
         max_age: str | timedelta | None = None,
         embargo: str | timedelta = "0s",
         seed: int = 0,

@@ -47,6 +47,7 @@ DETECTORS: list[Detector] = [
 TRIGGERS: list[Trigger] = [
     triggers.Every("28d"),
     triggers.Every("0 3 * * 1"),
+    triggers.EachStep(),
     triggers.AfterRows(100),
     triggers.AfterRows(100, labelled=True),
     triggers.OnEvent(),

@@ -56,7 +56,7 @@ class Guarded(Part):
     trigger: Trigger
     cooldown: str | timedelta | None = field(default=None, kw_only=True)
     budget: str | None = field(default=None, kw_only=True)
-    enough: int = field(default=50, kw_only=True)
+    enough: int = field(default=200, kw_only=True)
     max_age: str | timedelta | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
