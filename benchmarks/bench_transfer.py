@@ -60,7 +60,7 @@ def main(*, quick: bool = False) -> list[str]:
         "that of the transfer with a third to scratch with all, paired by draw, with a 95 % "
         "interval. Positive: the transfer is better, though it had a third. The donor as it is "
         "has seen no row of the second domain. Inverted digits are a world turned around, where "
-        "what the donor knows is a hindrance; a gate keeps such a model from serving.",
+        "what the donor knows is a hindrance; once something serves, a gate keeps such a model out.",
         "",
         *table(head, rows),
         "",
