@@ -171,6 +171,18 @@ def test_the_cheapest_of_those_that_are_as_good_is_taken() -> None:
     assert cheapest(losses, costs, "own", sign=-1.0, within=0.01) == "some"
 
 
+def test_what_is_shown_to_be_worse_by_more_than_the_margin_is_not_taken() -> None:
+    rng = np.random.default_rng(0)
+    behind = 0.009 + 0.008 * rng.normal(size=40)
+    behind += 0.009 - behind.mean()
+    values = {"own": 0.8 - behind, "always": np.full(40, 0.8)}
+    found = difference(values["own"], values["always"], sign=1.0)
+    assert found.low < -0.01
+    assert found.high < 0
+    assert cheapest(values, {"own": 1.0, "always": 9.0}, "own", sign=1.0, within=0.01) == "always"
+    assert cheapest(values, {"own": 1.0, "always": 9.0}, "own", sign=1.0, within=0.02) == "own"
+
+
 def test_ones_own_policy_is_kept_where_another_costs_about_the_same() -> None:
     values = {"own": [0.8, 0.81, 0.79], "other": [0.8, 0.81, 0.792]}
     assert cheapest(values, {"own": 1.05, "other": 1.0}, "own", sign=1.0, within=0.01) == "own"

@@ -84,8 +84,8 @@ def test_the_trigger_that_sees_the_change_is_recommended(found: Compared) -> Non
     assert values["OnDecay()"] > values["never"] + 0.1
     decay, always = found.standing("OnDecay()"), found.standing("always")
     assert decay.policy.trainings < always.policy.trainings / 4
-    assert always.behind is not None
-    assert always.behind.value < 0.05
+    assert always.beside is not None
+    assert always.beside.value < 0.05
     told = " ".join(found.because())
     assert "take OnDecay(): triggers.OnDecay()" in told
     assert "churn (yours) was worth less" in told or "churn (yours) is worse" in told

@@ -29,9 +29,9 @@ class Standing:
 
     ``share`` is its CPU time of training beside that of ``always``. ``regret`` is how much
     less it was worth than the best in hindsight with as many trainings; never below zero but
-    where windows were served by two models. ``behind`` is how much less it was worth than the
-    recommended one. ``code`` is the trigger as a pipeline's file writes it, None where nobody
-    can write it down.
+    where windows were served by two models. ``beside`` is how much more it was worth than the
+    recommended one, less where it is negative. ``code`` is the trigger as a pipeline's file
+    writes it, None where nobody can write it down.
     """
 
     policy: Policy
@@ -40,7 +40,7 @@ class Standing:
     code: str | None
     share: float | None
     regret: float | None
-    behind: Difference | None
+    beside: Difference | None
     measures: Measures
 
     @property
@@ -50,16 +50,14 @@ class Standing:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the standing as JSON can hold it."""
-        behind = self.behind
+        beside = self.beside
         return {
             **self.policy.to_dict(),
             "kind": self.kind,
             "trigger": self.trigger,
             "share_of_always": self.share,
             "regret": self.regret,
-            "behind_recommended": None
-            if behind is None
-            else {"value": behind.value, "interval": [behind.low, behind.high]},
+            "beside_recommended": None if beside is None else beside.to_dict(),
             "precision": self.measures.precision,
             "need": self.measures.need,
             "hit_rate": self.measures.hit_rate,
@@ -90,7 +88,7 @@ class Compared(Backtest):
 
     ``standings`` are in order of cost. ``oracle`` is the front that nobody could have known:
     see `keepfit.backtest.oracle`. ``recommended`` names the policy to take: the cheapest of
-    those that are neither shown to be worse than the best nor more than ``margin`` behind it.
+    those within ``margin`` of the best that are not shown to be worse than it by more.
     ``notes`` say what was left out.
     """
 
@@ -129,7 +127,7 @@ class Compared(Backtest):
         """Return a frame with one row per policy: its worth, its cost, and where it stands."""
         import polars as pl
 
-        left_out = ("windows", "interval", "behind_recommended")
+        left_out = ("windows", "interval", "beside_recommended")
         rows = [
             {key: value for key, value in one.to_dict().items() if key not in left_out}
             for one in self.standings
@@ -213,7 +211,7 @@ class Compared(Backtest):
         own = next((one for one in self.standings if one.kind == "yours"), None)
         others = [own] if own is not None and own.name != taken.name else []
         others += [one for one in self._rivals() if one.name != taken.name and one is not own]
-        said += [self._beside(one, taken) for one in others if one.behind is not None]
+        said += [self._beside(one, taken) for one in others if one.beside is not None]
         periods = [one for one in self.standings if one.kind == "periodic"]
         if len(periods) > 1:
             best = max(periods, key=lambda one: self._sign * (one.policy.value or 0.0))
@@ -228,16 +226,16 @@ class Compared(Backtest):
         return [best, *always]
 
     def _beside(self, other: Standing, taken: Standing) -> str:
-        assert other.behind is not None
+        assert other.beside is not None
         whose = f"{other.name} (yours)" if other.kind == "yours" else other.name
         cost = f"{whose} costs {_times(other, taken)} of it"
-        if other.behind.apart:
-            word = "better" if other.behind.value > 0 else "worse"
-            return f"{whose} is {word}: {other.behind}; {cost}"
-        if abs(other.behind.value) <= self.margin:
-            return f"it and {whose} cannot be told apart: {other.behind}; {cost}"
-        word = "more" if other.behind.value > 0 else "less"
-        return f"{whose} was worth {word}, by chance perhaps: {other.behind}; {cost}"
+        if other.beside.apart:
+            word = "better" if other.beside.value > 0 else "worse"
+            return f"{whose} is {word}: {other.beside}; {cost}"
+        if abs(other.beside.value) <= self.margin:
+            return f"it and {whose} cannot be told apart: {other.beside}; {cost}"
+        word = "more" if other.beside.value > 0 else "less"
+        return f"{whose} was worth {word}, by chance perhaps: {other.beside}; {cost}"
 
     @property
     def _sign(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class Difference:
     def apart(self) -> bool:
         """Whether the two can be told apart."""
         return self.low > 0 or self.high < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the difference as JSON can hold it."""
+        known = not math.isnan(self.low)
+        return {"value": self.value, "interval": [self.low, self.high] if known else None}
 
     def __str__(self) -> str:
         if math.isnan(self.low):
@@ -72,9 +78,9 @@ def cheapest(
 ) -> str:
     """Return the policy to take.
 
-    It is the cheapest of those that are not shown to be worse than the best and whose mean
-    lies within a margin of it. Among those that cost about the same the pipeline's own is
-    kept, else the one that was worth most is taken.
+    It is the cheapest of those whose mean lies within a margin of the best, and which are not
+    shown to be worse, or shown to be worse by no more than the margin. Among those that cost
+    about the same the pipeline's own is kept, else the one that was worth most is taken.
 
     Parameters
     ----------
@@ -100,10 +106,14 @@ def cheapest(
     best = max(worth, key=lambda name: worth[name])
     equal = [
         name
-        for name in values
+        for name, each in values.items()
         if worth[best] - worth[name] <= within
-        and not difference(values[name], values[best], sign=sign).high < 0
+        and _as_good(difference(each, values[best], sign=sign), within)
     ]
     least = min(costs[name] for name in equal)
     cheap = [name for name in equal if costs[name] <= least * (1 + TIE)]
     return own if own in cheap else max(cheap, key=lambda name: worth[name])
+
+
+def _as_good(beside_best: Difference, within: float) -> bool:
+    return not beside_best.high < 0 or beside_best.low >= -within

@@ -72,7 +72,7 @@ def _bare(rule: Rule, policy: Policy) -> Standing:
         code=code_of(rule.trigger),
         share=None,
         regret=None,
-        behind=None,
+        beside=None,
         measures=Measures(),
     )
 
@@ -129,7 +129,7 @@ class _Ranking:
             code=code_of(rule.trigger),
             share=policy.fit_cpu_seconds / always if always > 0 else None,
             regret=loss - self.oracle.loss(_trainings(life)),
-            behind=None
+            beside=None
             if rule.name == self.recommended
             else difference(values, taken, sign=self.sign),
             measures=self._measures(life),
