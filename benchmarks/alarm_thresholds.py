@@ -269,15 +269,23 @@ def thresholds(columns: int, blocks: int, seed: int = 1, *, moved: bool = True) 
     return np.maximum.accumulate(np.array(pairs).T, axis=1)
 
 
+def smoothed(found: list[np.ndarray]) -> list[np.ndarray]:
+    """Raise what lies below the middle of its neighbours: so low only by the simulation's luck."""
+    middles = (np.sqrt(before * after) for before, after in zip(found, found[2:], strict=False))
+    inner = [np.maximum(one, middle) for one, middle in zip(found[1:-1], middles, strict=True)]
+    return [found[0], *inner, found[-1]]
+
+
 def main() -> None:
     """Print the table as it stands in keepfit.drift.alarms.thresholds."""
     columns = [int(text) for text in sys.argv[1:]] or list(WORLDS)
     for moved, name in ((False, "_DISTANCES"), (True, "_MOVES")):
         print(f"{name}: _Table = {{")
-        for many in columns:
-            for blocks in BLOCKS[moved] if many <= MOST_MOVED or not moved else ():
+        for many in columns if not moved else [one for one in columns if one <= MOST_MOVED]:
+            found = [thresholds(many, blocks, moved=moved) for blocks in BLOCKS[moved]]
+            for blocks, rows in zip(BLOCKS[moved], smoothed(found), strict=True):
                 print(f"    ({many}, {blocks}): (")
-                for row in thresholds(many, blocks, moved=moved):
+                for row in rows:
                     print(f"        ({', '.join(f'{value:.3g}' for value in row)}),")
                 print("    ),", flush=True)
         print("}")
