@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from keepfit import Ledger, Pipeline, executors, selection, triggers
 from keepfit.backtest import Compared, policies
@@ -25,7 +25,7 @@ from keepfit.backtest.sharing import Answers, Trainings
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
 from keepfit.facts import Decided, Judged, Promoted, Scored, TrainingStarted, comparable
-from tests.worlds import pipeline, stream
+from tests.worlds import pipeline, source, stream
 
 SLIDING = [Challenger(select=selection.Sliding("5d"))]
 
@@ -335,3 +335,16 @@ def test_models_that_take_their_time_are_not_served_early(tmp_path: Path) -> Non
         first = arrived.get(life.starts[artifact])
         assert first is None or ready[version] < first <= ready[version] + timedelta(days=1)
     assert result.standing("always").regret is not None
+
+
+def test_of_a_loss_less_is_better_everywhere(tmp_path: Path) -> None:
+    rows = stream(16, 40)
+    frame = rows.with_columns(label=10 * pl.col("x") + pl.col("y"))
+    made = small(tmp_path, metric="mae", learner=LinearRegression())
+    result = compared(made.changed(source=source(frame)), "OnDecay", jobs=1)
+    assert not result.greater_is_better
+    values = [point.value for point in result.oracle]
+    assert values == sorted(values, reverse=True)
+    assert all(one.regret is not None and one.regret >= -1e-12 for one in result.standings)
+    best = min(one.value for one in result.policies if one.value is not None)
+    assert values[-1] <= best + 1e-12
