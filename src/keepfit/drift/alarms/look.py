@@ -19,6 +19,9 @@ _CARRIERS = 8
 _CARRIED = 1.0
 """Standard deviations above usual at which a column carries evidence."""
 
+_FAR = 20.0
+"""The sum of bets on a direction from which on a column has gone that way, and not by chance."""
+
 _FORGOTTEN = 0.1
 """Standard deviations below which a column is no longer remembered."""
 
@@ -160,11 +163,14 @@ class Look:
         import numpy as np
 
         weight = {place: kept * amount for place, amount in state.columns}
-        # Of its moves, the direction counts in which it has gone so far.
-        gone = np.take_along_axis(self.moves, moves.argmax(axis=-1)[:, None], axis=-1)[:, 0]
-        above = np.fmax(self.excesses, gone)
+        leading = moves.argmax(axis=-1)[:, None]
+        gone, far = (
+            np.take_along_axis(found, leading, axis=-1)[:, 0] for found in (self.moves, moves)
+        )
+        carried = (self.excesses > _CARRIED) | ((gone > 0) & (far >= _FAR))
+        above = np.fmax(self.excesses, np.where(far >= _FAR, gone, np.nan))
         for i in rest.nonzero()[0].tolist():
-            if above[i] > _CARRIED:
+            if carried[i]:
                 place = self.alarm.watched[i]
                 weight[place] = weight.get(place, 0.0) + float(above[i])
         top = sorted(weight.items(), key=lambda item: (-item[1], item[0]))[:_CARRIERS]
