@@ -436,7 +436,8 @@ def main(folder: str | None = None, *, quick: bool = False) -> list[str]:
     ]
     every = list(worlds(Path(named) if named else None))
     names = [name for name, *_ in every]
-    with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+    # Not forked: a copy of threads that have read a file would wait for ever.
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         told = pool.submit(
             promise, SETTINGS[::5] if quick else SETTINGS, PROMISED // (6 if quick else 1)
         )
