@@ -336,7 +336,7 @@ class Probed(Fact, frozen=True, kw_only=True):
     gap: float
     error: float
     scale: float = 1.0
-    drawn: tuple[int, int] = (0, 0)
+    drawn: tuple[int, ...] = (0, 0)
     age: int = 0
     from_: datetime | None = None
     to: datetime | None = None

@@ -33,7 +33,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_backlog_is_stepped_in_cadence_order(folder: Path, tmp_path: Path) -> None:
     loop = live(
-        pipeline(sources.Parquet(str(folder), **ROLES), tmp_path / "home"), START + 20 * DAY
+        pipeline(
+            sources.Parquet(str(folder), **ROLES),
+            tmp_path / "home",
+            trigger=triggers.Every("30d"),
+        ),
+        START + 20 * DAY,
     )
     entries = play(loop, 1)
     arrived = [entry.fact for entry in entries if isinstance(entry.fact, Arrived)]

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError
-from keepfit.learners import estimators
+from keepfit.learners import estimators, leaves
 from keepfit.learners.boosting import (
     Boosting,
     checked_rate,
@@ -61,9 +61,9 @@ class LightGBM(Boosting):
 
     ``start="champion", update="all"`` adds trees to the champion's, as many as the estimator
     has by itself, and up to five times as many in all: then a training from scratch is due.
-    ``update="leaves"`` keeps the trees and moves their leaves towards the new rows: it costs
-    a tenth of a training and follows most streams well. Categories keep the champion's codes
-    in both.
+    ``update="leaves"`` keeps the trees and moves their leaves towards the new rows, each by how
+    many of them reach it (`keepfit.learners.leaves`): it costs a tenth of a training and
+    follows most streams well. Categories keep the champion's codes in both.
 
     Trainings repeat to the byte: keepfit sets the seed, ``deterministic`` and a fixed way of
     building histograms where the estimator leaves them open.
@@ -164,8 +164,16 @@ class LightGBM(Boosting):
     def _refresh(
         self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
     ) -> BoosterModel:
+        import numpy as np
+
         self._check_scale(before)
         threads = self._stated(_THREADS) or estimators.threads(matrix.size)
+        if leaves.known(before.text):
+            places = before.booster.predict(matrix, pred_leaf=True, num_threads=threads)
+            places = np.asarray(places, dtype=np.int64).reshape(len(matrix), -1)
+            weight = self._weights(before.classes, known)
+            text = leaves.moved(before.text, places, known, keep=self.decay_rate, weight=weight)
+            return BoosterModel(before.head, text)
         booster = before.booster.refit(
             matrix,
             known,
@@ -215,6 +223,11 @@ class BoosterModel(FittedModel):
         if booster is not None:
             # Its text gives the same trees to the bit, and takes time to read.
             self.booster = booster
+
+    @property
+    def text(self) -> str:
+        """The trees, as LightGBM writes them."""
+        return self._text
 
     @property
     def objective(self) -> str:

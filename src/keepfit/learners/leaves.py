@@ -1,0 +1,170 @@
+"""Leaves of boosted trees that learn from new rows, tree by tree, while the trees stay."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+OBJECTIVES = ("binary", "multiclass", "regression")
+"""The objectives whose gradients are known here, as LightGBM names them in a model's text."""
+
+_OBJECTIVE = re.compile(r"^objective=(.*)$", re.MULTILINE)
+_PER_STEP = re.compile(r"^num_tree_per_iteration=(\d+)$", re.MULTILINE)
+_SIZES = re.compile(r"^tree_sizes=.*$", re.MULTILINE)
+_PENALTY = re.compile(r"^\[lambda_l2: (.*)\]$", re.MULTILINE)
+_OTHERS = re.compile(
+    r"^\[(?:lambda_l1|max_delta_step|path_smooth): (?!0\.?0*\])"
+    r"|^\[(?:is_unbalance|linear_tree|reg_sqrt): 1\]|^\[scale_pos_weight: (?!1\.?0*\])",
+    re.MULTILINE,
+)
+_TINY = 1e-12
+
+
+def known(text: str) -> bool:
+    """Return whether the leaves of a model of LightGBM can be moved here: its text says all."""
+    found = _OBJECTIVE.search(text)
+    stated = found[1].split() if found else [""]
+    plain = stated[0] in OBJECTIVES and not {"sqrt", "is_unbalance:1"} & set(stated)
+    plain = plain and all(not one.startswith("sigmoid:") or one == "sigmoid:1" for one in stated)
+    return plain and not _OTHERS.search(text)
+
+
+def moved(
+    text: str,
+    places: NDArray[np.int64],
+    labels: NDArray[np.float64],
+    *,
+    keep: float,
+    weight: Floats | None = None,
+) -> str:
+    """Return a model's text with leaves moved towards what new rows ask of them.
+
+    The rows go through the trees in order, as in boosting: each leaf gets the Newton step of
+    its rows (Friedman 2001) from the score that the trees before it give, and moves towards
+    it. A leaf that holds as many rows as it did in training, in proportion, keeps ``keep`` of
+    its old value; one with more moves further, one with fewer less, and one without any stays
+    as it is. (LightGBM's own `refit` moves all leaves alike, and those without rows to zero.)
+
+    Parameters
+    ----------
+    text
+        The model, of an objective that is `known`.
+    places
+        The leaf of each row in each tree, (rows, trees).
+    labels
+        Codes of classes, or values, (rows,).
+    keep
+        From 0 to 1.
+    weight
+        What each row counts, (rows,); all the same when not given.
+
+    Returns
+    -------
+    The text, in which nothing but the values of leaves differs.
+    """
+    head, *trees = text.split("\nTree=")
+    trees[-1], _, tail = trees[-1].partition("\nend of trees")
+    values = [_numbers(tree, "leaf_value") for tree in trees]
+    sizes = [
+        np.maximum(_numbers(tree, "leaf_weight", like=old), _TINY)
+        for tree, old in zip(trees, values, strict=True)
+    ]
+    rates = [float(_numbers(tree, "shrinkage")[0]) for tree in trees]
+    penalty = float(found[1]) if (found := _PENALTY.search(tail)) else 0.0
+    loss = _Loss.of(head, labels, weight)
+    new = _stepped(values, sizes, rates, places, loss, keep=keep, penalty=penalty)
+    trees = [_replaced(tree, value) for tree, value in zip(trees, new, strict=True)]
+    lengths = " ".join(str(len(f"Tree={tree}\n")) for tree in trees)
+    head = _SIZES.sub(f"tree_sizes={lengths}", head)
+    return "\nTree=".join([head, *trees]) + "\nend of trees" + tail
+
+
+def _stepped(
+    values: list[Floats],
+    sizes: list[Floats],
+    rates: list[float],
+    places: NDArray[np.int64],
+    loss: _Loss,
+    *,
+    keep: float,
+    penalty: float,
+) -> list[Floats]:
+    """Return the values of leaves, tree by tree, after one pass of rows through the trees."""
+    width = loss.width
+    # The first trees hold the average of the labels beside their own step.
+    bias = [float(np.average(values[k], weights=sizes[k])) for k in range(width)]
+    score = np.tile(np.array(bias), (len(places), 1))
+    new: list[Floats] = []
+    for tree, (old, size) in enumerate(zip(values, sizes, strict=True)):
+        k, base = tree % width, bias[tree] if tree < width else 0.0
+        if k == 0:
+            gradient, curve = loss.derivatives(score)
+        rate = rates[min(tree + width, len(rates) - 1)] if tree < width else rates[tree]
+        place = places[:, tree]
+        pull = np.bincount(place, gradient[:, k], len(old))
+        hold = np.bincount(place, curve[:, k], len(old))
+        step = base - rate * pull / (hold + penalty + _TINY)
+        expected = size * (hold.sum() / size.sum()) * keep
+        share = hold * (1 - keep) / (hold * (1 - keep) + expected + _TINY)
+        value = old + share * (step - old)
+        new.append(value)
+        score[:, k] += value[place] - base
+    return new
+
+
+def _numbers(tree: str, name: str, like: Floats | None = None) -> Floats:
+    """Return the numbers on a line of a tree; ones where the tree does not have it."""
+    start = tree.find(f"\n{name}=")
+    if start >= 0:
+        start += len(name) + 2
+        found = np.array(tree[start : tree.index("\n", start)].split(), dtype=np.float64)
+        if like is None or len(found) == len(like):
+            return found
+    return np.ones(1 if like is None else len(like))
+
+
+def _replaced(tree: str, values: Floats) -> str:
+    """Return a tree with other values of leaves."""
+    start = tree.index("\nleaf_value=") + len("\nleaf_value=")
+    return tree[:start] + " ".join(map(repr, values.tolist())) + tree[tree.index("\n", start) :]
+
+
+class _Loss:
+    """First and second derivatives of a loss by the scores, as LightGBM takes them."""
+
+    def __init__(self, kind: str, width: int, labels: Floats, weight: Floats | None) -> None:
+        self.kind = kind
+        self.width = width
+        self.weight = 1.0 if weight is None else np.asarray(weight, dtype=np.float64)[:, None]
+        self.target = labels.astype(np.float64)[:, None]
+        if kind == "multiclass":
+            self.target = (labels[:, None] == np.arange(width)).astype(np.float64)
+
+    @classmethod
+    def of(cls, text: str, labels: Floats, weight: Floats | None) -> _Loss:
+        """Return the loss that a model was trained on."""
+        found = _OBJECTIVE.search(text)
+        kind = found[1].split()[0] if found else ""
+        per = _PER_STEP.search(text)
+        return cls(kind, int(per[1]) if per else 1, labels, weight)
+
+    def derivatives(self, score: Floats) -> tuple[Floats, Floats]:
+        """Return gradients and curvatures, (rows, scores)."""
+        if self.kind == "regression":
+            gradient, curve = score - self.target, np.ones_like(score)
+        elif self.kind == "binary":
+            chance = 1.0 / (1.0 + np.exp(-score))
+            gradient, curve = chance - self.target, chance * (1.0 - chance)
+        else:
+            raised = np.exp(score - score.max(axis=1, keepdims=True))
+            chance = raised / raised.sum(axis=1, keepdims=True)
+            factor = self.width / (self.width - 1)
+            gradient, curve = chance - self.target, factor * chance * (1.0 - chance)
+        return gradient * self.weight, curve * self.weight
