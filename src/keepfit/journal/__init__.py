@@ -1,0 +1,21 @@
+"""What came in over the network, on disk before it is answered, until it has landed in the lake."""
+
+from __future__ import annotations
+
+from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, Fate, Kept, New
+from keepfit.journal.file import Journal, journal_of
+from keepfit.journal.writer import Outcome, Writer
+
+__all__ = [
+    "ANSWER",
+    "EVENT",
+    "LABEL",
+    "ROW",
+    "Fate",
+    "Journal",
+    "Kept",
+    "New",
+    "Outcome",
+    "Writer",
+    "journal_of",
+]

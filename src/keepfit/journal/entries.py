@@ -1,0 +1,61 @@
+"""What a journal holds, and what becomes of an entry that says what is known already."""
+
+from __future__ import annotations
+
+import array
+from enum import StrEnum
+from typing import NamedTuple
+
+ANSWER, ROW, LABEL, EVENT = 1, 2, 3, 4
+"""Kinds of entries: a row with what it was answered, a row alone, a label, an event."""
+
+Scores = float | tuple[float, ...] | None
+
+
+class Fate(StrEnum):
+    """What became of a label or an event."""
+
+    ACCEPTED = "accepted"
+    REPEATED = "repeated"
+    CORRECTED = "corrected"
+    WAITING = "waiting"
+    """Kept, though the journal holds no row of this id: it is joined when there is one."""
+
+
+class New(NamedTuple):
+    """An entry to be written: ``at`` is microseconds since 1970 in UTC, ``body`` is JSON."""
+
+    kind: int
+    id: int | str
+    at: int
+    version: str | None
+    scores: float | bytes | None
+    body: bytes
+
+
+class Kept(NamedTuple):
+    """An entry in its place; positions grow and are never given twice."""
+
+    position: int
+    kind: int
+    id: int | str
+    at: int
+    version: str | None
+    scores: Scores
+    body: bytes
+
+
+def packed(scores: tuple[float, ...]) -> bytes:
+    """Return several scores as the bytes that are kept of them.
+
+    Examples
+    --------
+    >>> unpacked(packed((0.25, 0.75)))
+    (0.25, 0.75)
+    """
+    return array.array("d", scores).tobytes()
+
+
+def unpacked(kept: float | bytes | None) -> Scores:
+    """Return scores from the form they are kept in."""
+    return tuple(array.array("d", kept)) if isinstance(kept, bytes) else kept

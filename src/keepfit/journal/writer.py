@@ -1,0 +1,217 @@
+"""Writing into a journal: whoever waits is written together, and told once that is on disk."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from keepfit.errors import KeepfitError
+from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, Fate, New
+from keepfit.journal.file import Turn, connected, writing
+
+GROUP = 2_000
+"""Entries in one commit at most: with more, the first would wait for the last."""
+
+WIDTHS = (64, 16, 4, 1)
+"""Rows of one statement. Each statement hands Python's lock back and forth, not each row."""
+
+Fates: TypeAlias = tuple[Fate, ...]
+Outcome: TypeAlias = "Fates | Exception"
+Done: TypeAlias = Callable[[Outcome], None]
+Told: TypeAlias = list[tuple[Done, Outcome]]
+
+
+class _Submission(NamedTuple):
+    entries: Sequence[New]
+    done: Done
+    size: int
+
+
+class Writer:
+    """A thread that commits what was submitted since its last commit, all in one transaction.
+
+    Parameters
+    ----------
+    path
+        The journal's file.
+    deliver
+        Takes what to tell whom after each commit; called in the writer's thread, where it
+        calls each one when nothing else is given.
+    most
+        Entries that may wait; a submission beyond it is refused.
+    most_bytes
+        Their bodies' bytes.
+
+    Raises
+    ------
+    KeepfitError
+        The journal cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        deliver: Callable[[Told], None] | None = None,
+        most: int = 20_000,
+        most_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        self._connection = connected(path)
+        self._turn = Turn(path)
+        self._deliver = deliver or _tell
+        self._most, self._most_bytes = most, most_bytes
+        self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._entries, self._bytes = 0, 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="keepfit journal", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many entries wait to be written."""
+        return self._entries
+
+    def submit(self, entries: Sequence[New], done: Done) -> bool:
+        """Hand in entries that belong together; return False, and do nothing, when too many wait.
+
+        ``done`` hears the fate of each label and event, in order, or the error that kept all
+        of them from being written.
+        """
+        size = sum(len(entry.body) for entry in entries)
+        with self._lock:
+            full = (
+                self._entries + len(entries) > self._most or self._bytes + size > self._most_bytes
+            )
+            # One that is larger than the bound by itself is taken when nothing else waits.
+            if self._closed or (full and self._entries):
+                return False
+            self._entries += len(entries)
+            self._bytes += size
+            self._waiting.put(_Submission(entries, done, size))
+        return True
+
+    def write(self, entries: Sequence[New]) -> Fates:
+        """Hand in entries and wait until they are on disk.
+
+        Raises
+        ------
+        KeepfitError
+            They cannot be written, or too many wait.
+        """
+        told: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        if not self.submit(entries, told.put):
+            raise KeepfitError("the journal takes no more for now", hint="try again in a second")
+        outcome = told.get()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._waiting.put(None)
+        self._thread.join()
+        self._connection.close()
+        self._turn.close()
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            group, more = self._group(first)
+            told = self._commit(group)
+            with self._lock:
+                self._entries -= sum(len(one.entries) for one in group)
+                self._bytes -= sum(one.size for one in group)
+            self._deliver(told)
+            if not more:
+                return
+
+    def _group(self, first: _Submission) -> tuple[list[_Submission], bool]:
+        """Return what is waiting, and whether there will be more."""
+        group, count = [first], len(first.entries)
+        while count < GROUP:
+            try:
+                one = self._waiting.get_nowait()
+            except queue.Empty:
+                return group, True
+            if one is None:
+                return group, False
+            group.append(one)
+            count += len(one.entries)
+        return group, True
+
+    def _commit(self, group: list[_Submission]) -> Told:
+        try:
+            with self._turn, writing(self._connection):
+                fates = self._write(group)
+        except Exception as error:
+            if len(group) == 1:
+                return [(group[0].done, _worded(error))]
+            # What cannot be kept of one caller is no reason to refuse the others.
+            return [told for one in group for told in self._commit([one])]
+        return [(one.done, found) for one, found in zip(group, fates, strict=True)]
+
+    def _write(self, group: list[_Submission]) -> list[Fates]:
+        plain: list[New] = []
+        fates: list[Fates] = []
+        for one in group:
+            if one.entries and one.entries[0].kind in (LABEL, EVENT):
+                # They are held against what is there, with what came just before them.
+                self._insert(plain)
+                plain = []
+                fates.append(tuple(map(self._told, one.entries)))
+            else:
+                plain.extend(one.entries)
+                fates.append(())
+        self._insert(plain)
+        return fates
+
+    def _insert(self, entries: list[New]) -> None:
+        first = 0
+        for width in WIDTHS:
+            while len(entries) - first >= width:
+                values = [value for entry in entries[first : first + width] for value in entry]
+                self._connection.execute(_INSERT[width], values)
+                first += width
+
+    def _told(self, entry: New) -> Fate:
+        fate = self._fate(entry)
+        if fate is not Fate.REPEATED:
+            self._connection.execute(_INSERT[1], entry)
+        return fate
+
+    def _fate(self, entry: New) -> Fate:
+        before = self._connection.execute(_NEWEST, (entry.id, entry.kind)).fetchone()
+        if before is not None:
+            same = entry.kind == EVENT or before[0] == entry.body
+            return Fate.REPEATED if same else Fate.CORRECTED
+        if entry.kind == EVENT:
+            return Fate.ACCEPTED
+        known = self._connection.execute(_KNOWN, (entry.id,)).fetchone()
+        return Fate.ACCEPTED if known else Fate.WAITING
+
+
+_COLUMNS = "INSERT INTO entries (kind, id, at, version, scores, body) VALUES "
+_INSERT = {width: _COLUMNS + ", ".join(["(?, ?, ?, ?, ?, ?)"] * width) for width in WIDTHS}
+_NEWEST = "SELECT body FROM entries WHERE id = ? AND kind = ? ORDER BY position DESC LIMIT 1"
+_KNOWN = f"SELECT 1 FROM entries WHERE id = ? AND kind IN ({ANSWER}, {ROW}) LIMIT 1"
+
+
+def _tell(told: Told) -> None:
+    for done, outcome in told:
+        done(outcome)
+
+
+def _worded(error: Exception) -> Exception:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    return KeepfitError(
+        f"the journal cannot be written to: {error}", hint="the disk must have space"
+    )
