@@ -28,7 +28,11 @@ learns between; so each row is trained on about four times, however long the win
 NEW_ALONE = 0.1
 """The same where no cheap recipe learns between, or what it learns does harm."""
 
-DETHRONED = 0.5
+LONGEST = 10
+"""Turns in which the champion is updated before the leader is trained again, however long its
+window: updates remember the newest batches alone."""
+
+DETHRONED = 1.0
 """Standard errors by which a recipe must have done better than the leader to take its place.
 
 Few, because it costs nothing to follow the better record, and much to wait for proof."""
@@ -162,7 +166,7 @@ class Standings:
     ) -> str:
         """Return why a recipe that runs when its evidence says so does not run in this turn."""
         share, wanted = self._new(leader, rows[leader.name]), self._wanted(leader)
-        full = why > Why.STEP or share >= wanted
+        full = why > Why.STEP or share >= wanted or self._age(leader) >= LONGEST
         if one.start != "scratch":
             again = f"{leader.name} is trained again" if full and why == Why.STEP else ""
             return again or self._harm(one, leader)
@@ -177,6 +181,11 @@ class Standings:
         if gain is None or gain <= WORSE:
             return ""
         return f"{leader.name} did better without it, by {gain:.1f} standard errors"
+
+    def _age(self, challenger: Challenger) -> int:
+        """Return the turns since a recipe ran, this one included."""
+        last = self._last(challenger)
+        return 0 if last is None else self.state.turn + 1 - last.turn
 
     def _wanted(self, leader: Challenger) -> float:
         """Return the share of new rows at which the leader is trained again."""

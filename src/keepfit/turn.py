@@ -95,10 +95,12 @@ class Turn:
     def start(self, now: datetime, plan: Plan) -> list[Fact]:
         """Return the facts that start a turn: one training per recipe, the cheapest first."""
         self._rows = {}
-        return [
-            self._started(now, i, one.challenger, one.rows, plan.since, plan.cut)
-            for i, one in enumerate(plan.chosen)
-        ]
+        begun: dict[str, Fact] = {}
+        for one in plan.chosen:
+            started = self._started(now, len(begun), one.challenger, one.rows, plan.since, plan.cut)
+            # While a window still reaches the first row, it is the same training as another.
+            begun.setdefault(started.key, started)
+        return list(begun.values())
 
     def standings(self) -> Standings:
         """Return what the facts so far say of each recipe."""

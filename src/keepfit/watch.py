@@ -32,6 +32,13 @@ LEARNT_AGAIN = 1.1
 """An estimate is learnt again when its labelled rows have grown by this factor."""
 
 
+FRESH = 4
+"""Batches after a training on which its recipes are compared.
+
+What is compared is windows, and not how models age: updates and the next training see to that.
+"""
+
+
 class Watch:
     """Looks at what the champion does with each batch that was let in."""
 
@@ -70,7 +77,8 @@ class Watch:
         for fact in scored if followed else ():
             if not isinstance(fact, facts.Scored) or fact.value is None or fact.from_ is None:
                 continue
-            if any(one.snapshot.to >= fact.from_ for one in followed):
+            seen = any(one.snapshot.to >= fact.from_ for one in followed)
+            if seen or fact.batch > max(one.snapshot.batch for one in followed) + FRESH:
                 continue
             values = self._reached(followed, fact.batch) | {fact.version: fact.value}
             found.append(

@@ -17,9 +17,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from keepfit import Challenger, Pipeline, executors, gates, pickles, selection, sources, triggers
+from keepfit import (
+    Challenger,
+    Pipeline,
+    executors,
+    gates,
+    pickles,
+    selection,
+    sources,
+    triggers,
+    turn,
+)
 from keepfit.loop import Loop
-from keepfit.turn import Turn
 from keepfit.watch import Watch
 
 FEATURES = ("distance", "temp", "wind_speed", "minute_of_day")
@@ -114,9 +123,11 @@ def _kill_after(seconds: float) -> None:
 
 
 def _kill_within(phase: str, seconds: float) -> None:
-    owner = (
-        Turn
-        if phase in ("start", "finish", "judge", "_train")
+    owner: Any = (
+        turn
+        if phase == "train"
+        else turn.Turn
+        if phase in ("start", "finish", "judge")
         else Watch
         if phase == "predict"
         else Loop

@@ -24,7 +24,7 @@ PHASES = (
     "watch",
     "decide",
     "start",
-    "_train",
+    "train",
     "judge",
     "append",
     "recover",

@@ -41,7 +41,7 @@ def moved(
     places: NDArray[np.int64],
     labels: NDArray[np.float64],
     *,
-    keep: float,
+    keep: float | None = None,
     weight: Floats | None = None,
 ) -> str:
     """Return a model's text with leaves moved towards what new rows ask of them.
@@ -51,6 +51,8 @@ def moved(
     it. A leaf that holds as many rows as it did in training, in proportion, keeps ``keep`` of
     its old value; one with more moves further, one with fewer less, and one without any stays
     as it is. (LightGBM's own `refit` moves all leaves alike, and those without rows to zero.)
+    What the trees remember fades with the rows that come, so that many small updates do as
+    much as one large.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ def moved(
     labels
         Codes of classes, or values, (rows,).
     keep
-        From 0 to 1.
+        From 0 to 1; when not given, as much as half of the rows that the trees were grown on
+        weigh beside the new ones: a long window forgets slowly, a short one fast.
     weight
         What each row counts, (rows,); all the same when not given.
 
@@ -79,6 +82,9 @@ def moved(
     rates = [float(_numbers(tree, "shrinkage")[0]) for tree in trees]
     penalty = float(found[1]) if (found := _PENALTY.search(tail)) else 0.0
     loss = _Loss.of(head, labels, weight)
+    if keep is None:
+        memory = max(_numbers(tree, "leaf_count").sum() for tree in trees) / 2
+        keep = float(memory / (memory + len(labels)))
     new = _stepped(values, sizes, rates, places, loss, keep=keep, penalty=penalty)
     trees = [_replaced(tree, value) for tree, value in zip(trees, new, strict=True)]
     lengths = " ".join(str(len(f"Tree={tree}\n")) for tree in trees)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError
-from keepfit.learners import estimators, leaves
+from keepfit.learners import estimators
 from keepfit.learners.boosting import (
     Boosting,
     checked_rate,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CLASSES = ("LGBMClassifier", "LGBMRegressor")
 DECAY_RATE = 0.9
+"""What the library's own refit keeps, where leaves cannot be moved by how many rows reach them."""
 
 _ROUNDS = (
     "num_iterations",
@@ -73,7 +74,8 @@ class LightGBM(Boosting):
     estimator
         An ``LGBMClassifier`` or ``LGBMRegressor``, which is copied and never trained itself.
     decay_rate
-        What part of a leaf's old value an update of the leaves keeps.
+        What part of a leaf's old value an update of the leaves keeps; when not given, as much
+        as half of the rows that the trees were grown on weigh beside the new ones.
 
     Raises
     ------
@@ -90,9 +92,9 @@ class LightGBM(Boosting):
     family = "lightgbm"
     trains = CLASSES
 
-    def __init__(self, estimator: Any, *, decay_rate: float = DECAY_RATE) -> None:
+    def __init__(self, estimator: Any, *, decay_rate: float | None = None) -> None:
         super().__init__(estimator)
-        self.decay_rate = checked_rate(decay_rate)
+        self.decay_rate = None if decay_rate is None else checked_rate(decay_rate)
         if self._stated(_EARLY):
             refuse_early_stopping()
         if self._classify and callable(self._stated(_OBJECTIVES)):
@@ -103,7 +105,7 @@ class LightGBM(Boosting):
             )
 
     def _own(self, *, changed: bool = False) -> dict[str, Any]:
-        return {} if changed and self.decay_rate == DECAY_RATE else {"decay_rate": self.decay_rate}
+        return {} if changed and self.decay_rate is None else {"decay_rate": self.decay_rate}
 
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
@@ -166,6 +168,8 @@ class LightGBM(Boosting):
     ) -> BoosterModel:
         import numpy as np
 
+        from keepfit.learners import leaves
+
         self._check_scale(before)
         threads = self._stated(_THREADS) or estimators.threads(matrix.size)
         if leaves.known(before.text):
@@ -177,7 +181,7 @@ class LightGBM(Boosting):
         booster = before.booster.refit(
             matrix,
             known,
-            decay_rate=self.decay_rate,
+            decay_rate=DECAY_RATE if self.decay_rate is None else self.decay_rate,
             weight=self._weights(before.classes, known),
             dataset_params={"num_threads": threads, "verbosity": -1},
             num_threads=threads,
