@@ -214,9 +214,11 @@ class Pipeline:
     def loop(self) -> Loop:
         """Return the live loop: these parts, bound to their memory and the wall clock."""
         if self._live is None:
+            from keepfit.landing import served
             from keepfit.loop import Loop
 
-            self._live = Loop(self, self.memory(), clock_.WallClock())
+            memory = self.memory()
+            self._live = Loop(self, memory, clock_.WallClock(), **served(self, memory))
         return self._live
 
     def _hand(self, reason: str, by: str | None) -> Hand:

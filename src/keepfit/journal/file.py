@@ -7,9 +7,11 @@ place. Two processes with a file each write a tenth more than with one file betw
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,7 +205,8 @@ class Turn:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = open(f"{path}-turn", "ab")  # noqa: SIM115 (held as long as the journal)
+        self._file = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT, 0o644)
+        self.close = weakref.finalize(self, os.close, self._file)
 
     def __enter__(self) -> None:
         if fcntl is not None:
@@ -212,10 +215,6 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         if fcntl is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 @contextmanager

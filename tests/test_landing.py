@@ -1,0 +1,269 @@
+"""What the server took becomes rows, labels and predictions of the lake, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepfit import sources
+from keepfit.facts import Arrived, Found, Scored
+from keepfit.home import open_memory
+from keepfit.journal import ANSWER, LABEL, ROW, Journal, New, Writer, journal_of
+from keepfit.landing import Place, served
+from keepfit.landing.rows import as_stored, plain
+from keepfit.loop import Loop
+from tests.worlds import DAY, START, MovedClock, pipeline, stream
+
+SECOND = timedelta(seconds=1)
+
+
+def micro(moment: datetime) -> int:
+    return (moment - datetime.fromisoformat("1970-01-01T00:00:00Z")) // timedelta(microseconds=1)
+
+
+def sent(frame: pl.DataFrame, version: str, scores: Sequence[float], at: datetime) -> list[New]:
+    """Return rows as a server keeps them, one a second."""
+    rows = frame.drop("time", "label").to_dicts()
+    return [
+        New(
+            ANSWER,
+            row["id"],
+            micro(at + i * SECOND),
+            version,
+            scores[i],
+            msgspec.json.encode({name: value for name, value in row.items() if name != "id"}),
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def labels(ids: Sequence[int], value: int, at: datetime) -> list[New]:
+    return [New(LABEL, id_, micro(at), None, None, str(value).encode()) for id_ in ids]
+
+
+class World:
+    """A home in which ten days were trained on, and a server's journal."""
+
+    def __init__(self, tmp_path: Path, days: int = 10, **parts: Any) -> None:
+        self.frame = stream(20)
+        first = self.frame.filter(pl.col("time") < START + days * DAY)
+        self.folder = tmp_path / "rows"
+        self.folder.mkdir()
+        first.write_parquet(self.folder / "first.parquet")
+        source = sources.Parquet(str(self.folder), id="id", time="time", label="label")
+        self.made = pipeline(source, tmp_path / "home", **parts)
+        self.clock = MovedClock(START + 30 * DAY)
+        self.path = journal_of(self.made.home, "churn")
+        self.loop = self.opened()
+
+    def opened(self) -> Loop:
+        memory = open_memory(self.made.home, "churn")
+        return Loop(self.made, memory, self.clock, **served(self.made, memory))
+
+    def write(self, entries: Sequence[New]) -> None:
+        writer = Writer(self.path)
+        writer.write(entries)
+        writer.close()
+
+    def steps(self) -> list[Any]:
+        """Step until nothing waits, and return the facts."""
+        found: list[Any] = []
+        while True:
+            step = self.loop.step()
+            found += [entry.fact for entry in step.entries]
+            if not step.backlog and step.idle:
+                return found
+
+    def lake(self) -> pl.DataFrame:
+        batches = self.loop.memory.lake.batches()
+        return pl.concat([self.loop.memory.lake.batch(one) for one in batches], how="diagonal")
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path)
+    world.steps()
+    return world
+
+
+def new_rows(world: World, first: int = 1_000, count: int = 60) -> pl.DataFrame:
+    return world.frame.slice(first, count)
+
+
+def test_rows_that_were_served_land_with_what_they_were_answered(world: World) -> None:
+    now = world.clock.now()
+    rows = new_rows(world)
+    scores = [i / 100 for i in range(rows.height)]
+    world.write(sent(rows, "v1", scores, now))
+    world.clock.sleep(timedelta(hours=1))
+    arrived = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert [(fact.rows, fact.labels) for fact in arrived] == [(60, 0)]
+    number = arrived[0].batch
+    landed = world.loop.memory.lake.batch(number)
+    assert landed.get_column("x").to_list() == rows.get_column("x").to_list()
+    assert landed.get_column("_time")[0] == now
+    kept = world.loop.memory.lake.scored(number, world.clock.now())
+    assert kept.get_column("_score").to_list() == scores
+    assert kept.get_column("_version").unique().to_list() == ["v1"]
+
+
+def test_labels_that_come_late_score_what_was_served(world: World) -> None:
+    now = world.clock.now()
+    rows = new_rows(world)
+    world.write(sent(rows, "v1", [0.9] * 30 + [0.1] * 30, now))
+    world.steps()
+    ids = rows.get_column("id").to_list()
+    world.write([*labels(ids[:30], 1, now + DAY), *labels(ids[30:], 0, now + DAY)])
+    world.clock.sleep(2 * DAY)
+    scored = [fact for fact in world.steps() if isinstance(fact, Scored) and fact.n == 60]
+    assert [(fact.version, fact.value) for fact in scored] == [("v1", 1.0)]
+
+
+def test_a_new_process_lands_nothing_twice_and_forgets_nothing(world: World) -> None:
+    now = world.clock.now()
+    rows = new_rows(world)
+    entries = sent(rows, "v1", [0.5] * 60, now)
+    world.write(entries[:25])
+    world.clock.sleep(timedelta(hours=1))
+    world.steps()
+    world.write([*entries[25:], *labels([1_000, 5], 1, now)])
+    world.loop = world.opened()
+    world.steps()
+    world.loop = world.opened()
+    assert world.steps() == []
+    ids = world.lake().get_column("_id")
+    assert ids.n_unique() == ids.len() == 1_060
+
+
+def test_a_crash_between_landing_and_the_fact_lands_once(world: World) -> None:
+    world.write(sent(new_rows(world), "v1", [0.5] * 60, world.clock.now()))
+    batch = world.loop.source.read(
+        world.loop.state.cursor, now=world.clock.now(), every=world.loop.every
+    )
+    world.loop.memory.lake.land(batch, world.loop.state.batch + 1)
+    world.write(sent(new_rows(world, 1_060), "v1", [0.5] * 60, world.clock.now()))
+    world.loop = world.opened()
+    arrived = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert [fact.rows for fact in arrived] == [60, 60]
+    assert world.lake().get_column("_id").n_unique() == 1_120
+
+
+def test_a_backlog_of_days_is_landed_day_by_day(world: World) -> None:
+    now = world.clock.now()
+    for day in range(3):
+        rows = new_rows(world, 1_000 + 20 * day, 20)
+        world.write(sent(rows, "v1", [0.5] * 20, now + day * DAY))
+    world.clock.sleep(5 * DAY)
+    arrived = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert [fact.rows for fact in arrived] == [20, 20, 20]
+
+
+def test_source_and_server_take_turns(world: World) -> None:
+    now = world.clock.now()
+    for part in range(3):
+        new_rows(world, 1_100 + part * 10, 10).write_parquet(world.folder / f"more{part}.parquet")
+        world.write(sent(new_rows(world, 1_200 + part * 10, 10), "v1", [0.5] * 10, now))
+    arrived = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert sum(fact.rows for fact in arrived) == 60
+    assert world.lake().get_column("_id").n_unique() == 1_060
+
+
+def test_what_was_served_outranks_what_the_source_says_later(world: World) -> None:
+    rows = new_rows(world)
+    world.write(sent(rows, "v1", [0.5] * 60, world.clock.now()))
+    world.steps()
+    changed = rows.with_columns(x=pl.when(pl.col("id") < 1_010).then(99.0).otherwise("x"))
+    changed.write_parquet(world.folder / "second.parquet")
+    facts = world.steps()
+    arrived = [fact for fact in facts if isinstance(fact, Arrived)]
+    assert [(fact.rows, fact.labels) for fact in arrived] == [(0, 60)]
+    kept = world.lake().filter(pl.col("_id") >= 1_000)
+    assert kept.sort("_id").get_column("x").to_list() == rows.get_column("x").to_list()
+    told = [one for fact in facts if isinstance(fact, Found) for one in fact.findings]
+    assert [one.message for one in told if one.check == "skew"] == [
+        "`x` differs from what was served in 10 of 60 rows"
+    ]
+
+
+def test_a_column_that_only_clients_know_is_left_out_and_told(world: World) -> None:
+    body = msgspec.json.encode({"x": "1.5", "y": None, "kind": 3, "joke": 1, "label": 1})
+    world.write([New(ROW, "7777", micro(world.clock.now()), None, None, body)])
+    facts = world.steps()
+    row = world.lake().filter(pl.col("_id") == 7777).to_dicts()[0]
+    assert (row["x"], row["y"], row["kind"]) == (1.5, None, "3")
+    assert "joke" not in row
+    told = [one for fact in facts if isinstance(fact, Found) for one in fact.findings]
+    assert [one.column for one in told if one.check == "served"] == ["joke"]
+    assert [fact.labels for fact in facts if isinstance(fact, Arrived)] == [1]
+
+
+def test_a_journal_that_was_lost_is_begun_anew(world: World) -> None:
+    world.write(sent(new_rows(world), "v1", [0.5] * 60, world.clock.now()))
+    world.steps()
+    for file in world.path.parent.iterdir():
+        file.unlink()
+    world.loop = world.opened()
+    assert world.steps() == []
+    world.write(sent(new_rows(world, 1_060, 5), "v1", [0.5] * 5, world.clock.now()))
+    assert [fact.rows for fact in world.steps() if isinstance(fact, Arrived)] == [5]
+
+
+def test_without_a_journal_the_source_is_read_as_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    now, every = world.clock.now(), world.loop.every
+    alone = world.made.source.read(None, now=now, every=every)
+    both = world.loop.source.read(None, now=now, every=every)
+    assert alone.cursor == both.cursor
+    assert alone.rows.equals(both.rows)
+    assert not world.path.exists()
+
+
+def test_a_source_without_an_id_has_no_server(tmp_path: Path) -> None:
+    made = pipeline(stream(3), tmp_path / "home", roles={"id": None})
+    assert served(made, made.memory()) == {}
+
+
+def test_trimmed_entries_stay_landed(world: World) -> None:
+    world.write(sent(new_rows(world), "v1", [0.5] * 60, world.clock.now()))
+    world.steps()
+    journal = Journal(world.path)
+    landed = Place.of(world.loop.state.cursor).behind(journal.identity)
+    assert journal.trim(landed, before=micro(world.clock.now() + DAY)) == 60
+    journal.close()
+    assert world.steps() == []
+
+
+@given(
+    st.text("0123456789abcdef", min_size=1),
+    st.integers(0, 2**62),
+    st.booleans(),
+    st.none() | st.text(min_size=1),
+)
+def test_a_place_is_its_cursor(
+    identity: str, position: int, turn: bool, source: str | None
+) -> None:
+    place = Place(identity, position, turn, source)
+    assert Place.of(place.cursor()) == place
+
+
+JSON = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text()
+
+
+@given(
+    st.lists(JSON | st.lists(st.integers())),
+    st.sampled_from([pl.Float64, pl.Int64, pl.Boolean, pl.String, pl.Date, pl.List(pl.Int64)]),
+)
+def test_whatever_json_holds_becomes_a_column_of_the_lakes_kind(
+    values: list[Any], dtype: pl.DataType
+) -> None:
+    found = as_stored(values, dtype() if isinstance(dtype, type) else dtype)
+    assert found.len() == len(values)
+    plain(values)
