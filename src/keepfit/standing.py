@@ -96,8 +96,8 @@ class Standings:
 
     A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
     the pipeline names, until another has shown that it does better. It is trained again once
-    a quarter of its rows is new. The others are tried beside it in its 2nd, 3rd, 4th, 6th,
-    8th, 12th, … training, and all of them after an alarm, so that trying costs less the
+    a quarter of its rows is new. The others are tried beside it in its 2nd, 3rd, 4th, 8th,
+    16th, … training, and all of them after an alarm, so that trying costs less the
     longer it brought nothing; how they do on the batches that follow is the evidence. Recipes
     that start from the champion run in every turn between, unless that has done worse than
     leaving it alone.
@@ -271,6 +271,6 @@ def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
 
 
 def _tried(training: int) -> bool:
-    """Return whether the others are tried in the leader's n-th training: 2, 3, 4, 6, 8, 12 and so on."""
+    """Return whether the others are tried in the leader's n-th training: 2, 3, 4, 8, 16, 32 and so on."""
     power = training & -training
-    return training // power in (1, 3) and training > 1
+    return training == 3 or (training == power and training > 1)

@@ -33,7 +33,8 @@ def known(text: str) -> bool:
     stated = found[1].split() if found else [""]
     plain = stated[0] in OBJECTIVES and not {"sqrt", "is_unbalance:1"} & set(stated)
     plain = plain and all(not one.startswith("sigmoid:") or one == "sigmoid:1" for one in stated)
-    return plain and not _OTHERS.search(text)
+    parameters = text[text.rfind("\nend of trees") :]
+    return plain and "\nis_linear=1\n" not in text and not _OTHERS.search(parameters)
 
 
 def moved(
@@ -74,16 +75,18 @@ def moved(
     """
     head, *trees = text.split("\nTree=")
     trees[-1], _, tail = trees[-1].partition("\nend of trees")
-    values = [_numbers(tree, "leaf_value") for tree in trees]
+    values = _numbers(trees, "leaf_value")
+    weights = _numbers(trees, "leaf_weight")
+    # A tree that found nothing to split has one leaf, and does not say what weighs in it.
     sizes = [
-        np.maximum(_numbers(tree, "leaf_weight", like=old), _TINY)
-        for tree, old in zip(trees, values, strict=True)
+        np.maximum(told, _TINY) if len(told) == len(old) else np.ones(len(old))
+        for told, old in zip(weights, values, strict=True)
     ]
-    rates = [float(_numbers(tree, "shrinkage")[0]) for tree in trees]
+    rates = [float(one[0]) for one in _numbers(trees, "shrinkage")]
     penalty = float(found[1]) if (found := _PENALTY.search(tail)) else 0.0
     loss = _Loss.of(head, labels, weight)
     if keep is None:
-        memory = max(_numbers(tree, "leaf_count").sum() for tree in trees) / 2
+        memory = _numbers(trees[:1], "leaf_count")[0].sum() / 2
         keep = float(memory / (memory + len(labels)))
     new = _stepped(values, sizes, rates, places, loss, keep=keep, penalty=penalty)
     trees = [_replaced(tree, value) for tree, value in zip(trees, new, strict=True)]
@@ -125,15 +128,20 @@ def _stepped(
     return new
 
 
-def _numbers(tree: str, name: str, like: Floats | None = None) -> Floats:
-    """Return the numbers on a line of a tree; ones where the tree does not have it."""
-    start = tree.find(f"\n{name}=")
-    if start >= 0:
-        start += len(name) + 2
-        found = np.array(tree[start : tree.index("\n", start)].split(), dtype=np.float64)
-        if like is None or len(found) == len(like):
-            return found
-    return np.ones(1 if like is None else len(like))
+def _numbers(trees: list[str], name: str) -> list[Floats]:
+    """Return the numbers on a line of each tree; none where a tree does not have it."""
+    lines = [_line(tree, f"\n{name}=") for tree in trees]
+    numbers = np.array(" ".join(lines).split(), dtype=np.float64)
+    ends = np.cumsum([line.count(" ") + 1 if line else 0 for line in lines])
+    return np.split(numbers, ends[:-1])
+
+
+def _line(tree: str, name: str) -> str:
+    start = tree.find(name)
+    if start < 0:
+        return ""
+    start += len(name)
+    return tree[start : tree.index("\n", start)].strip()
 
 
 def _replaced(tree: str, values: Floats) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError
@@ -242,7 +242,7 @@ class BoosterModel(FittedModel):
     @cached_property
     def booster(self) -> Any:
         """The trees, as LightGBM's ``Booster``."""
-        return package("lightgbm").Booster(model_str=self._text)
+        return _read(self._text)
 
     def answer(self, table: np.ndarray) -> np.ndarray:
         """Return scores of rows in the model's own form, of which there is at least one."""
@@ -272,6 +272,12 @@ class BoosterModel(FittedModel):
     def importances(self) -> dict[str, float]:
         """Return each column's gain over all splits."""
         return self.by_column(self.booster.feature_importance(importance_type="gain"))
+
+
+@lru_cache(maxsize=8)
+def _read(text: str) -> Any:
+    """Return the trees a text describes; kept, because a model is opened more often than made."""
+    return package("lightgbm").Booster(model_str=text)
 
 
 def restore(head: Head, content: bytes) -> BoosterModel:
