@@ -1,0 +1,220 @@
+"""The quickest way to answer rows of JSON with a model; it answers as the model does.
+
+Trees of LightGBM and rows encoded here agree to the last bit; linear estimators, folded into
+one product, to 1e-12; everything else is the model's own answer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from keepfit.errors import SchemaMismatch, nearest
+from keepfit.learners.models import FittedModel
+from keepfit.server.cells import cells
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keepfit.protocols import Model
+
+Row = dict[str, Any]
+Answer = float | tuple[float, ...]
+
+_PLAIN = ("number", "boolean")
+"""Kinds of columns whose values mostly are the numbers that the model reads."""
+
+
+class Answerer(Protocol):
+    """A model at work on rows of JSON."""
+
+    model: Any
+    alone: bool
+    """Whether one row is answered so quickly that it need not wait for others."""
+
+    def one(self, row: Row) -> Answer:
+        """Return the scores of a row: one, or one per class."""
+
+    def many(self, rows: Sequence[Row]) -> list[Answer]:
+        """Return the scores of rows."""
+
+
+def quickest(model: Model) -> Answerer:
+    """Return the quickest way to answer with a model."""
+    from keepfit.learners.lightgbm import BoosterModel
+    from keepfit.learners.sklearn import EstimatorModel
+    from keepfit.server import linear, trees
+
+    if isinstance(model, BoosterModel) and not model.head.raw:
+        found = trees.of(model)
+        if found is not None:
+            return found
+    if isinstance(model, EstimatorModel):
+        folded = linear.folded(model)
+        if folded is not None:
+            return linear.Folded(model, folded)
+    return encoded(model)
+
+
+def encoded(model: Model) -> Answerer:
+    """Return a way to answer with a model's own code, from a matrix or from a frame."""
+    if isinstance(model, FittedModel) and not model.head.raw:
+        kind = type(model)
+        if kind.table is FittedModel.table and kind.predict is FittedModel.predict:
+            return Matrix(model)
+    return Frames(model)
+
+
+class Encoder:
+    """Rows of JSON as a row-major matrix of float64, by the encoding of a model."""
+
+    def __init__(self, model: FittedModel) -> None:
+        columns = model.head.encoding.columns
+        self.width = len(columns)
+        self._names = [column.name for column in columns]
+        self._needed = model.features
+        self._cells = cells(columns)
+        self._plain = all(column.kind in _PLAIN for column in columns)
+        getter = itemgetter(*self._names)
+        self._get = getter if self.width > 1 else lambda row: (getter(row),)
+
+    def fill(self, buffer: Any, first: int, row: Row) -> None:
+        """Write a row into a buffer of doubles.
+
+        Raises
+        ------
+        SchemaMismatch
+            The row lacks a column that the model needs.
+        """
+        last = first + self.width
+        if self._plain:
+            try:
+                buffer[first:last] = self._get(row)
+                return
+            except (TypeError, KeyError, OverflowError):
+                pass  # a value is missing, or comes as text
+        buffer[first:last] = self.values(row)
+
+    def values(self, row: Row) -> list[float]:
+        """Return a row as numbers.
+
+        Raises
+        ------
+        SchemaMismatch
+            The row lacks a column that the model needs.
+        """
+        try:
+            return [cell(value) for cell, value in zip(self._cells, self._get(row), strict=True)]
+        except KeyError:
+            complete(row, self._needed)
+            values = map(row.get, self._names)
+            return [cell(value) for cell, value in zip(self._cells, values, strict=True)]
+
+    def matrix(self, rows: Sequence[Row]) -> np.ndarray:
+        """Return rows as a matrix."""
+        import numpy as np
+
+        buffer = (ctypes.c_double * (self.width * len(rows)))()
+        for place, row in enumerate(rows):
+            self.fill(buffer, place * self.width, row)
+        return np.ctypeslib.as_array(buffer).reshape(len(rows), self.width)
+
+
+class Matrix:
+    """Answers with the model's own code, from a matrix that is made without a frame."""
+
+    alone = False
+
+    def __init__(self, model: FittedModel) -> None:
+        self.model = model
+        self.encoder = Encoder(model)
+
+    def one(self, row: Row) -> Answer:
+        """Return the scores of a row."""
+        return self.many([row])[0]
+
+    def many(self, rows: Sequence[Row]) -> list[Answer]:
+        """Return the scores of rows."""
+        import numpy as np
+
+        matrix = self.encoder.matrix(rows)
+        dense = self.model.head.dense
+        scores = np.asarray(self.answer(matrix if dense is None else dense.apply(matrix)), float)
+        if self.model.task == "binary" and scores.ndim == 2:
+            scores = scores[:, 1]
+        return listed(scores)
+
+    def answer(self, table: Any) -> np.ndarray:
+        """Return the model's own scores of a matrix."""
+        return self.model.answer(table)
+
+
+class Frames:
+    """Answers through a frame: for models that prepare columns themselves, and for strangers'."""
+
+    alone = False
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def one(self, row: Row) -> Answer:
+        """Return the scores of a row."""
+        return self.many([row])[0]
+
+    def many(self, rows: Sequence[Row]) -> list[Answer]:
+        """Return the scores of rows.
+
+        Raises
+        ------
+        SchemaMismatch
+            A row lacks a column that the model needs.
+        """
+        import polars as pl
+
+        from keepfit.landing.rows import as_stored
+
+        features, kinds = self.model.features, self._types()
+        for row in rows:
+            complete(row, features)
+        columns = {
+            name: as_stored([row[name] for row in rows], kinds.get(name)) for name in features
+        }
+        return listed(self.model.predict(pl.DataFrame(columns)))
+
+    def _types(self) -> dict[str, Any]:
+        import polars as pl
+
+        if not isinstance(self.model, FittedModel):
+            return {}
+        types = {
+            "number": pl.Float64(),
+            "category": pl.String(),
+            "boolean": pl.Boolean(),
+            "time": pl.Datetime("us", "UTC"),
+        }
+        return {one.name: types.get(one.kind) for one in self.model.head.encoding.columns}
+
+
+def listed(scores: np.ndarray) -> list[Answer]:
+    """Return scores as Python's own numbers, a tuple for a row of several."""
+    values = scores.tolist()
+    return cast("list[Answer]", values if scores.ndim == 1 else [tuple(row) for row in values])
+
+
+def complete(row: Row, features: Sequence[str]) -> None:
+    """Raise where a row lacks a column.
+
+    Raises
+    ------
+    SchemaMismatch
+        It does.
+    """
+    for name in features:
+        if name not in row:
+            near = nearest(name, [one for one in row if one not in features])
+            raise SchemaMismatch(
+                f"expected a value for `{name}`, which the model needs, got none",
+                hint=f"the nearest key sent is `{near}`" if near else f'send "{name}": null',
+            )
