@@ -20,7 +20,7 @@ from keepfit.challenger import default
 from keepfit.errors import ConfigError
 from keepfit.facts import Decision, Snapshot
 from keepfit.learners import resolve
-from keepfit.registry import Side, State, Version
+from keepfit.registry import Recipe, Side, State, Version
 from keepfit.standing import NEW, Standings, Why, standard_errors
 from tests.worlds import DAY, START, pipeline, stream
 
@@ -67,7 +67,14 @@ def standings(state: State, **parts: Any) -> Standings:
 
 def served(*versions: Version, batch: int = 50) -> State:
     found = {one.name: one for one in versions}
-    return State(champion=versions[-1].name, versions=found, batch=batch, turn=len(found))
+    recipes: dict[str, Recipe] = {}
+    for one in versions:
+        kept = recipes.setdefault(one.challenger, Recipe())
+        kept.trainings, kept.last = kept.trainings + 1, one.name
+        kept.failures = kept.failures + 1 if one.state == "failed" else 0
+    return State(
+        champion=versions[-1].name, versions=found, batch=batch, turn=len(found), recipes=recipes
+    )
 
 
 # Who leads ------------------------------------------------------------------------------

@@ -70,8 +70,8 @@ def pipeline(folder: Path, home: Path) -> Pipeline:
 
 def play(*, quick: bool = False, home: Path | None = None, as_json: bool = False) -> None:
     """Tell the demo on screen: the flights, the broken week, the backtest, and what to try next."""
-    from keepfit.cli.finding import home_option
     from keepfit.cli.backtesting import play as backtest
+    from keepfit.cli.finding import home_option
 
     home = home or Path(tempfile.mkdtemp(prefix="keepfit-demo-")) / ".keepfit"
     folder, broken = write(home / "flights", months=QUICK_MONTHS if quick else 12)

@@ -34,7 +34,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-1"
+FOLD = "state-2"
 ATTEMPTS = 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import islice, takewhile
 from typing import Any
 
 import msgspec
@@ -42,6 +43,9 @@ from keepfit.facts import (
     TrainingStarted,
     Transferred,
 )
+
+FORECAST_FROM = 200
+"""Versions that a forecast of costs looks back on."""
 
 KEPT = 64
 """Let-in batches remembered for the checks."""
@@ -92,6 +96,14 @@ class Side(msgspec.Struct, frozen=True):
     values: dict[str, float]
 
 
+class Recipe(msgspec.Struct):
+    """How often a challenger ran, its newest version, and how often in a row it failed."""
+
+    trainings: int = 0
+    last: str = ""
+    failures: int = 0
+
+
 class Counts(msgspec.Struct):
     """How often things happened, for summaries."""
 
@@ -118,7 +130,7 @@ class State(msgspec.Struct):
     batch; ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is
     the event time up to which labelled rows were at hand in the last training. ``followed``
     names the versions of one turn that are compared on the batches after it, ``compared``
-    what came of it.
+    what came of it. ``recipes`` holds the record of each challenger, by its name.
     """
 
     seq: int = 0
@@ -174,6 +186,7 @@ class State(msgspec.Struct):
     learnt_to: datetime | None = None
     followed: list[str] = []
     compared: list[Side] = []
+    recipes: dict[str, Recipe] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
 
     def fold(self, entries: Iterable[Entry]) -> State:
@@ -214,6 +227,11 @@ class State(msgspec.Struct):
             )
         return found
 
+    def of_turn(self, turn: int) -> list[Version]:
+        """Return the versions of a turn, in order; the newest turns are found at once."""
+        newest = takewhile(lambda one: one.turn >= turn, reversed(self.versions.values()))
+        return [one for one in newest if one.turn == turn][::-1]
+
     def serving_at(self, moment: datetime) -> str | None:
         """Return the version that served at a moment."""
         serving = None
@@ -235,14 +253,15 @@ class State(msgspec.Struct):
 
     @property
     def spent(self) -> tuple[costs.Training, ...]:
-        """What the trainings that became models cost, oldest first, to forecast the next from."""
+        """What the newest trainings that became models cost, oldest first, to forecast the next."""
+        newest = list(islice(reversed(self.versions.values()), FORECAST_FROM))
         return tuple(
             costs.Training(
                 costs.recipe(one.code, one.start, one.update),
                 one.snapshot.rows,
                 one.cost.cpu_seconds,
             )
-            for one in self.versions.values()
+            for one in reversed(newest)
             if one.artifact
         )
 
@@ -364,11 +383,14 @@ class State(msgspec.Struct):
         )
         self.training.append(fact.version)
         self.counts.trainings += 1
+        recipe = self.recipes.setdefault(fact.challenger, Recipe())
+        recipe.trainings, recipe.last = recipe.trainings + 1, fact.version
         reached = (self.learnt_to, self.labelled_to, fact.snapshot.to)
         self.learnt_to = max(moment for moment in reached if moment is not None)
 
     def _trained(self, fact: Trained, at: datetime) -> None:
         version = self._ended(fact.version, fact.cost)
+        self.recipes[version.challenger].failures = 0
         version.state, version.trained_at = "waiting", at
         version.artifact, version.reference, version.code = fact.artifact, fact.reference, fact.code
         version.parameters, version.packages = fact.parameters, fact.packages
@@ -377,6 +399,7 @@ class State(msgspec.Struct):
 
     def _failed(self, fact: TrainingFailed, at: datetime) -> None:
         version = self._ended(fact.version, fact.cost)
+        self.recipes[version.challenger].failures += 1
         version.state, version.message = "failed", fact.message
         self.counts.failed += 1
 
@@ -413,8 +436,8 @@ class State(msgspec.Struct):
 
     def _follow(self, turn: int) -> None:
         """Follow what the recipes of a turn made from scratch, where it was more than one."""
-        made = [one for one in self.versions.values() if one.turn == turn and one.artifact]
-        fresh = {one.artifact: one.name for one in made if one.start == "scratch"}
+        made = [one for one in self.of_turn(turn) if one.artifact and one.start == "scratch"]
+        fresh = {one.artifact: one.name for one in made}
         if len(fresh) > 1:
             self.followed = list(fresh.values())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from keepfit.batch import TIME
 from keepfit.facts import Decision
-from keepfit.registry import Side, State, Version
+from keepfit.registry import Recipe, Side, State, Version
 
 if TYPE_CHECKING:
     import polars as pl
@@ -172,7 +172,7 @@ class Standings:
             return again or self._harm(one, leader)
         if not full:
             return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
-        tried = why == Why.ALARM or _tried(self._trainings(leader) + 1)
+        tried = why == Why.ALARM or _tried(self._record(leader).trainings + 1)
         return "" if one is leader or tried else f"{leader.name} leads; tried again later"
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
@@ -202,11 +202,10 @@ class Standings:
         return (rows.height - known) / rows.height
 
     def _last(self, challenger: Challenger) -> Version | None:
-        versions = reversed(self.state.versions.values())
-        return next((one for one in versions if one.challenger == challenger.name), None)
+        return self.state.versions.get(self._record(challenger).last)
 
-    def _trainings(self, challenger: Challenger) -> int:
-        return sum(one.challenger == challenger.name for one in self.state.versions.values())
+    def _record(self, challenger: Challenger) -> Recipe:
+        return self.state.recipes.get(challenger.name, Recipe())
 
     def waits(self, challenger: Challenger) -> int:
         """Return for how many turns a recipe still waits, after the one it ran in."""
@@ -226,16 +225,12 @@ class Standings:
 
     def rests_until(self, challenger: Challenger) -> int:
         """Return the batch from which a recipe may run: each failure in a row doubles its rest."""
-        tried = [one for one in self.state.versions.values() if one.challenger == challenger.name]
-        failures = 0
-        for one in reversed(tried):
-            if one.state != "failed":
-                break
-            failures += 1
-        if not failures:
+        last, failures = self._last(challenger), self._record(challenger).failures
+        if last is None or not failures:
             return 0
-        rest: int = min(2 ** (failures - 1), LONGEST_BACK_OFF)
-        return tried[-1].snapshot.batch + rest
+        # A power of two beyond the longest rest may be beyond all numbers.
+        rest: int = min(2 ** min(failures - 1, 10), LONGEST_BACK_OFF)
+        return last.snapshot.batch + rest
 
     # Evidence ---------------------------------------------------------------------------
 

@@ -368,8 +368,7 @@ class Turn:
 
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""
-        versions = self.loop.state.versions.values()
-        return max(1, sum(one.turn == version.turn and not one.final_of for one in versions))
+        return max(1, sum(not one.final_of for one in self.loop.state.of_turn(version.turn)))
 
     def _comparison(
         self,
