@@ -1,0 +1,181 @@
+"""What should serve: the ledger's champion, once it was tried; events go to the ledger.
+
+One guide runs per server, however many workers there are: it moves the pointer that they
+follow, hands events on to the loop, and forgets what has long landed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keepfit.artifacts import Artifacts
+from keepfit.clock import WallClock
+from keepfit.facts import Fact, Promoted, RolledBack, Signalled
+from keepfit.home import places
+from keepfit.journal import EVENT, Journal, journal_of
+from keepfit.landing import Place
+from keepfit.ledger import Ledger
+from keepfit.registry import State
+from keepfit.server.models import Pointer, logger, point, pointed
+from keepfit.server.trial import Request, Trial, Verdict
+
+if TYPE_CHECKING:
+    from keepfit.registry import Version
+
+POLL = 0.2
+"""Seconds between two looks at the ledger and at the journal's events."""
+
+KEPT = 2 * 86_400
+"""Seconds for which entries are kept after they have landed."""
+
+TIDIED_EVERY = 60.0
+NOT_SERVED = "not served"
+"""The event that says a champion does not serve, and why."""
+
+_TRIED = 3
+
+
+class Guide:
+    """Follows the ledger of a pipeline on behalf of all workers of its server."""
+
+    def __init__(self, home: Path, pipeline: str, trial: Trial | None = None) -> None:
+        where = places(home)
+        self.home, self.pipeline = home, pipeline
+        self.ledger = Ledger(where["ledger"])
+        self.artifacts = Artifacts(where["artifacts"])
+        self.journal = Journal(journal_of(home, pipeline))
+        self.state = State()
+        self.refused: dict[str, str] = {}
+        self._trial = trial or Trial()
+        self._tried: dict[str, Verdict] = {}
+        self._tidied = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keepfit guide", daemon=True)
+
+    def start(self) -> None:
+        """Begin to guide."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Guide no more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._trial.close()
+        self.ledger.close()
+        self.journal.close()
+
+    def look(self) -> None:
+        """Do whatever is due: move the pointer, try what may be promoted next, hand events on."""
+        self._hand_on()
+        new = self.ledger.facts(self.pipeline, after=self.state.seq)
+        if new:
+            self.state.fold(new)
+            if any(isinstance(entry.fact, Promoted | RolledBack) for entry in new):
+                self._try_again()
+        self._point()
+        if new:
+            self._look_ahead()
+        if time.monotonic() - self._tidied > TIDIED_EVERY:
+            self._tidied = time.monotonic()
+            self.tidy(before=time.time() - KEPT)
+
+    def tidy(self, *, before: float) -> int:
+        """Forget the entries that have landed and are older than a moment; return how many."""
+        landed = Place.of(self.state.cursor).behind(self.journal.identity)
+        return self.journal.trim(landed, before=int(before * 1e6))
+
+    # What serves --------------------------------------------------------------------------
+
+    def _point(self) -> None:
+        champion = self.state.versions.get(self.state.champion or "")
+        if champion is None or champion.artifact in self.refused:
+            return
+        now = pointed(self.journal)
+        if now is not None and now.digest == champion.artifact:
+            if now.version != champion.name:
+                point(self.journal, Pointer(champion.name, now.digest, now.ids))
+            return
+        verdict = self._verdict(champion)
+        if verdict.problem:
+            self._refuse(champion, verdict.problem, now)
+            return
+        ids = verdict.ids or (now.ids if now is not None else "")
+        point(self.journal, Pointer(champion.name, champion.artifact, ids))
+
+    def _try_again(self) -> None:
+        """Forget what was wrong with the champion: somebody has made it champion again."""
+        champion = self.state.versions[self.state.champion or ""]
+        logger.info("the ledger's champion is %s", champion.name)
+        if self.refused.pop(champion.artifact, None) is not None:
+            self._tried.pop(champion.artifact, None)
+
+    def _verdict(self, version: Version) -> Verdict:
+        if version.artifact not in self._tried:
+            batches = [arrived.batch for arrived in reversed(self.state.let_in)]
+            request = Request(
+                str(self.home), self.pipeline, version.name, version.artifact, batches[:_TRIED]
+            )
+            self._tried[version.artifact] = self._trial.run(request)
+        return self._tried[version.artifact]
+
+    def _refuse(self, version: Version, problem: str, now: Pointer | None) -> None:
+        serving = now.version if now is not None else None
+        self.refused[version.artifact] = problem
+        logger.error("%s does not serve: %s; %s serves on", version.name, problem, serving)
+        data = {"version": version.name, "serving": serving, "reason": problem}
+        self._append(Signalled(event=NOT_SERVED, data=data))
+
+    def _look_ahead(self) -> None:
+        """Try what was trained and waits for its gate, and have a process ready while one trains."""
+        for name in self.state.waiting:
+            version = self.state.versions[name]
+            if version.artifact:
+                self._verdict(version)
+        if self.state.training:
+            self._trial.prepare()
+        else:
+            self._trial.close()
+
+    # Events -------------------------------------------------------------------------------
+
+    def _hand_on(self) -> None:
+        """Write events into the ledger, each once, also when a process died in between."""
+        done = int(self.journal.mark("events") or 0)
+        for kept in self.journal.after(done, kinds=(EVENT,), limit=1_000):
+            if kept.position > self._handed():
+                event = msgspec.json.decode(kept.body, type=dict[str, Any])
+                data = {**event, "journal": f"{self.journal.identity} {kept.position}"}
+                self._append(Signalled(event=str(data.pop("type")), data=data))
+            self.journal.set_mark("events", kept.position)
+
+    def _handed(self) -> int:
+        """Return the position of the newest event that the ledger has of this journal."""
+        newest = self.ledger.facts(self.pipeline, kind="Signalled", limit=20, newest_first=True)
+        for entry in newest:
+            fact = entry.fact
+            assert isinstance(fact, Signalled)
+            identity, _, position = str(fact.data.get("journal", "")).partition(" ")
+            if identity == self.journal.identity:
+                return int(position)
+        return 0
+
+    def _append(self, fact: Fact) -> None:
+        self.ledger.append(self.pipeline, [fact], at=WallClock().now())
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.look()
+            except Exception:  # a database that is away for a moment is looked at again
+                logger.exception("cannot follow the ledger of %s", self.pipeline)
+            self._stop.wait(POLL)
+
+
+logging.getLogger("keepfit.server").addHandler(logging.NullHandler())

@@ -1,0 +1,192 @@
+"""A model tried in a process of its own: ``python -m keepfit.server.trial``.
+
+A model that crashes the process which loads it, as a truncated file of LightGBM's does, then
+takes nobody with it. One request comes on standard input and one answer goes out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.home import Memory
+    from keepfit.protocols import Model
+    from keepfit.registry import Version
+
+ROWS = 200
+"""Stored rows that a model must answer."""
+
+SECONDS = 60.0
+"""How long a trial may take."""
+
+SLOWEST = 1.0
+"""Seconds that one row may take, of the second time on."""
+
+
+class Request(msgspec.Struct):
+    """What is to be tried, and on which batches of the lake, newest first."""
+
+    home: str
+    pipeline: str
+    version: str
+    digest: str
+    batches: list[int]
+
+
+class Verdict(msgspec.Struct, omit_defaults=True):
+    """How a trial ended; ``problem`` is empty when the model may serve."""
+
+    problem: str = ""
+    rows: int = 0
+    ids: str = ""
+
+
+class Trial:
+    """Tries models in child processes; one may be started ahead, while a training runs."""
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Start a process that waits for a request with everything imported."""
+        if self._child is None or self._child.poll() is not None:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "keepfit.server.trial"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
+            )
+
+    def run(self, request: Request) -> Verdict:
+        """Return how a trial ended, whatever became of the process it ran in."""
+        self.prepare()
+        child, self._child = self._child, None
+        assert child is not None
+        try:
+            out, errors = child.communicate(msgspec.json.encode(request), timeout=self._seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.communicate()
+            return Verdict(problem=f"it took longer than {self._seconds:g} s to load and answer")
+        if child.returncode == 0:
+            with contextlib.suppress(msgspec.MsgspecError):
+                return msgspec.json.decode(out, type=Verdict)
+        last = errors.decode(errors="replace").strip().splitlines()[-1:]
+        how = f"ended with status {child.returncode}" if child.returncode >= 0 else "crashed"
+        return Verdict(problem=": ".join([f"the process that loaded it {how}", *last]))
+
+    def close(self) -> None:
+        """End the process that waits, if there is one."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+
+def tried(request: Request, memory: Memory) -> Verdict:
+    """Load a model, let it answer stored rows, and hold that against what is recorded."""
+    from keepfit.learners import loads
+    from keepfit.server.models import warm
+    from keepfit.server.quick import quickest
+
+    model = loads(memory.artifacts.get(request.digest))
+    answerer = quickest(model)
+    warm(answerer)
+    start = time.perf_counter()
+    answerer.one(dict.fromkeys(model.features))
+    if (took := time.perf_counter() - start) > SLOWEST:
+        return Verdict(problem=f"it took {took:.1f} s for one row")
+    rows = _rows(memory, request.batches)
+    if rows is None:
+        return Verdict()
+    problem = _answers_otherwise(request, memory, model, rows)
+    return Verdict(problem=problem, rows=rows.height, ids=_ids(rows))
+
+
+def _rows(memory: Memory, batches: list[int]) -> pl.DataFrame | None:
+    for number in batches:
+        rows = memory.lake.batch(number)
+        if rows.height:
+            return rows.head(ROWS)
+    return None
+
+
+def _ids(rows: pl.DataFrame) -> str:
+    from keepfit.batch import ID
+
+    return "number" if rows.schema[ID].is_integer() else "text"
+
+
+def _answers_otherwise(request: Request, memory: Memory, model: Model, rows: pl.DataFrame) -> str:
+    """Return what is wrong with a model's answers to stored rows; nothing when all is well."""
+    import numpy as np
+
+    from keepfit.batch import BATCH
+    from keepfit.clock import WallClock
+    from keepfit.errors import RollbackFailed
+    from keepfit.scoring import Scorer
+
+    scores = np.asarray(model.predict(rows))
+    finite = np.isfinite(scores.reshape(rows.height, -1)).all(axis=1)
+    if not finite.all():
+        return f"it answers {int((~finite).sum()):,} of {rows.height:,} stored rows with no number"
+    stored = memory.lake.scored(int(rows.get_column(BATCH)[0]), WallClock().now())
+    version = cast("Version", _Named(request.version, request.digest))
+    try:
+        Scorer(memory.artifacts, None).verify(version, rows, stored)
+    except RollbackFailed as error:
+        return error.message
+    return ""
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """As much of a version as a scorer needs to know."""
+
+    name: str
+    artifact: str
+
+
+def main() -> None:
+    """Answer one request."""
+    from keepfit.home import open_memory
+
+    _preload()
+    content = sys.stdin.buffer.read()
+    if not content:
+        return
+    request = msgspec.json.decode(content, type=Request)
+    memory = open_memory(Path(request.home), request.pipeline)
+    try:
+        verdict = tried(request, memory)
+    except Exception as error:
+        verdict = Verdict(problem=f"{type(error).__name__}: {error}")
+    sys.stdout.buffer.write(msgspec.json.encode(verdict))
+    sys.stdout.flush()
+
+
+def _preload() -> None:
+    """Import what a trial needs while nobody waits for it."""
+    import deltalake  # noqa: F401
+    import polars  # noqa: F401
+
+    import keepfit.learners.lightgbm
+    import keepfit.learners.sklearn  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import lightgbm  # noqa: F401
+
+
+if __name__ == "__main__":
+    main()
