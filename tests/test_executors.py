@@ -414,11 +414,16 @@ def test_ctrl_c_ends_the_worker_and_goes_on(local: executors.Local, tmp_path: Pa
             threading.Event().wait(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        local.run(task("report_and_hang", note))
-    thread.join()
+    # Where the tests were started in the background, interrupts are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            local.run(task("report_and_hang", note))
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert_gone(int(note.read_text()))
     assert_works(local)
 
