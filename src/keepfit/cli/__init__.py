@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli import backtesting, handing, looking, running, setting_up
+from keepfit.cli import backtesting, handing, looking, running, serving, setting_up
 
 app = typer.Typer(
     name="keepfit",
@@ -27,6 +27,8 @@ VERBS = (
     running.check,
     backtesting.backtest,
     running.run,
+    serving.serve,
+    serving.up,
     looking.status,
     looking.why,
     looking.log,

@@ -1,0 +1,209 @@
+"""Everything but the hot path, on Starlette: labels, rows, events, people's hands and looks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from keepfit.errors import VersionUnknown, nearest
+from keepfit.server import events, exposition
+from keepfit.server.access import authorise
+from keepfit.server.desk import Desk
+from keepfit.server.http import MOST_BYTES, TOO_LARGE
+from keepfit.server.inference import routes as inference
+from keepfit.server.replies import Reply, Send, answered, refused, said
+
+if TYPE_CHECKING:
+    from keepfit.server.office import Office
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Asked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a person asks for: with a reason, which is kept, and who gave it."""
+
+    reason: str
+    by: str | None = None
+    version: str | None = None
+    force: bool = False
+
+
+def app(desk: Desk, office: Office) -> Starlette:
+    """Return the application of a server."""
+    doors = _Doors(desk, office)
+    guarded: Sequence[tuple[str, str, str, Callable[[Request], Awaitable[Reply]]]] = (
+        ("/predict/{pipeline}", "POST", "predict", doors.predict),
+        ("/labels/{pipeline}", "POST", "label", doors.labels),
+        ("/rows/{pipeline}", "POST", "label", doors.rows),
+        ("/events", "POST", "label", doors.events),
+        ("/status", "GET", "read", doors.status),
+        ("/why/{version}", "GET", "read", doors.why),
+        ("/promote", "POST", "operate", doors.promote),
+        ("/rollback", "POST", "operate", doors.rollback),
+        ("/pause", "POST", "operate", doors.pause),
+        ("/resume", "POST", "operate", doors.resume),
+        ("/health", "GET", "", doors.health),
+        ("/health/live", "GET", "", doors.live),
+        ("/health/ready", "GET", "", doors.ready),
+    )
+    listed = [
+        Route(path, guard(role, handler), methods=[method])
+        for path, method, role, handler in guarded
+    ]
+    metrics = Route("/metrics", exposition.endpoint(desk, office), methods=["GET"])
+    return Starlette(
+        routes=[*listed, metrics, *inference(desk, guard)],
+        exception_handlers={HTTPException: _told},
+    )
+
+
+def guard(role: str, handler: Callable[[Request], Awaitable[Reply]]) -> Handler:
+    """Return a handler for those alone who may, whose errors are told in the house's form."""
+
+    async def guarded(request: Request) -> Response:
+        no = authorise(request.scope, role) if role else None
+        if no is not None:
+            return response(no)
+        try:
+            return response(await handler(request))
+        except Exception as error:
+            return response(refused(error))
+
+    return guarded
+
+
+def response(reply: Reply) -> Response:
+    """Return a reply as Starlette sends it."""
+    headers = {} if reply.retry_after is None else {"retry-after": str(reply.retry_after)}
+    if reply.status == 413:
+        headers["connection"] = "close"
+    return Response(reply.body, reply.status, headers, media_type="application/json")
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """Tell of a path or a method that does not exist."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return response(said(404, f"expected a path of this server, got {request.url.path!r}"))
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("allow", "another")
+        message = f"expected the method {allowed} for {request.url.path}, got {request.method}"
+        return response(said(405, message))
+    return response(said(error.status_code, str(error.detail)))
+
+
+async def body_of(request: Request) -> bytes | Reply:
+    """Return the body of a request, or what to say when it is too large."""
+    parts, length = [], 0
+    async for part in request.stream():
+        length += len(part)
+        if length > MOST_BYTES:
+            return TOO_LARGE
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def later(ask: Callable[[Send], None]) -> Reply:
+    """Return what is sent to someone who waits for it."""
+    waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def send(reply: Reply) -> None:
+        if not waiting.done():
+            waiting.set_result(reply)
+
+    ask(send)
+    return await waiting
+
+
+class _Doors:
+    def __init__(self, desk: Desk, office: Office) -> None:
+        self.desk, self.office = desk, office
+
+    # What comes in ------------------------------------------------------------------------
+
+    async def predict(self, request: Request) -> Reply:
+        kind = request.headers.get("content-type", "")
+        return await self._taken(request, lambda body, send: self.desk.predict(body, kind, send))
+
+    async def rows(self, request: Request) -> Reply:
+        kind = request.headers.get("content-type", "")
+        return await self._taken(request, lambda body, send: self.desk.take(body, kind, send))
+
+    async def labels(self, request: Request) -> Reply:
+        return await self._taken(request, self.desk.label)
+
+    async def events(self, request: Request) -> Reply:
+        body = await body_of(request)
+        if isinstance(body, Reply):
+            return body
+        found = events.read(body, request.headers)
+        return await later(lambda send: self.desk.event(found, send))
+
+    async def _taken(self, request: Request, take: Callable[[bytes, Send], None]) -> Reply:
+        name = request.path_params["pipeline"]
+        if name != self.desk.name:
+            near = nearest(name, [self.desk.name])
+            raise VersionUnknown(
+                f"expected the pipeline {self.desk.name!r}, got {name!r}",
+                hint=f"the nearest is {near!r}" if near else None,
+            )
+        body = await body_of(request)
+        return body if isinstance(body, Reply) else await later(lambda send: take(body, send))
+
+    # What people look at ------------------------------------------------------------------
+
+    async def health(self, request: Request) -> Reply:
+        serving = self.desk.follower.current
+        told = {
+            "live": True,
+            "ready": serving is not None,
+            "serving": serving.version if serving is not None else None,
+            "problem": self.desk.follower.problem or None,
+        }
+        return answered(told)
+
+    async def live(self, request: Request) -> Reply:
+        return answered({"live": True})
+
+    async def ready(self, request: Request) -> Reply:
+        self.desk.serving()
+        return answered({"ready": True})
+
+    async def status(self, request: Request) -> Reply:
+        return answered(await self.office.ask(self.office.status))
+
+    async def why(self, request: Request) -> Reply:
+        return answered(await self.office.ask(self.office.why, request.path_params["version"]))
+
+    # What people do -----------------------------------------------------------------------
+
+    async def promote(self, request: Request) -> Reply:
+        return await self._done(request, self.office.promote)
+
+    async def rollback(self, request: Request) -> Reply:
+        return await self._done(request, self.office.rollback)
+
+    async def pause(self, request: Request) -> Reply:
+        return await self._done(request, self.office.pause)
+
+    async def resume(self, request: Request) -> Reply:
+        return await self._done(request, self.office.resume)
+
+    async def _done(self, request: Request, act: Callable[[Asked], dict[str, Any]]) -> Reply:
+        body = await body_of(request)
+        if isinstance(body, Reply):
+            return body
+        try:
+            asked = msgspec.json.decode(body, type=Asked)
+        except msgspec.MsgspecError as error:
+            hint = 'send {"reason": "bad week in the source", "by": "ada"}'
+            return said(400, f"expected a reason as JSON, got: {error}", hint)
+        return answered(await self.office.ask(act, asked))

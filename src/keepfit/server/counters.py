@@ -1,0 +1,41 @@
+"""What a server counts, cheaply enough to do it for every request."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keepfit.server.replies import Reply, Send
+
+EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds at which latency is cut into buckets."""
+
+
+class Counters:
+    """Requests by route and status, rows answered, and how long requests took."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.buckets: dict[str, list[int]] = {}
+        self.seconds: dict[str, float] = {}
+
+    def timed(self, route: str, send: Send) -> Send:
+        """Return what sends a reply and counts it, with the time since now."""
+        start = time.perf_counter()
+
+        def counted(reply: Reply) -> None:
+            send(reply)
+            self.count(route, reply.status, time.perf_counter() - start)
+
+        return counted
+
+    def count(self, route: str, status: int, took: float) -> None:
+        """Count a request."""
+        self.requests[route, status] += 1
+        buckets = self.buckets.setdefault(route, [0] * (len(EDGES) + 1))
+        buckets[bisect_left(EDGES, took)] += 1
+        self.seconds[route] = self.seconds.get(route, 0.0) + took

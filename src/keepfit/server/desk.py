@@ -1,0 +1,295 @@
+"""What happens to a request, apart from HTTP: answered, written down, and only then told."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from keepfit.batch import Roles
+from keepfit.errors import KeepfitError, SchemaMismatch
+from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, New, Outcome
+from keepfit.journal.entries import packed
+from keepfit.server import rows as sent
+from keepfit.server.batcher import Answers, Batcher
+from keepfit.server.counters import Counters
+from keepfit.server.quick import Answer, complete
+from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
+from keepfit.server.rows import Ids, Label, Row
+
+if TYPE_CHECKING:
+    from keepfit.journal import Writer
+    from keepfit.server.models import Follower, Serving
+
+Told: TypeAlias = Callable[[list[int | str], list[Answer]], Reply]
+
+MOST_ROWS = 10_000
+"""Rows of one request."""
+
+AT_ONCE = 128
+"""Rows up to which a model that is quick enough answers without leaving the thread."""
+
+AHEAD = 60_000_000
+"""Microseconds that a client's clock may be ahead of the server's."""
+
+
+class Desk:
+    """Takes requests of one pipeline; each is told its reply exactly once, after it is on disk.
+
+    All methods are called in the thread of the event loop, and ``send`` is too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        roles: Roles,
+        follower: Follower,
+        writer: Writer,
+        batcher: Batcher,
+        counters: Counters | None = None,
+    ) -> None:
+        self.name, self.roles = name, roles
+        self.follower, self.writer, self.batcher = follower, writer, batcher
+        self.counters = counters or Counters()
+        self._ids = Ids()
+        self._worded: tuple[Serving | None, Wording | None] = None, None
+
+    # Rows ---------------------------------------------------------------------------------
+
+    def predict(self, body: bytes, kind: str, send: Send) -> None:
+        """Answer rows with what serves now."""
+        send = self.counters.timed("predict", send)
+        try:
+            serving = self._serving()
+            rows, alone = sent.read(body, kind)
+            told = self._telling(serving, alone)
+            self.answer(rows, serving, told, send, body if alone else b"")
+        except Exception as error:
+            send(refused(error))
+
+    def answer(
+        self,
+        rows: Sequence[Row],
+        serving: Serving,
+        told: Told,
+        send: Send,
+        body: bytes = b"",
+    ) -> None:
+        """Answer rows, write them down, and send what ``told`` makes of ids and answers.
+
+        ``body`` is the one row as it came, when there is one alone.
+
+        Raises
+        ------
+        SchemaMismatch
+            A row lacks a column, or has an id or a time that is none.
+        """
+        if len(rows) > MOST_ROWS:
+            send(_too_many(rows))
+            return
+        sent.checked(rows, self.roles)
+        ids = [self._id(row) for row in rows]
+        bodies = [body] if body else [msgspec.json.encode(row) for row in rows]
+        at = time.time_ns() // 1_000
+
+        def keep(answers: Answers) -> None:
+            if isinstance(answers, Exception):
+                send(refused(answers))
+                return
+            try:
+                scores = list(map(_kept, answers))
+                reply = told(ids, answers)
+            except Exception as error:
+                send(refused(error))
+                return
+            self.counters.rows += len(ids)
+            version = serving.version
+            entries = [
+                New(ANSWER, id_, at, version, score, content)
+                for id_, score, content in zip(ids, scores, bodies, strict=True)
+            ]
+            self._write(entries, lambda fates: reply, send)
+
+        if serving.answerer.alone and len(rows) <= AT_ONCE:
+            one = serving.answerer.one
+            keep([one(rows[0])] if len(rows) == 1 else serving.answerer.many(rows))
+            return
+        for row in rows:
+            complete(row, serving.answerer.model.features)
+        if not self.batcher.submit(serving, rows, keep):
+            send(BUSY)
+
+    def take(self, body: bytes, kind: str, send: Send) -> None:
+        """Keep rows, with or without their label, that nobody asks a prediction of."""
+        send = self.counters.timed("rows", send)
+        try:
+            rows, _ = sent.read(body, kind)
+            if len(rows) > MOST_ROWS:
+                send(_too_many(rows))
+                return
+            sent.checked(rows, self.roles)
+            ids = [self._id(row) for row in rows]
+        except Exception as error:
+            send(refused(error))
+            return
+        at = time.time_ns() // 1_000
+        entries = [
+            New(ROW, id_, at, None, None, msgspec.json.encode(row))
+            for id_, row in zip(ids, rows, strict=True)
+        ]
+        self._write(entries, lambda fates: answered({"accepted": len(ids), "ids": ids}), send)
+
+    # Labels and events --------------------------------------------------------------------
+
+    def label(self, body: bytes, send: Send) -> None:
+        """Keep labels, and say what each was: new, known, a correction, or before its row."""
+        send = self.counters.timed("labels", send)
+        try:
+            found = sent.labels(body)
+            if len(found) > MOST_ROWS:
+                send(_too_many(found))
+                return
+            now = time.time_ns() // 1_000
+            entries = [self._label(one, now) for one in found]
+        except Exception as error:
+            send(refused(error))
+            return
+        self._write(entries, lambda fates: answered(_told(entries, fates)), send)
+
+    def event(self, events: Sequence[dict[str, Any]], send: Send) -> None:
+        """Keep events, each once by its source and id."""
+        send = self.counters.timed("events", send)
+        now = time.time_ns() // 1_000
+        entries = [
+            New(EVENT, f"{one['source']} {one['id']}", now, None, None, msgspec.json.encode(one))
+            for one in events
+        ]
+        self._write(entries, lambda fates: answered(_counted(fates)), send)
+
+    # --------------------------------------------------------------------------------------
+
+    def _telling(self, serving: Serving, alone: bool) -> Told:
+        """Return what writes the response: one object for one, a list for a list."""
+        wording = self.wording(serving)
+        if alone:
+            return lambda ids, answers: Reply(200, wording.one(ids[0], answers[0]))
+        return lambda ids, answers: Reply(200, wording.many(ids, answers))
+
+    def wording(self, serving: Serving) -> Wording:
+        """Return how the answers of a version are written."""
+        if self._worded[0] is not serving or self._worded[1] is None:
+            self._worded = serving, Wording(serving)
+        assert self._worded[1] is not None
+        return self._worded[1]
+
+    def serving(self) -> Serving:
+        """Return what serves now.
+
+        Raises
+        ------
+        NoChampion
+            Nothing does.
+        """
+        return self._serving()
+
+    def _serving(self) -> Serving:
+        serving = self.follower.current
+        if serving is None:
+            raise NONE
+        if serving.ids != self._ids.kind:
+            self._ids = Ids(serving.ids)
+        return serving
+
+    def _id(self, row: Row) -> int | str:
+        value = row.get(self.roles.id or "")
+        return self._ids.new() if value is None else self._ids.of(value)
+
+    def _label(self, one: Label, now: int) -> New:
+        at = now if one.known_at is None else _micro(one)
+        if at > now + AHEAD:
+            raise SchemaMismatch(
+                f"expected a label that is known by now, got one known at {one.known_at}",
+                hint="a label may be sent once it is known",
+            )
+        value = fitted(one.label, self.follower.current)
+        return New(LABEL, self._ids.of(one.id), at, None, None, msgspec.json.encode(value))
+
+    def _write(
+        self, entries: Sequence[New], reply: Callable[[tuple[Fate, ...]], Reply], send: Send
+    ) -> None:
+        def done(outcome: Outcome) -> None:
+            send(_unwritten(outcome) if isinstance(outcome, Exception) else reply(outcome))
+
+        if not entries:
+            send(reply(()))
+        elif not self.writer.submit(entries, done):
+            send(BUSY)
+
+
+def fitted(label: Any, serving: Serving | None) -> Any:
+    """Return a label in the type that the model's labels have.
+
+    Raises
+    ------
+    SchemaMismatch
+        It has another one.
+    """
+    if serving is None:
+        return label
+    kinds = {type(one) for one in serving.classes} or {float}
+    if type(label) in kinds or (kinds == {float} and type(label) is int):
+        return label
+    if kinds == {int} and isinstance(label, bool):
+        return int(label)
+    if kinds == {int} and isinstance(label, float) and label.is_integer():
+        return int(label)
+    if kinds == {bool} and label in (0, 1):
+        return bool(label)
+    wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
+    raise SchemaMismatch(
+        f"expected a label of type {wanted}, got {label!r}",
+        hint=f"labels so far are such as {serving.classes[0]!r}" if serving.classes else None,
+    )
+
+
+def _kept(answer: Answer) -> float | bytes:
+    if isinstance(answer, float):
+        if math.isfinite(answer):
+            return answer
+    elif all(map(math.isfinite, answer)):
+        return packed(answer)
+    raise KeepfitError("the model answers with no number", hint="`keepfit rollback` takes it back")
+
+
+def _counted(fates: Sequence[Fate]) -> dict[str, Any]:
+    repeated = fates.count(Fate.REPEATED)
+    return {"accepted": len(fates) - repeated, "repeated": repeated}
+
+
+def _told(entries: Sequence[New], fates: Sequence[Fate]) -> dict[str, Any]:
+    waiting = [entry.id for entry, fate in zip(entries, fates, strict=True) if fate == Fate.WAITING]
+    counted = {fate.value: fates.count(fate) for fate in Fate if fate != Fate.WAITING}
+    return counted | {"waiting": waiting}
+
+
+def _too_many(found: Sequence[Any]) -> Reply:
+    return said(
+        413,
+        f"expected at most {MOST_ROWS:,} in a request, got {len(found):,}",
+        "send them in several requests",
+    )
+
+
+def _micro(one: Label) -> int:
+    from keepfit.clock import utc
+
+    assert one.known_at is not None
+    return round(utc(one.known_at).timestamp() * 1e6)
+
+
+def _unwritten(error: Exception) -> Reply:
+    told = refused(error)
+    return Reply(503, told.body, 1) if isinstance(error, KeepfitError) else told

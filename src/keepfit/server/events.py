@@ -1,0 +1,72 @@
+"""Events from outside, as CloudEvents 1.0 (2019): structured, in batches, and binary."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from keepfit.errors import ConfigError
+
+STRUCTURED = "application/cloudevents+json"
+BATCHED = "application/cloudevents-batch+json"
+NEEDED = ("id", "source", "type")
+MOST_LETTERS = 1_000
+"""Letters of an attribute."""
+
+_HINT = 'send {"specversion": "1.0", "id": "17", "source": "shop", "type": "prices"}'
+
+
+def read(body: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the events of a request, with their attributes and ``data``.
+
+    Raises
+    ------
+    ConfigError
+        It holds none, or one without its id, source or type.
+    """
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if "ce-id" in headers or "ce-specversion" in headers:
+        found: Any = [_binary(body, headers, kind)]
+    else:
+        found = _decoded(body)
+        if not isinstance(found, list):
+            found = [found]
+    if not found:
+        raise ConfigError("expected an event, got none", hint=_HINT)
+    return [_checked(one) for one in found]
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ConfigError(f"expected an event as JSON, got: {error}", hint=_HINT) from None
+
+
+def _binary(body: bytes, headers: Mapping[str, str], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        name.removeprefix("ce-"): value for name, value in headers.items() if name.startswith("ce-")
+    }
+    if not body:
+        return found
+    if kind == "application/json" or kind.endswith("+json"):
+        return found | {"data": _decoded(body)}
+    try:
+        return found | {"data": body.decode()}
+    except UnicodeDecodeError:
+        return found | {"data_base64": base64.b64encode(body).decode()}
+
+
+def _checked(event: Any) -> dict[str, Any]:
+    if not isinstance(event, dict):
+        raise ConfigError(f"expected an event as an object, got {type(event).__name__}", hint=_HINT)
+    for name in NEEDED:
+        value = event.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= MOST_LETTERS:
+            raise ConfigError(f"expected text for {name!r} of an event, got {value!r}", hint=_HINT)
+    if event.get("specversion", "1.0") != "1.0":
+        raise ConfigError(f"expected CloudEvents 1.0, got {event['specversion']!r}", hint=_HINT)
+    return event

@@ -1,0 +1,271 @@
+"""HTTP/1.1 on the hot path: requests for predictions go to the desk without a task or a scope.
+
+Everything else goes the way of ASGI, by the protocol of uvicorn that this one extends; parsing
+is httptools' for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from keepfit.server.desk import Desk
+from keepfit.server.replies import JSON, Reply, said
+
+MOST_BYTES = 8 * 1024 * 1024
+"""Bytes of the body of a request."""
+
+REQUEST_SECONDS = 30.0
+"""How long a client may take to send a request, from its first byte on."""
+
+IDLE_SECONDS = 75.0
+"""How long a connection may be silent."""
+
+_LINES = {
+    200: b"HTTP/1.1 200 OK\r\n",
+    400: b"HTTP/1.1 400 Bad Request\r\n",
+    401: b"HTTP/1.1 401 Unauthorized\r\n",
+    403: b"HTTP/1.1 403 Forbidden\r\n",
+    404: b"HTTP/1.1 404 Not Found\r\n",
+    408: b"HTTP/1.1 408 Request Timeout\r\n",
+    413: b"HTTP/1.1 413 Content Too Large\r\n",
+    422: b"HTTP/1.1 422 Unprocessable Content\r\n",
+    500: b"HTTP/1.1 500 Internal Server Error\r\n",
+    503: b"HTTP/1.1 503 Service Unavailable\r\n",
+}
+_REST = b"content-type: " + JSON + b"\r\ncontent-length: "
+
+TOO_LARGE = said(413, f"expected a body of at most {MOST_BYTES:,} bytes", "send fewer rows at once")
+TOO_SLOW = said(408, f"expected the whole request within {REQUEST_SECONDS:g} s")
+
+Authorise = Callable[[Any, str], Reply | None]
+
+
+class _Whole(NamedTuple):
+    """A request that came while the one before was being answered."""
+
+    hot: bool
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    seen: _Seen
+
+
+class _Seen:
+    """What the parser knew of a request when its headers were complete."""
+
+    def __init__(self, parser: Any) -> None:
+        self._method, self._version = parser.get_method(), parser.get_http_version()
+        self._keep, self._upgrade = parser.should_keep_alive(), parser.should_upgrade()
+
+    def get_method(self) -> bytes:
+        return self._method  # type: ignore[no-any-return]
+
+    def get_http_version(self) -> str:
+        return self._version  # type: ignore[no-any-return]
+
+    def should_keep_alive(self) -> bool:
+        return self._version != "1.0" and bool(self._keep)
+
+    def should_upgrade(self) -> bool:
+        return self._upgrade  # type: ignore[no-any-return]
+
+
+class Protocol(HttpToolsProtocol):
+    """A connection. Requests are answered in the order they came, one after the other."""
+
+    def __init__(self, desk: Desk, authorise: Authorise | None, **given: Any) -> None:
+        super().__init__(**given)
+        self.desk, self._authorise = desk, authorise
+        self._path = b"/predict/" + desk.name.encode()
+        self._hot = False
+        self._answering = False
+        self._closing = False
+        self._keep = True
+        self._parts: list[bytes] = []
+        self._length = 0
+        self._seen: _Seen | None = None
+        self._queue: deque[_Whole] = deque()
+        self.begun: float | None = None
+        self.touched = self.loop.time()
+
+    # What comes in ------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the network."""
+        self.touched = self.loop.time()
+        if not self._closing:
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self.begun = self.touched
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """Decide which way a request goes, once its headers are known."""
+        self._hot = False
+        self._parts, self._length = [], 0
+        seen = _Seen(self.parser)
+        # One by one: what came before is answered before.
+        behind = self._answering or bool(self._queue)
+        if behind or (self._is_hot(seen) and self._free()):
+            self._hot, self._seen = True, seen
+            return
+        self._cold()
+
+    def _is_hot(self, seen: _Seen) -> bool:
+        return (
+            self.url == self._path
+            and seen.get_method() == b"POST"
+            and not self.expect_100_continue
+            and not seen.should_upgrade()
+        )
+
+    def _free(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a request's body."""
+        if not self._hot:
+            super().on_body(body)
+            return
+        self._length += len(body)
+        if self._length > MOST_BYTES:
+            self._refuse(TOO_LARGE)
+        else:
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer a request, or let it wait for its turn."""
+        self.begun = None
+        if self._closing:
+            return
+        if not self._hot:
+            super().on_message_complete()
+            return
+        self._hot = False
+        assert self._seen is not None
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if self._answering or self._queue:
+            whole = _Whole(self._is_hot(self._seen), self.url, self.headers, body, self._seen)
+            self._queue.append(whole)
+            self.flow.pause_reading()
+            return
+        self._answer(self.headers, body, self._seen)
+
+    # What goes out ------------------------------------------------------------------------
+
+    def _answer(self, headers: list[tuple[bytes, bytes]], body: bytes, seen: _Seen) -> None:
+        self._answering = True
+        self._keep = seen.should_keep_alive()
+        if self._authorise is not None:
+            no = self._authorise({"headers": headers, "client": self.client}, "predict")
+            if no is not None:
+                self._send(no)
+                return
+        kind = ""
+        for name, value in headers:
+            if name == b"content-type":
+                kind = value.decode("latin-1")
+        self.desk.predict(body, kind, self._send)
+
+    def _send(self, reply: Reply) -> None:
+        self._answering = False
+        if self.transport.is_closing():
+            return
+        self._write(reply, keep=self._keep)
+        self.touched = self.loop.time()
+        self.server_state.total_requests += 1
+        if not self._keep or self._closing:
+            self._closing = True
+            self.transport.close()
+        elif self._queue:
+            self._next()
+
+    def _next(self) -> None:
+        """Begin with the request that waits, the way it would have gone by itself."""
+        while self._queue and not self._answering and self._free():
+            whole = self._queue.popleft()
+            if whole.hot:
+                self._answer(whole.headers, whole.body, whole.seen)
+                continue
+            self._replay(whole)
+        if not self._queue:
+            self.flow.resume_reading()
+
+    def on_response_complete(self) -> None:
+        """Go on after a response that went the way of ASGI."""
+        super().on_response_complete()
+        self._next()
+
+    def _replay(self, whole: _Whole) -> None:
+        kept = self.parser, self.url, self.headers
+        self.parser = cast("Any", whole.seen)
+        self.url, self.headers = whole.url, whole.headers
+        try:
+            self._cold()
+            if whole.body:
+                super().on_body(whole.body)
+            super().on_message_complete()
+        finally:
+            self.parser, self.url, self.headers = kept
+
+    def _cold(self) -> None:
+        """Go the way of ASGI."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _write(self, reply: Reply, *, keep: bool) -> None:
+        head = [_LINES[reply.status], _REST, b"%d\r\n" % len(reply.body)]
+        if reply.retry_after is not None:
+            head.append(b"retry-after: %d\r\n" % reply.retry_after)
+        if not keep:
+            head.append(b"connection: close\r\n")
+        self.transport.write(b"".join((*head, b"\r\n", reply.body)))
+
+    def _refuse(self, reply: Reply) -> None:
+        """Answer a request that is not taken, and end the connection."""
+        if self._closing:
+            return
+        self._closing = True
+        if not self._answering and self._free():
+            self._write(reply, keep=False)
+        self.transport.close()
+
+    # How long it may take -----------------------------------------------------------------
+
+    def shutdown(self) -> None:
+        """End the connection once what is being answered was sent."""
+        if self._answering:
+            self._closing = True
+        else:
+            super().shutdown()
+
+    def tire(self, now: float) -> None:
+        """End a connection that takes too long to send a request, or has none to send."""
+        if self._answering or not self._free() or self.transport is None:
+            return
+        if self.begun is not None and now - self.begun > REQUEST_SECONDS:
+            self._refuse(TOO_SLOW)
+        elif now - self.touched > IDLE_SECONDS:
+            self.transport.close()
+
+
+async def tire(connections: Iterable[Any], every: float = 5.0) -> None:
+    """Look after the connections of a server, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(every)
+        for connection in list(connections):
+            if isinstance(connection, Protocol):
+                connection.tire(loop.time())

@@ -1,0 +1,82 @@
+"""What people ask of a server apart from predictions: how it stands, why, and their own hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from keepfit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keepfit.pipeline import Pipeline
+    from keepfit.server.app import Asked
+
+
+T = TypeVar("T")
+
+
+class Office:
+    """Looks into a pipeline and lays people's hands on it, one at a time in a thread of its own.
+
+    Parameters
+    ----------
+    pipeline
+        The server's own object: the loop, in this process or another, has one too.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        # The stores of a pipeline stay with the thread that opened them.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keepfit office")
+
+    async def ask(self, function: Callable[..., T], *given: Any) -> T:
+        """Return what a method of the office says, which may take a while."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
+
+    def close(self) -> None:
+        """Let go of the pipeline's stores."""
+        self._thread.submit(self._pipeline.close).result()
+        self._thread.shutdown()
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``keepfit status --json`` shows."""
+        return self._pipeline.status().to_dict()
+
+    def why(self, version: str) -> dict[str, Any]:
+        """Return what ``keepfit why --json`` shows."""
+        return self._pipeline.why(version).to_dict()
+
+    def promote(self, asked: Asked) -> dict[str, Any]:
+        """Make a version the champion."""
+        if asked.version is None:
+            raise ConfigError(
+                "expected a version to promote, got none", hint='send "version": "v3"'
+            )
+        self._pipeline.promote(asked.version, reason=asked.reason, force=asked.force, by=asked.by)
+        return self._stands()
+
+    def rollback(self, asked: Asked) -> dict[str, Any]:
+        """Make the previous champion champion again."""
+        self._pipeline.rollback(reason=asked.reason, by=asked.by)
+        return self._stands()
+
+    def pause(self, asked: Asked) -> dict[str, Any]:
+        """Neither train nor promote until `resume`."""
+        self._pipeline.pause(reason=asked.reason, by=asked.by)
+        return self._stands()
+
+    def resume(self, asked: Asked) -> dict[str, Any]:
+        """End a pause."""
+        self._pipeline.resume(reason=asked.reason, by=asked.by)
+        return self._stands()
+
+    def _stands(self) -> dict[str, Any]:
+        state = self._pipeline.loop().refold()
+        return {
+            "pipeline": self._pipeline.name,
+            "champion": state.champion,
+            "previous": state.previous,
+            "paused": state.paused,
+        }

@@ -1,0 +1,212 @@
+"""The processes of a server: workers on one socket, and the guide that they follow.
+
+With one worker everything is in one process. With several, this one guides and watches: a
+worker that dies is started again. The loop of ``keepfit up`` is a process of its own: what it
+computes would hold up answers, and what ends it must not end them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keepfit.errors import ConfigError, ExtraMissing, KeepfitError
+from keepfit.server.access import bindable
+
+if TYPE_CHECKING:
+    from keepfit.pipeline import Pipeline
+
+WATCHED_EVERY = 0.5
+RESTED = 1.0
+"""Seconds before a process that died is started again."""
+
+
+def serve(
+    pipeline: Pipeline,
+    file: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    loop: bool = False,
+    started: Callable[[str], None] | None = None,
+) -> None:
+    """Serve a pipeline until the process is asked to end.
+
+    Parameters
+    ----------
+    pipeline
+        What is served.
+    file
+        The file that holds it, as on the command line: other processes load it again.
+    host, port
+        Where to listen; port 0 takes a free one.
+    workers
+        Processes that answer.
+    loop
+        Whether the loop runs too, in a process of its own.
+    started
+        Hears the address once requests are answered.
+
+    Raises
+    ------
+    ConfigError
+        The source has no id, or the host can be reached from elsewhere.
+    ExtraMissing
+        The packages of the extra ``serve`` are not installed.
+    KeepfitError
+        The port is taken.
+    """
+    from keepfit.server.guide import Guide
+
+    _check(pipeline)
+    sock = listening(bindable(host), port)
+    told = f"http://{host}:{sock.getsockname()[1]}"
+    guide = Guide(pipeline.home, pipeline.name)
+    children = [_looping(file, pipeline.home)] if loop else []
+    if workers > 1:
+        children += [_working(file, pipeline.home, sock)] * workers
+    family = Family(children)
+    guide.start()
+    try:
+        if workers == 1:
+            from keepfit.server.worker import run
+
+            with family.watched():
+                run(pipeline, sock, None if started is None else lambda: started(told))
+        else:
+            if started is not None:
+                started(told)
+            family.watch()
+    finally:
+        family.end()
+        guide.close()
+        sock.close()
+
+
+def _check(pipeline: Pipeline) -> None:
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ExtraMissing(
+            f"expected the package `{error.name}` to serve with, and it is not installed",
+            hint='pip install "keepfit[serve]"',
+        ) from None
+    if pipeline.source.roles.id is None:
+        raise ConfigError(
+            f"expected an id in {pipeline.source!r} to serve {pipeline.name!r}: "
+            "labels come later, by id",
+            hint='name its column: id="id"',
+        )
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that takes connections.
+
+    Raises
+    ------
+    KeepfitError
+        The port is taken, or not this user's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise KeepfitError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="--port 0 takes a free one",
+        ) from None
+    sock.listen(2_048)
+    sock.setblocking(False)
+    sock.set_inheritable(True)
+    return sock
+
+
+Start = Callable[[], "subprocess.Popen[bytes]"]
+
+
+def _looping(file: str, home: Path) -> Start:
+    return lambda: subprocess.Popen(
+        [sys.executable, "-m", "keepfit.server.looping", file, str(home)]
+    )
+
+
+def _working(file: str, home: Path, sock: socket.socket) -> Start:
+    if os.name == "nt":
+        raise ConfigError("expected one worker on Windows, got several", hint="--workers 1")
+    command = [sys.executable, "-m", "keepfit.server", file, str(home), str(sock.fileno())]
+    return lambda: subprocess.Popen(command, pass_fds=[sock.fileno()])
+
+
+class Family:
+    """Child processes, started again when they die, and ended with this one."""
+
+    def __init__(self, starts: Sequence[Start]) -> None:
+        self._starts = list(starts)
+        self._children = [start() for start in starts]
+        self._ended = False
+
+    def watch(self) -> None:
+        """Look after the children until this process is asked to end."""
+        while not self._ended:
+            time.sleep(WATCHED_EVERY)
+            self.look()
+
+    def watched(self) -> _Watched:
+        """Return a context in which a thread looks after the children."""
+        return _Watched(self)
+
+    def look(self) -> None:
+        """Start again whoever has died."""
+        for place, child in enumerate(self._children):
+            if child.poll() is not None and not self._ended:
+                from keepfit.server.models import logger
+
+                logger.error("process %d ended with status %d", child.pid, child.returncode)
+                time.sleep(RESTED)
+                self._children[place] = self._starts[place]()
+
+    def end(self) -> None:
+        """End the children: what they are at they finish."""
+        self._ended = True
+        for child in self._children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        for child in self._children:
+            try:
+                child.wait(30)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+class _Watched:
+    def __init__(self, family: Family) -> None:
+        import threading
+
+        self._stop = threading.Event()
+        self._family = family
+        self._thread = threading.Thread(target=self._run, name="keepfit family", daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(WATCHED_EVERY):
+            self._family.look()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,124 @@
+"""What the server says: answers, and errors in the form of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import msgspec
+
+from keepfit.errors import (
+    ConfigError,
+    GateRefused,
+    KeepfitError,
+    LeaseLost,
+    LedgerConflict,
+    NoChampion,
+    RollbackFailed,
+    SchemaMismatch,
+    VersionUnknown,
+)
+
+if TYPE_CHECKING:
+    from keepfit.server.models import Serving
+    from keepfit.server.quick import Answer
+
+STATUS: dict[type[KeepfitError], int] = {
+    ConfigError: 400,
+    SchemaMismatch: 422,
+    VersionUnknown: 404,
+    NoChampion: 503,
+    GateRefused: 409,
+    RollbackFailed: 409,
+    LeaseLost: 409,
+    LedgerConflict: 409,
+}
+"""The status of HTTP that each error is told with; 500 for all others."""
+
+JSON = b"application/json"
+
+
+class Reply(NamedTuple):
+    """A response: status, body of JSON, and when to come again where that helps."""
+
+    status: int
+    body: bytes
+    retry_after: int | None = None
+
+
+Send: TypeAlias = Callable[[Reply], None]
+
+
+def said(status: int, message: str, hint: str | None = None, retry: int | None = None) -> Reply:
+    """Return an error as a reply.
+
+    Examples
+    --------
+    >>> said(404, "no such pipeline", "it is `churn`").body
+    b'{"error":{"message":"no such pipeline","hint":"it is `churn`"}}'
+    """
+    told = {"message": message} if hint is None else {"message": message, "hint": hint}
+    return Reply(status, msgspec.json.encode({"error": told}), retry)
+
+
+def refused(error: Exception) -> Reply:
+    """Return what went wrong as a reply."""
+    if isinstance(error, KeepfitError):
+        status = STATUS.get(type(error), 500)
+        return said(status, error.message, error.hint, 1 if status == 503 else None)
+    return said(500, f"{type(error).__name__}: {error}", "the server's log has the whole way there")
+
+
+BUSY = said(
+    503, "more is waiting to be written to disk than may wait", "try again in a second", retry=1
+)
+NONE = NoChampion(
+    "nothing serves yet", hint="the first champion is served as soon as it was trained and tried"
+)
+
+
+def answered(value: Any) -> Reply:
+    """Return a value as a reply."""
+    return Reply(200, msgspec.json.encode(value))
+
+
+class Wording:
+    """The answers of one version as JSON, of which most is the same for every row."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._classes = [msgspec.json.encode(one) for one in serving.classes]
+        self._keys = [_key(one) for one in serving.classes]
+        self._version = b',"version":' + msgspec.json.encode(serving.version)
+
+    def one(self, id_: int | str, answer: Answer) -> bytes:
+        """Return the response to a request with one row."""
+        return b"{" + self._row(id_, answer) + self._version + b"}"
+
+    def many(self, ids: list[int | str], answers: list[Answer]) -> bytes:
+        """Return the response to a request with several rows."""
+        rows = [self._row(id_, answer) for id_, answer in zip(ids, answers, strict=True)]
+        return b'{"predictions":[{' + b"},{".join(rows) + b"}]" + self._version + b"}"
+
+    def _row(self, id_: int | str, answer: Answer) -> bytes:
+        name = b"%d" % id_ if isinstance(id_, int) else msgspec.json.encode(id_)
+        if isinstance(answer, tuple):
+            told = self._several(answer)
+        elif self._classes:
+            told = b'%b,"probability":%b' % (self._classes[answer >= 0.5], repr(answer).encode())
+        else:
+            told = repr(answer).encode()
+        return b'"id":%b,"prediction":%b' % (name, told)
+
+    def _several(self, answer: tuple[float, ...]) -> bytes:
+        best = max(range(len(answer)), key=answer.__getitem__)
+        shares = b",".join(
+            key + repr(share).encode() for key, share in zip(self._keys, answer, strict=True)
+        )
+        return b'%b,"probabilities":{%b}' % (self._classes[best], shares)
+
+
+def _key(label: Any) -> bytes:
+    """Return a class as the name of a member, which JSON wants as text."""
+    text = str(label).lower() if isinstance(label, bool) else str(label)
+    return msgspec.json.encode(text) + b":"

@@ -1,0 +1,166 @@
+"""What clients send: rows, labels and events, read and checked; ids given to rows without one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from keepfit.batch import RESERVED, Roles
+from keepfit.errors import ConfigError, SchemaMismatch
+from keepfit.server.cells import seconds
+
+Row = dict[str, Any]
+ARROW = "application/vnd.apache.arrow.stream"
+
+_decode = msgspec.json.Decoder().decode
+_TAG_BITS = 12
+
+
+class Label(msgspec.Struct, forbid_unknown_fields=True):
+    """A label: of which row, and when it became known, now where it does not say."""
+
+    id: int | str
+    label: bool | int | float | str
+    known_at: datetime | None = None
+
+
+_labels = msgspec.json.Decoder(Label | list[Label])
+
+
+def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
+    """Return the rows of a request, and whether it was one row alone.
+
+    One JSON object is a row; a list is rows; ``{"rows": [...]}`` too, and ``{"columns": {...}}``
+    holds a list per column. With ``application/vnd.apache.arrow.stream`` it is an Arrow stream.
+
+    Raises
+    ------
+    ConfigError
+        The body is none of these.
+    """
+    if kind.startswith(ARROW):
+        return _arrow(body), False
+    try:
+        found = _decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ConfigError(f"expected rows as JSON, got: {error}", hint=_FORMS) from None
+    if isinstance(found, dict):
+        if not _wrapped(found):
+            return [found], True
+        found = found["rows"] if "rows" in found else _turned(found["columns"])
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise ConfigError(f"expected rows as JSON objects, got {_shown(body)}", hint=_FORMS)
+    return found, False
+
+
+_FORMS = 'send {"amount": 12.5, …}, a list of such objects, or {"columns": {"amount": [12.5, …]}}'
+
+
+def _wrapped(found: Row) -> bool:
+    return len(found) == 1 and (
+        isinstance(found.get("rows"), list) or isinstance(found.get("columns"), dict)
+    )
+
+
+def _turned(columns: dict[str, Any]) -> list[Row]:
+    lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
+    if len(lengths) > 1 or -1 in lengths:
+        raise ConfigError("expected columns that are lists of one length", hint=_FORMS)
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _arrow(body: bytes) -> list[Row]:
+    import polars as pl
+
+    try:
+        frame = pl.read_ipc_stream(body)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ConfigError(f"expected an Arrow stream, got: {error}") from None
+    # As JSON would hold them: what is kept of a row does not depend on how it was sent.
+    found: list[Row] = msgspec.json.decode(msgspec.json.encode(frame.to_dicts()))
+    return found
+
+
+def _shown(body: bytes) -> str:
+    text = body[:60].decode(errors="replace")
+    return repr(text if len(body) <= 60 else f"{text}…")
+
+
+def labels(body: bytes) -> list[Label]:
+    """Return the labels of a request: one object, or a list of them.
+
+    Raises
+    ------
+    ConfigError
+        The body holds something else.
+    """
+    try:
+        found = _labels.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ConfigError(
+            f"expected labels as JSON, got: {error}",
+            hint='send {"id": "a17", "label": 1}, or a list of such objects',
+        ) from None
+    return found if isinstance(found, list) else [found]
+
+
+class Ids:
+    """Ids of rows, in the one form that the lake keeps; new ones grow with time."""
+
+    def __init__(self, kind: str = "") -> None:
+        self.kind = kind
+        self._tag = int.from_bytes(os.urandom(2), "big") >> (16 - _TAG_BITS)
+        self._last = 0
+
+    def of(self, value: Any) -> int | str:
+        """Return an id as the lake keeps it.
+
+        Raises
+        ------
+        SchemaMismatch
+            It is no id, or the lake's ids are numbers and this is none.
+        """
+        if isinstance(value, str) and value:
+            if self.kind != "number":
+                return value
+            if value.removeprefix("-").isdecimal() and value.isascii():
+                return self.of(int(value))
+        elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+            return str(value) if self.kind == "text" else value
+        wanted = "a whole number" if self.kind == "number" else "text or a whole number"
+        raise SchemaMismatch(
+            f"expected {wanted} as id, got {value!r}",
+            hint="leave it out, and the answer names the id that the row was given",
+        )
+
+    def new(self) -> int | str:
+        """Return an id that nobody has: the time in microseconds, and a tag of this process."""
+        self._last = max(self._last + 1, time.time_ns() // 1_000)
+        number = (self._last << _TAG_BITS) | self._tag
+        return number if self.kind == "number" else f"{number:016x}"
+
+
+def checked(rows: Sequence[Row], roles: Roles) -> None:
+    """Raise where a row says when it happened and that is no time, or uses a name of keepfit's.
+
+    Raises
+    ------
+    SchemaMismatch
+        One does.
+    """
+    for row in rows:
+        at = row.get(roles.time)
+        if at is not None and seconds(at) != seconds(at):
+            raise SchemaMismatch(
+                f"expected a time in `{roles.time}`, got {at!r}",
+                hint='write it as "2024-03-09T12:00:00Z", or leave it out: then it is now',
+            )
+        if not RESERVED.isdisjoint(row):
+            name = next(iter(RESERVED.intersection(row)))
+            raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")

@@ -1,0 +1,126 @@
+"""One process that answers: the event loop with its desk, its writer and what it follows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from keepfit.artifacts import Artifacts
+from keepfit.home import places
+from keepfit.journal import Writer, journal_of
+from keepfit.server.access import authorise, loopback
+from keepfit.server.app import app
+from keepfit.server.batcher import Batcher
+from keepfit.server.desk import Desk
+from keepfit.server.http import Protocol, tire
+from keepfit.server.models import Follower
+from keepfit.server.office import Office
+
+if TYPE_CHECKING:
+    from keepfit.pipeline import Pipeline
+
+GRACE = 10
+"""Seconds that requests have to end when the server does."""
+
+BACKLOG = 2_048
+
+_log = logging.getLogger("keepfit.server")
+
+
+class Worker:
+    """A desk with all that it needs, to be used in the thread of one event loop."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        loop = asyncio.get_running_loop()
+        path = journal_of(pipeline.home, pipeline.name)
+        deliver = partial(_told_in, loop)
+        self.follower = Follower(path, Artifacts(places(pipeline.home)["artifacts"]))
+        self.writer = Writer(path, deliver=deliver)
+        self.batcher = Batcher(deliver)
+        self.desk = Desk(
+            pipeline.name, pipeline.source.roles, self.follower, self.writer, self.batcher
+        )
+        self.office = Office(pipeline)
+
+    def close(self) -> None:
+        """Write what waits, and let go of everything."""
+        self.follower.close()
+        self.batcher.close()
+        self.writer.close()
+        self.office.close()
+
+
+def _told_in(
+    loop: asyncio.AbstractEventLoop, told: list[tuple[Callable[[Any], None], Any]]
+) -> None:
+    """Tell several callers of their outcome in the thread of an event loop, woken once for all."""
+    with suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        loop.call_soon_threadsafe(_tell, told)
+
+
+def _tell(told: list[tuple[Callable[[Any], None], Any]]) -> None:
+    for done, outcome in told:
+        try:
+            done(outcome)
+        except Exception:  # one caller's fault is not that of the others
+            _log.exception("a reply could not be sent")
+
+
+def run(pipeline: Pipeline, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
+    """Serve on a socket until the process is asked to end.
+
+    ``started`` is called once requests are answered.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(pipeline, sock, started))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # there is none for this platform
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(
+    pipeline: Pipeline, sock: socket.socket, started: Callable[[], None] | None
+) -> None:
+    worker = Worker(pipeline)
+    worker.follower.start()
+    server = uvicorn.Server(configured(worker, sock))
+    tiring = asyncio.create_task(tire(server.server_state.connections))
+    if started is not None:
+        asyncio.get_running_loop().call_soon(started)
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        tiring.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, worker.close)
+
+
+def configured(worker: Worker, sock: socket.socket) -> uvicorn.Config:
+    """Return what uvicorn runs: the desk's protocol, and the application behind it."""
+    # Whoever reaches a socket of this machine may predict: that need not be asked each time.
+    local = sock.family == getattr(socket, "AF_UNIX", None) or loopback(sock.getsockname()[0])
+    protocol: Any = partial(Protocol, worker.desk, None if local else authorise)
+    return uvicorn.Config(
+        app(worker.desk, worker.office),
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        backlog=BACKLOG,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
