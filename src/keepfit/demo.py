@@ -37,7 +37,7 @@ def pipeline(folder: Path, home: Path) -> Pipeline:
     ExtraMissing
         LightGBM is not installed.
     """
-    from keepfit import Challenger, Pipeline, checks, gates, selection, sources, triggers
+    from keepfit import Pipeline, checks, sources
     from keepfit.errors import ExtraMissing
 
     try:
@@ -61,9 +61,6 @@ def pipeline(folder: Path, home: Path) -> Pipeline:
         metric="roc_auc",
         every="7d",
         checks=[checks.Schema(), checks.Nulls(), checks.Range()],
-        trigger=triggers.Every("14d") | triggers.OnDecay(),
-        challengers=[Challenger(select=selection.Replay(new=0.15, buffer=50_000))],
-        gate=[gates.NoWorse(within=0.02, holdout=0.1)],
         home=home,
     )
 

@@ -14,6 +14,7 @@ from keepfit.clock import humanise
 from keepfit.facts import Answer, Entry, Outcome
 
 CAUSES = {
+    "EachStep": "trained",
     "Every": "schedule",
     "AfterRows": "rows",
     "OnEvent": "event",
