@@ -234,3 +234,14 @@ def test_what_was_told_to_be_safe_is_there_once_after_a_kill(path: Path) -> None
     assert len(safe) > 2_000
     assert len(ids) == len(set(ids))
     assert safe <= set(ids)
+
+
+def test_events_are_found_without_reading_what_lies_between(path: Path) -> None:
+    journal = Journal(path)
+    plans: list[str] = []
+    journal.connection.set_trace_callback(plans.append)
+    journal.after(0, kinds=(EVENT,))
+    journal.connection.set_trace_callback(None)
+    (plan,) = journal.connection.execute(f"EXPLAIN QUERY PLAN {plans[0]}").fetchall()
+    assert "entries_events" in plan[3]
+    journal.close()
