@@ -27,13 +27,14 @@ TOOLS = (
     Tool("NannyML, KS and chi-square", "nannyml_drift", "ks", "nannyml"),
     Tool("Evidently, default preset", "evidently_drift", "preset", "evidently"),
     Tool("Evidently, PSI only", "evidently_drift", "psi", "evidently"),
-    Tool("alibi-detect, TabularDrift", "alibi_detect_drift", "tabular", "alibi_detect"),
+    Tool("alibi-detect, texts made codes before", "alibi_detect_drift", "tabular", "alibi_detect"),
     Tool("deepchecks, FeatureDrift", "deepchecks_drift", "feature", "deepchecks"),
     Tool("whylogs, profiles compared", "whylogs_drift", "profiles", "whylogs"),
     Tool("frouros, KS, numbers only", "frouros_drift", "ks", "frouros"),
     Tool("frouros, PSI, numbers only", "frouros_drift", "psi", "frouros"),
     SCIPY,
     Tool("floor: `np.sort` of the numbers, 2 threads", "floor", "sort"),
+    Tool("alibi-detect, texts as they come", "alibi_detect_drift", "objects", "alibi_detect"),
 )
 IMPORTS = {
     OURS: "import numpy, polars; from keepfit import drift; drift.Reference",
