@@ -59,10 +59,12 @@ def app(desk: Desk, office: Office) -> Starlette:
         for path, method, role, handler in guarded
     ]
     metrics = Route("/metrics", exposition.endpoint(desk, office), methods=["GET"])
-    return Starlette(
+    made = Starlette(
         routes=[*listed, metrics, *inference(desk, guard)],
         exception_handlers={HTTPException: _told},
     )
+    made.router.redirect_slashes = False
+    return made
 
 
 def guard(role: str, handler: Callable[[Request], Awaitable[Reply]]) -> Handler:

@@ -219,9 +219,9 @@ class Protocol(HttpToolsProtocol):
 
     def _cold(self) -> None:
         """Go the way of ASGI."""
-        url, headers = self.url, self.headers
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
-        self.url = url
+        self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         super().on_headers_complete()
 

@@ -97,8 +97,8 @@ class Wording:
 
     def many(self, ids: list[int | str], answers: list[Answer]) -> bytes:
         """Return the response to a request with several rows."""
-        rows = [self._row(id_, answer) for id_, answer in zip(ids, answers, strict=True)]
-        return b'{"predictions":[{' + b"},{".join(rows) + b"}]" + self._version + b"}"
+        rows = [b"{%b}" % self._row(id_, answer) for id_, answer in zip(ids, answers, strict=True)]
+        return b'{"predictions":[' + b",".join(rows) + b"]" + self._version + b"}"
 
     def _row(self, id_: int | str, answer: Answer) -> bytes:
         name = b"%d" % id_ if isinstance(id_, int) else msgspec.json.encode(id_)

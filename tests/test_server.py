@@ -1,0 +1,506 @@
+"""A server over real connections: answers, limits, errors, order, and what is on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightgbm import LGBMClassifier
+from prometheus_client.parser import text_string_to_metric_families
+from sklearn.ensemble import RandomForestClassifier
+
+from keepfit.errors import ConfigError
+from keepfit.facts import Signalled
+from keepfit.journal import ANSWER, LABEL, ROW, Journal, Kept
+from keepfit.server import http as protocol
+from keepfit.server.access import authorise, bindable
+from keepfit.server.guide import Guide
+from keepfit.server.models import Pointer, point
+from keepfit.server.process import listening
+from keepfit.server.rows import Ids
+from keepfit.server.worker import Worker, configured
+from tests.servers import World
+
+JSON = {"content-type": "application/json"}
+ROW_ = {"x": 0.5, "y": -1.0, "kind": "a"}
+
+
+class Served:
+    """A worker in a thread of this process, on a home in which v1 is champion."""
+
+    def __init__(self, world: World) -> None:
+        import uvicorn
+
+        self.world = world
+        self.sock = listening("127.0.0.1", 0)
+        self.port: int = self.sock.getsockname()[1]
+        self.ready = threading.Event()
+        self.server: uvicorn.Server | None = None
+        self.worker: Worker | None = None
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self.thread.start()
+        assert self.ready.wait(30)
+
+    async def _run(self) -> None:
+        import uvicorn
+
+        self.worker = Worker(self.world.made)
+        self.worker.follower.start()
+        self.server = uvicorn.Server(configured(self.worker, self.sock))
+        asyncio.get_running_loop().call_soon(self.ready.set)
+        await self.server.serve(sockets=[self.sock])
+        self.worker.close()
+
+    def close(self) -> None:
+        assert self.server is not None
+        self.server.should_exit = True
+        self.thread.join(30)
+        self.sock.close()
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        with contextlib.closing(connection):
+            raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, raw, headers or JSON)
+            response = connection.getresponse()
+            content = response.read()
+        plain = "json" not in response.headers.get("content-type", "")
+        return response.status, content if plain else json.loads(content)
+
+    def raw(self, *parts: bytes, pause: float = 0.0) -> bytes:
+        """Send bytes, and return all that comes until the connection ends."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+            found = b""
+            while part := connection.recv(65_536):
+                found += part
+            return found
+
+    def kept(self, *kinds: int) -> list[Kept]:
+        with contextlib.closing(Journal(self.world.path)) as journal:
+            return journal.after(0, kinds=kinds)
+
+    def waits_for(self, version: str) -> None:
+        until = time.monotonic() + 30
+        while self.ask("GET", "/health")[1]["serving"] != version:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def opened(folder: Path, learner: Any) -> Iterator[Served]:
+    world = World(folder, learner=learner)
+    world.steps()
+    digest = world.loop.refold().version("champion").artifact
+    with contextlib.closing(Journal(world.path)) as journal:
+        point(journal, Pointer("v1", digest, "number"))
+    served = Served(world)
+    served.waits_for("v1")
+    yield served
+    served.close()
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from opened(
+        tmp_path_factory.mktemp("trees"), LGBMClassifier(n_estimators=5, verbosity=-1)
+    )
+
+
+@pytest.fixture(scope="module")
+def forest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from opened(tmp_path_factory.mktemp("forest"), RandomForestClassifier(5))
+
+
+def said(served: Served, rows: list[dict[str, Any]]) -> list[float]:
+    model = served.world.loop.scorer.model(served.world.loop.refold().version("champion"))
+    return [float(one) for one in model.predict(pl.DataFrame(rows))]
+
+
+@pytest.fixture(params=["trees", "forest"])
+def served(request: pytest.FixtureRequest) -> Served:
+    found: Served = request.getfixturevalue(request.param)
+    return found
+
+
+# Predictions ------------------------------------------------------------------------------
+
+
+def test_a_row_is_answered_with_its_version_and_the_id_to_send_the_label_for(
+    served: Served,
+) -> None:
+    status, told = served.ask("POST", "/predict/churn", ROW_)
+    assert status == 200
+    assert told.keys() == {"id", "prediction", "probability", "version"}
+    assert [told["probability"]] == said(served, [ROW_])
+    assert told["prediction"] == int(told["probability"] >= 0.5)
+    (kept,) = (one for one in served.kept(ANSWER) if one.id == told["id"])
+    assert (kept.version, kept.scores) == ("v1", told["probability"])
+    assert json.loads(kept.body) == ROW_
+
+
+@pytest.mark.parametrize(
+    "form", ["list", "rows", "columns", "arrow"], ids=["list", "rows", "columns", "arrow"]
+)
+def test_rows_may_come_in_several_forms(served: Served, form: str) -> None:
+    rows = [ROW_, {"x": None, "y": 2.0, "kind": "b"}, {"x": 1.5, "y": 0.0, "kind": "new"}]
+    columns = {name: [row[name] for row in rows] for name in ROW_}
+    bodies: dict[str, Any] = {"list": rows, "rows": {"rows": rows}, "columns": {"columns": columns}}
+    headers = JSON
+    if form == "arrow":
+        sink = io.BytesIO()
+        pl.DataFrame(columns).write_ipc_stream(sink)
+        bodies["arrow"] = sink.getvalue()
+        headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    status, told = served.ask("POST", "/predict/churn", bodies[form], headers)
+    assert status == 200
+    assert told["version"] == "v1"
+    found = [one["probability"] for one in told["predictions"]]
+    assert found == [said(served, [row])[0] for row in rows]
+    kept = {one.id: json.loads(one.body) for one in served.kept(ANSWER)}
+    assert [kept[one["id"]] for one in told["predictions"]] == rows
+
+
+def test_an_id_of_the_clients_own_is_kept(served: Served) -> None:
+    number = time.time_ns()
+    for sent in (number, str(number)):
+        status, told = served.ask("POST", "/predict/churn", ROW_ | {"id": sent})
+        assert (status, told["id"]) == (200, number)
+
+
+def test_no_rows_are_answered_with_none(served: Served) -> None:
+    assert served.ask("POST", "/predict/churn", []) == (200, {"predictions": [], "version": "v1"})
+
+
+BAD: dict[str, tuple[Any, int, str]] = {
+    "no json": (b"{x", 400, "expected rows as JSON"),
+    "empty": (b"", 400, "expected rows as JSON"),
+    "a number": (b"7", 400, "expected rows as JSON objects"),
+    "lists": ([[1, 2]], 400, "expected rows as JSON objects"),
+    "deep": (b"[" * 100_000, 400, "expected rows as JSON"),
+    "uneven": ({"columns": {"x": [1], "y": [1, 2]}}, 400, "lists of one length"),
+    "a column less": ({"x": 1, "y": 2}, 422, "expected a value for `kind`"),
+    "an id that is none": (ROW_ | {"id": 1.5}, 422, "expected a whole number as id"),
+    "an id that is text": (ROW_ | {"id": "a"}, 422, "expected a whole number as id"),
+    "an id too large": (ROW_ | {"id": 2**63}, 422, "expected a whole number as id"),
+    "a time that is none": (ROW_ | {"time": "soon"}, 422, "expected a time in `time`"),
+    "a name of keepfit's": (ROW_ | {"_score": 1}, 422, "other names than keepfit's own"),
+    "too many": ([ROW_] * 10_001, 413, "expected at most 10,000 in a request"),
+    "no arrow": (b"ARROW1", 400, "expected rows as JSON"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_what_cannot_be_answered_is_told_in_the_form_of_the_house(
+    served: Served, name: str
+) -> None:
+    body, status, message = BAD[name]
+    before = len(served.kept(ANSWER))
+    found, told = served.ask("POST", "/predict/churn", body)
+    assert (found, message in told["error"]["message"]) == (status, True)
+    assert len(served.kept(ANSWER)) == before
+
+
+def test_an_arrow_stream_that_is_none_is_told_so(served: Served) -> None:
+    headers = {"content-type": "application/vnd.apache.arrow.stream"}
+    status, told = served.ask("POST", "/predict/churn", b"ARROW1", headers)
+    assert (status, told["error"]["message"][:29]) == (400, "expected an Arrow stream, got")
+
+
+@given(body=st.binary(max_size=200))
+@settings(max_examples=40)
+def test_no_body_breaks_the_server(trees: Served, body: bytes) -> None:
+    for path in (
+        "/predict/churn",
+        "/labels/churn",
+        "/rows/churn",
+        "/events",
+        "/v2/models/churn/infer",
+    ):
+        status, _ = trees.ask("POST", path, body)
+        assert status in (200, 400, 413, 422)
+
+
+# Labels, rows, events ---------------------------------------------------------------------
+
+
+def test_labels_are_accepted_repeated_corrected_or_wait(trees: Served) -> None:
+    _, told = trees.ask("POST", "/predict/churn", ROW_)
+    id_ = told["id"]
+    nothing = {"accepted": 0, "repeated": 0, "corrected": 0, "waiting": []}
+    ask = {"id": id_, "label": 1}
+    assert trees.ask("POST", "/labels/churn", ask) == (200, nothing | {"accepted": 1})
+    assert trees.ask("POST", "/labels/churn", [ask]) == (200, nothing | {"repeated": 1})
+    # True is 1 where labels are 0 and 1.
+    right = [{"id": id_, "label": 0}, {"id": id_, "label": True}]
+    assert trees.ask("POST", "/labels/churn", right) == (200, nothing | {"corrected": 2})
+    early = {"id": str(time.time_ns()), "label": 1, "known_at": "2026-01-01T00:00:00Z"}
+    _, told = trees.ask("POST", "/labels/churn", early)
+    assert told == nothing | {"waiting": [int(early["id"])]}
+    bodies = [one.body for one in trees.kept(LABEL) if one.id == id_]
+    assert bodies == [b"1", b"0", b"1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"id": 1}, 400),
+        ({"id": 1, "label": None}, 400),
+        ({"id": 1, "label": 1, "more": 1}, 400),
+        ({"id": 1, "label": "yes"}, 422),
+        ({"id": "a", "label": 1}, 422),
+        ({"id": 1, "label": 1, "known_at": "2999-01-01T00:00:00Z"}, 422),
+        ({"id": 1, "label": 1, "known_at": "soon"}, 400),
+    ],
+    ids=["no label", "null", "more", "text", "id", "not yet", "no time"],
+)
+def test_labels_that_are_none_are_refused(trees: Served, body: Any, status: int) -> None:
+    before = len(trees.kept(LABEL))
+    assert trees.ask("POST", "/labels/churn", body)[0] == status
+    assert len(trees.kept(LABEL)) == before
+
+
+def test_rows_that_nobody_asks_about_are_kept_with_their_labels(trees: Served) -> None:
+    status, told = trees.ask("POST", "/rows/churn", [ROW_ | {"label": 1}, ROW_])
+    assert (status, told["accepted"], len(set(told["ids"]))) == (200, 2, 2)
+    kept = [one for one in trees.kept(ROW) if one.id in told["ids"]]
+    assert [one.scores for one in kept] == [None, None]
+
+
+def test_events_come_structured_in_batches_and_binary_and_count_once(trees: Served) -> None:
+    event = {"specversion": "1.0", "id": "e1", "source": "shop", "type": "prices"}
+    structured = {"content-type": "application/cloudevents+json; charset=utf-8"}
+    batch = {"content-type": "application/cloudevents-batch+json"}
+    binary = {f"ce-{name}": value for name, value in (event | {"id": "e3"}).items()} | JSON
+    once, twice = {"accepted": 1, "repeated": 0}, {"accepted": 0, "repeated": 1}
+    assert trees.ask("POST", "/events", event, structured) == (200, once)
+    assert trees.ask("POST", "/events", event, structured) == (200, twice)
+    assert trees.ask("POST", "/events", [event | {"id": "e2"}, event], batch)[1] == {
+        "accepted": 1,
+        "repeated": 1,
+    }
+    assert trees.ask("POST", "/events", {"items": 7}, binary) == (200, once)
+    with contextlib.closing(Guide(trees.world.made.home, "churn")) as guide:
+        guide.look()
+        told = guide.ledger.facts("churn", kind="Signalled")
+    facts = [entry.fact for entry in told if isinstance(entry.fact, Signalled)]
+    assert [fact.data["id"] for fact in facts if fact.event == "prices"] == ["e1", "e2", "e3"]
+    assert facts[-1].data["data"] == {"items": 7}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{}, [], 7, {"id": "1", "source": "a"}, {"id": 1, "source": "a", "type": "b"}],
+    ids=["empty", "none", "number", "no type", "number as id"],
+)
+def test_events_that_are_none_are_refused(trees: Served, event: Any) -> None:
+    status, told = trees.ask("POST", "/events", event)
+    assert (status, told["error"]["message"][:8]) == (400, "expected")
+
+
+# HTTP ------------------------------------------------------------------------------------
+
+
+def request(body: bytes, path: str = "/predict/churn", *more: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *more]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+CLOSE = "connection: close"
+
+
+def answers(found: bytes) -> list[bytes]:
+    return [part.split(b" ", 1)[0] for part in found.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_requests_sent_at_once_are_answered_in_their_order(served: Served) -> None:
+    rows = [ROW_ | {"id": number} for number in range(501, 506)]
+    hot = [request(json.dumps(row).encode()) for row in rows]
+    look = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+    bad = request(b"{}")
+    last = request(json.dumps(ROW_ | {"id": 506}).encode(), "/predict/churn", CLOSE)
+    label = request(b'{"id": 501, "label": 1}', "/labels/churn")
+    found = served.raw(
+        b"".join([hot[0], hot[1], look, hot[2], bad, label, look, hot[3], hot[4], last])
+    )
+    assert answers(found) == [b"200"] * 4 + [b"422"] + [b"200"] * 5
+    order = [part[:12] for part in (b'"id":501', b'"id":502', b'"live"', b'"id":503', b'"id":504')]
+    places = [found.index(part) for part in order]
+    assert places == sorted(places)
+    assert found.index(b'"id":506') == max(found.rindex(b'"id":50'), 0)
+
+
+def test_a_request_in_small_pieces_is_one(served: Served) -> None:
+    whole = request(json.dumps(ROW_).encode(), "/predict/churn", CLOSE)
+    pieces = [whole[i : i + 7] for i in range(0, len(whole), 7)]
+    assert answers(served.raw(*pieces, pause=0.0005)) == [b"200"]
+
+
+def test_a_body_in_parts_of_unknown_length_is_read(served: Served) -> None:
+    body = json.dumps(ROW_).encode()
+    head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    parts = b"transfer-encoding: chunked\r\n\r\n5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n"
+    found = served.raw(head + parts % (body[:5], len(body) - 5, body[5:]))
+    assert answers(found) == [b"200"]
+
+
+def test_a_client_of_http_1_0_and_one_that_asks_first_are_answered(served: Served) -> None:
+    body = json.dumps(ROW_).encode()
+    old = b"POST /predict/churn HTTP/1.0\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    assert answers(served.raw(old)) == [b"200"]
+    asks = request(body, "/predict/churn", "expect: 100-continue", CLOSE)
+    assert answers(served.raw(asks)) == [b"100", b"200"]
+
+
+def test_what_is_no_http_is_refused(served: Served) -> None:
+    assert answers(served.raw(b"\x16\x03\x01 hello\r\n\r\n")) == [b"400"]
+    two = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"
+    assert answers(served.raw(two)) == [b"400"]
+
+
+@pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
+def test_a_giant_body_is_refused_before_it_has_come(served: Served, path: str) -> None:
+    giant = b"[" + b" " * (protocol.MOST_BYTES + 1_000_000) + b"]"
+    with contextlib.suppress(ConnectionError):
+        assert answers(served.raw(request(giant, path)))[:1] in ([b"413"], [])
+    assert served.ask("POST", "/predict/churn", ROW_)[0] == 200
+
+
+def test_connections_that_are_slow_or_silent_are_ended(served: Served) -> None:
+    assert served.worker is not None
+    assert served.server is not None
+    place = ("127.0.0.1", served.port)
+    with (
+        socket.create_connection(place, timeout=30) as slow,
+        socket.create_connection(place, timeout=30) as silent,
+    ):
+        slow.sendall(b"POST /predict/churn HTTP/1.1\r\ncontent-length: 99\r\n\r\n{")
+        until = time.monotonic() + 30
+        found: list[protocol.Protocol] = []
+        while not any(one.begun for one in found) and time.monotonic() < until:
+            time.sleep(0.01)
+            connections = list(served.server.server_state.connections)
+            found = [one for one in connections if isinstance(one, protocol.Protocol)]
+        for one in found:
+            later = one.loop.time() + protocol.IDLE_SECONDS + 1
+            one.loop.call_soon_threadsafe(one.tire, later)
+        assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        assert silent.recv(100) == b""
+
+
+def test_paths_and_methods_that_do_not_exist_are_told_so(served: Served) -> None:
+    for method, path, status in (
+        ("GET", "/nothing", 404),
+        ("POST", "/predict/chrun", 404),
+        ("POST", "/predict/../churn", 404),
+        ("POST", "/predict/churn/", 404),
+        ("GET", "/predict/churn", 405),
+        ("POST", "/v2/models/other/infer", 404),
+        ("GET", "/v2/models/churn/versions/v9", 404),
+    ):
+        found, told = served.ask(method, path)
+        assert (found, told["error"]["message"][:8]) == (status, "expected"), path
+
+
+def test_keepalive_connections_take_many_requests(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=30)
+    with contextlib.closing(connection):
+        for path in ("/predict/churn", "/rows/churn", "/predict/churn", "/predict/churn"):
+            connection.request("POST", path, json.dumps(ROW_), JSON)
+            assert connection.getresponse().read()
+
+
+# Looks and hands --------------------------------------------------------------------------
+
+
+def test_health_metrics_status_and_why_tell_of_the_champion(trees: Served) -> None:
+    assert trees.ask("GET", "/health/live") == (200, {"live": True})
+    assert trees.ask("GET", "/health/ready") == (200, {"ready": True})
+    assert trees.ask("GET", "/status")[1]["champion"] == "v1"
+    assert trees.ask("GET", "/why/v1")[0] == 200
+    assert trees.ask("GET", "/why/v99")[0] == 404
+    trees.ask("POST", "/predict/churn", ROW_)
+    _, text = trees.ask("GET", "/metrics")
+    families = {one.name: one for one in text_string_to_metric_families(text.decode())}
+    serving = families["keepfit_serving"].samples[0]
+    assert serving.labels == {"pipeline": "churn", "version": "v1"}
+    assert any(one.value >= 1 for one in families["keepfit_requests"].samples)
+    assert "keepfit_request_seconds" in families
+
+
+def test_people_pause_resume_and_promote_with_a_reason_that_is_kept(trees: Served) -> None:
+    assert trees.ask("POST", "/pause", {})[0] == 400
+    status, told = trees.ask("POST", "/pause", {"reason": "holidays", "by": "ada"})
+    assert (status, told["paused"]) == (200, "holidays")
+    assert trees.ask("POST", "/resume", {"reason": "over"})[1]["paused"] is None
+    status, told = trees.ask("POST", "/promote", {"reason": "better", "version": "v1"})
+    assert (status, told["error"]["message"]) == (400, "v1 is the champion already")
+    assert trees.ask("POST", "/promote", {"reason": "better"})[0] == 400
+    assert trees.ask("POST", "/rollback", {"reason": "worse"})[0] == 409
+    last = trees.world.loop.memory.ledger.facts("churn", kind="Paused")[-1].fact
+    assert msgspec.to_builtins(last)["by"] == "ada"
+
+
+def test_the_open_inference_protocol_answers_as_predict_does(trees: Served) -> None:
+    assert trees.ask("GET", "/v2")[1]["name"] == "keepfit"
+    assert trees.ask("GET", "/v2/health/ready")[0] == 200
+    _, told = trees.ask("GET", "/v2/models/churn")
+    assert [one["name"] for one in told["inputs"]] == ["x", "y", "kind"]
+    inputs = [
+        {"name": "x", "shape": [2], "datatype": "FP64", "data": [0.5, 1.5]},
+        {"name": "y", "shape": [2, 1], "datatype": "FP64", "data": [[-1.0], [2.0]]},
+        {"name": "kind", "shape": [2], "datatype": "BYTES", "data": ["a", "b"]},
+    ]
+    status, told = trees.ask(
+        "POST", "/v2/models/churn/versions/v1/infer", {"inputs": inputs, "id": "7"}
+    )
+    assert (status, told["model_version"], told["id"]) == (200, "v1", "7")
+    outputs = {one["name"]: one["data"] for one in told["outputs"]}
+    rows = [ROW_, {"x": 1.5, "y": 2.0, "kind": "b"}]
+    assert outputs["probability"] == said(trees, rows)
+    wrong = [inputs[0] | {"shape": [3]}]
+    assert trees.ask("POST", "/v2/models/churn/infer", {"inputs": wrong})[0] == 400
+
+
+# Access -----------------------------------------------------------------------------------
+
+
+def test_without_tokens_only_this_machine_is_answered() -> None:
+    assert authorise({"client": ("127.0.0.1", 5)}, "operate") is None
+    assert authorise({"client": ("::1", 5)}, "predict") is None
+    no = authorise({"client": ("10.0.0.7", 5)}, "predict")
+    assert no is not None
+    assert no.status == 403
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.org", ""])
+def test_a_host_that_others_reach_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="expected a host of this machine alone"):
+        bindable(host)
+
+
+def test_new_ids_grow_and_never_come_twice() -> None:
+    for kind in ("number", "text", ""):
+        ids = Ids(kind)
+        made = [ids.new() for _ in range(10_000)]
+        assert len(set(made)) == 10_000
+        assert made == sorted(made)  # type: ignore[type-var]
+        assert {type(one) for one in made} == {int if kind == "number" else str}
+        assert all(not isinstance(one, int) or one < 2**63 for one in made)
