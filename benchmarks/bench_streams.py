@@ -409,17 +409,20 @@ def by_hand(name: str, folder: Path, seed: int, scale: Scale) -> tuple[float, fl
 
 
 def by_forest(name: str, folder: Path, seed: int, scale: Scale) -> tuple[float, float]:
-    """Let River's adaptive random forest learn row by row, its answers first."""
+    """Let River's adaptive random forest learn row by row what a batch brought, its answers first."""
     from river import forest
 
     rows, labels, cuts = table_of(name, folder, scale)
     model = forest.ARFClassifier(n_models=10, seed=seed)
     right = np.zeros(len(labels))
     started = time.process_time()
-    for i, (row, label) in enumerate(zip(rows.tolist(), labels.tolist(), strict=True)):
-        told = dict(enumerate(row))
-        right[i] = model.predict_one(told) == label
-        model.learn_one(told, label)
+    for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        batch = [dict(enumerate(row)) for row in rows[first:last].tolist()]
+        for i, row in enumerate(batch, first):
+            right[i] = model.predict_one(row) == labels[i]
+        # Labels come at the end of a batch, to this one as to the others.
+        for row, label in zip(batch, labels[first:last].tolist(), strict=True):
+            model.learn_one(row, label)
     parts = [right[cuts[b] : cuts[b + 1]].mean() for b in range(FIRST, scale.batches)]
     return 100 * float(np.mean(parts)), time.process_time() - started
 

@@ -82,7 +82,8 @@ class Writer:
         ``done`` hears the fate of each label and event, in order, or the error that kept all
         of them from being written.
         """
-        size = sum(len(entry.body) for entry in entries)
+        count = len(entries)
+        size = len(entries[0].body) if count == 1 else sum(len(one.body) for one in entries)
         with self._lock:
             full = (
                 self._entries + len(entries) > self._most or self._bytes + size > self._most_bytes
@@ -90,7 +91,7 @@ class Writer:
             # One that is larger than the bound by itself is taken when nothing else waits.
             if self._closed or (full and self._entries):
                 return False
-            self._entries += len(entries)
+            self._entries += count
             self._bytes += size
             self._waiting.put(_Submission(entries, done, size))
         return True

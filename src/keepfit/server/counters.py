@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.requests: Counter[tuple[str, int]] = Counter()
+        self.requests: dict[tuple[str, int], int] = {}
         self.buckets: dict[str, list[int]] = {}
         self.seconds: dict[str, float] = {}
 
@@ -35,7 +34,10 @@ class Counters:
 
     def count(self, route: str, status: int, took: float) -> None:
         """Count a request."""
-        self.requests[route, status] += 1
-        buckets = self.buckets.setdefault(route, [0] * (len(EDGES) + 1))
+        key = route, status
+        self.requests[key] = self.requests.get(key, 0) + 1
+        buckets = self.buckets.get(route)
+        if buckets is None:
+            buckets = self.buckets[route] = [0] * (len(EDGES) + 1)
         buckets[bisect_left(EDGES, took)] += 1
         self.seconds[route] = self.seconds.get(route, 0.0) + took
