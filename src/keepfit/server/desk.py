@@ -219,13 +219,19 @@ class Desk:
         serving = self.follower.current
         if serving is None:
             raise NONE
-        if serving.ids != self._ids.kind:
-            self._ids = Ids(serving.ids)
         return serving
+
+    def _kind_of_ids(self) -> Ids:
+        """Return what makes ids as the lake keeps them, which is known once something serves."""
+        serving = self.follower.current
+        if serving is not None and serving.ids != self._ids.kind:
+            self._ids = Ids(serving.ids)
+        return self._ids
 
     def _id(self, row: Row) -> int | str:
         value = row.get(self.roles.id or "")
-        return self._ids.new() if value is None else self._ids.of(value)
+        ids = self._kind_of_ids()
+        return ids.new() if value is None else ids.of(value)
 
     def _label(self, one: Label, now: int) -> New:
         at = now if one.known_at is None else _micro(one)
@@ -235,7 +241,9 @@ class Desk:
                 hint="a label may be sent once it is known",
             )
         value = fitted(one.label, self.follower.current)
-        return New(LABEL, self._ids.of(one.id), at, None, None, msgspec.json.encode(value))
+        return New(
+            LABEL, self._kind_of_ids().of(one.id), at, None, None, msgspec.json.encode(value)
+        )
 
     def _write(
         self, entries: Sequence[New], reply: Callable[[tuple[Fate, ...]], Reply], send: Send
