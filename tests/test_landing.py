@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfit.facts import Arrived, Found, Scored
-from keepfit.journal import ROW, Journal, New
+from keepfit.journal import LABEL, ROW, Journal, New
 from keepfit.landing import Place, served
 from keepfit.landing.rows import as_stored, plain
 from tests.servers import World, labels, micro, sent
@@ -136,6 +136,19 @@ def test_a_column_that_only_clients_know_is_left_out_and_told(world: World) -> N
     told = [one for fact in facts if isinstance(fact, Found) for one in fact.findings]
     assert [one.column for one in told if one.check == "served"] == ["joke"]
     assert [fact.labels for fact in facts if isinstance(fact, Arrived)] == [1]
+
+
+def test_ids_that_the_lake_cannot_keep_do_not_hold_up_the_others(world: World) -> None:
+    now = micro(world.clock.now())
+    ids = ["a17", 1, "9001", "1" * 30, -(2**63) + 1, "²"]
+    world.write([New(ROW, id_, now, None, None, b'{"x": 1, "y": 1, "kind": "a"}') for id_ in ids])
+    world.write([New(LABEL, "b2", now, None, None, b"1"), *labels([9001], 1, world.clock.now())])
+    facts = world.steps()
+    arrived = [fact for fact in facts if isinstance(fact, Arrived)]
+    assert sum(fact.labels for fact in arrived) == 1
+    assert {9001, -(2**63) + 1} <= set(world.lake().get_column("_id"))
+    told = [one for fact in facts if isinstance(fact, Found) for one in fact.findings]
+    assert [one.value for one in told if one.check == "served"] == [4]
 
 
 def test_a_journal_that_was_lost_is_begun_anew(world: World) -> None:

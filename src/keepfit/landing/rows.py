@@ -38,9 +38,11 @@ def batch_of(
     ``known`` are the lake's columns. A column that it does not have is left out, and said so:
     anyone who may ask for a prediction could otherwise add columns to the training data.
     """
-    came = [entry for entry in entries if entry.kind != LABEL_ENTRY]
+    fitting = [entry for entry in entries if _fits(entry.id, known)]
+    came = [entry for entry in fitting if entry.kind != LABEL_ENTRY]
     rows, findings = _rows(came, roles, known)
-    alone = _labels([entry for entry in entries if entry.kind == LABEL_ENTRY], known)
+    findings += tuple(_unfit(len(entries) - len(fitting)))
+    alone = _labels([entry for entry in fitting if entry.kind == LABEL_ENTRY], known)
     rows = read_at(rows, moment(entries[-1].at), roles.label_delay or timedelta(0))
     own = labels_of(rows)
     labels = pl.concat([own, alone], how="diagonal_relaxed") if own.height else alone
@@ -130,11 +132,30 @@ def _labels(entries: Sequence[Kept], known: Mapping[str, pl.DataType]) -> pl.Dat
     )
 
 
+def _fits(id_: int | str, known: Mapping[str, pl.DataType]) -> bool:
+    """Return whether an id is one as the lake keeps them: before anything serves none is known."""
+    if isinstance(id_, int) or ID not in known or not known[ID].is_integer():
+        return True
+    number = id_.isascii() and id_.removeprefix("-").isdecimal()
+    return number and abs(int(id_[:20])) < 2**63 and len(id_) <= 20
+
+
+def _unfit(count: int) -> Iterator[Finding]:
+    if count:
+        yield Finding(
+            check="served",
+            outcome=Outcome.WARN,
+            value=count,
+            message=f"{count:,} of the entries sent have an id that is no number: they are left out",
+            hint="ids of the source are whole numbers; a server that has a champion refuses others",
+        )
+
+
 def _ids(ids: Sequence[int | str], known: Mapping[str, pl.DataType]) -> pl.Series:
     numbers = all(isinstance(one, int) for one in ids)
     dtype = known.get(ID, pl.Int64() if numbers and ids else pl.String())
-    if numbers and dtype.is_integer():
-        return pl.Series(ID, ids, dtype=pl.Int64)
+    if dtype.is_integer():
+        return pl.Series(ID, [int(one) for one in ids], dtype=pl.Int64)
     return pl.Series(ID, [str(one) for one in ids], dtype=pl.String)
 
 
