@@ -26,7 +26,7 @@ def serve(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Answer predictions over HTTP from the champion; take labels, rows and events."""
+    """Answer predictions over HTTP; take labels, rows and events."""
     _serve(file, host, port, workers, home, as_json, loop=False)
 
 
