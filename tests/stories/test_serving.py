@@ -81,7 +81,8 @@ class Server:
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         with contextlib.closing(self.connection()) as connection:
             connection.request(method, path, None if body is None else json.dumps(body))
-            return json.loads(connection.getresponse().read())
+            with connection.getresponse() as response:
+                return json.loads(response.read())
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -120,8 +121,8 @@ class Client(threading.Thread):
         while not self.stop.is_set():
             try:
                 connection.request("POST", "/predict/churn", body)
-                response = connection.getresponse()
-                content = json.loads(response.read())
+                with connection.getresponse() as response:
+                    content = json.loads(response.read())
             except (OSError, http.client.HTTPException) as error:
                 self.wrong.append(error)
                 break
@@ -144,6 +145,18 @@ def enough(made: list[Client], told: int) -> None:
     while sum(len(one.told) for one in made) < told:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def processes() -> list[str]:
+    listed = subprocess.run(
+        ["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    return listed.stdout.splitlines()
+
+
+def workers_of(server: Server) -> list[int]:
+    found = [line.split() for line in processes() if "-m keepfit.server " in line]
+    return [int(line[0]) for line in found if line[1] == str(server.process.pid)]
 
 
 @pytest.fixture
@@ -232,15 +245,24 @@ def test_up_trains_the_first_champion_serves_it_and_heeds_an_event(tmp_path: Pat
 
 
 @pytest.mark.story
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_server_that_is_killed_as_it_starts_leaves_no_process_behind(home: Home) -> None:
+    with home.running("serve", "--workers", "2") as server:
+        for worker in workers_of(server):
+            os.kill(worker, signal.SIGKILL)
+        # They are being started anew, and have not looked who started them yet.
+        server.until(lambda: len(workers_of(server)) == 2)
+        server.end(signal.SIGKILL)
+    end = time.monotonic() + 60
+    while any("keepfit.server" in line and str(home.file) in line for line in processes()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.story
 def test_a_worker_that_dies_is_started_again(home: Home) -> None:
     with home.running("serve", "--workers", "2") as server:
-        listed = subprocess.run(
-            ["ps", "--ppid", str(server.process.pid), "-o", "pid=,args="],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.splitlines()
-        workers = [int(line.split()[0]) for line in listed if "-m keepfit.server " in line]
+        workers = workers_of(server)
         assert len(workers) == 2
         os.kill(workers[0], signal.SIGKILL)
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A worker of several: ``python -m keepfit.server FILE HOME SOCKET``, started by `keepfit serve`."""
+"""A worker of several, started by `keepfit serve`: ``python -m keepfit.server FILE HOME PARENT SOCKET``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ import time
 from pathlib import Path
 
 
-def main(file: str, home: str, number: str) -> None:
+def main(file: str, home: str, parent: str, number: str) -> None:
     """Serve on a socket that was handed down, as long as the process lives that did so."""
     from keepfit.cli.finding import load
     from keepfit.server.worker import run
 
+    ends_with(int(parent))
     pipeline = load(file, Path(home))
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     run(pipeline, socket.socket(fileno=int(number)))
 
 
-def _end_with(parent: int) -> None:
-    """End when the parent is gone: nobody else would end this process."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+def ends_with(parent: int) -> None:
+    """End this process when its parent is gone: nobody else would, once that was killed.
+
+    The parent says who it is: it may be gone before this process could ask.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="keepfit parent", daemon=True).start()
 
 
 if __name__ == "__main__":

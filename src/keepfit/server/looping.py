@@ -1,10 +1,8 @@
-"""The loop beside a server: ``python -m keepfit.server.looping FILE HOME``."""
+"""The loop beside a server: ``python -m keepfit.server.looping FILE HOME PARENT``."""
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -44,14 +42,14 @@ class Attentive(WallClock):
             time.sleep(min(LOOKED_EVERY, left))
 
 
-def main(file: str, home: str) -> None:
+def main(file: str, home: str, parent: str) -> None:
     """Run the loop until asked to end, as long as the process lives that started this one."""
     from keepfit import terminal
     from keepfit.cli.finding import load
-    from keepfit.server.__main__ import _end_with
+    from keepfit.server.__main__ import ends_with
 
+    ends_with(int(parent))
     pipeline = load(file, Path(home))
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     narrator = terminal.Narrator(pipeline.name, patience=2.0, minutes=True, verbosity=1)
     loop = pipeline.loop()
     for entry in loop.memory.ledger.facts(pipeline.name):

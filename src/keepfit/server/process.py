@@ -139,14 +139,15 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 def _looping(file: str, home: Path) -> Start:
     return lambda: subprocess.Popen(
-        [sys.executable, "-m", "keepfit.server.looping", file, str(home)]
+        [sys.executable, "-m", "keepfit.server.looping", file, str(home), str(os.getpid())]
     )
 
 
 def _working(file: str, home: Path, sock: socket.socket) -> Start:
     if os.name == "nt":
         raise ConfigError("expected one worker on Windows, got several", hint="--workers 1")
-    command = [sys.executable, "-m", "keepfit.server", file, str(home), str(sock.fileno())]
+    where = [file, str(home), str(os.getpid()), str(sock.fileno())]
+    command = [sys.executable, "-m", "keepfit.server", *where]
     return lambda: subprocess.Popen(command, pass_fds=[sock.fileno()])
 
 
