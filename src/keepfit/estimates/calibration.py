@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -14,6 +14,10 @@ from scipy.optimize import isotonic_regression
 from keepfit.estimates.curve import curve
 
 Array = NDArray[np.float64]
+Scalar = TypeVar("Scalar", np.float64, np.uint64)
+
+_LABEL = np.uint64(1)
+_SCORE = ~_LABEL
 
 CELLS = 256
 """Blocks are joined until their chances are as far apart as this many steps allow."""
@@ -94,7 +98,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return ends[first], np.repeat(self.chances, 2)[first]
 
 
-def calibration(scores: Array, labels: Array, weights: Array | None = None) -> Calibration:
+def calibration(scores: Array, labels: NDArray[Any], weights: Array | None = None) -> Calibration:
     """Return the rising step function that fits labels of 0 and 1 best (isotonic regression).
 
     With weights, ``rows`` are effective ones: the square of the sum of weights over the sum
@@ -105,27 +109,68 @@ def calibration(scores: Array, labels: Array, weights: Array | None = None) -> C
     Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability
     estimates (2002); Barlow and Brunk, The isotonic regression problem (1972).
     """
-    order = np.argsort(scores, kind="stable")
-    scores, labels = scores[order], labels[order].astype(np.float64)
-    weight = np.ones(scores.size) if weights is None else weights[order]
-    starts = np.append(0, np.flatnonzero(np.diff(scores)) + 1)
-    total = np.add.reduceat(weight, starts)
-    means = np.add.reduceat(weight * labels, starts) / total
-    rising = isotonic_regression(means, weights=total)
+    if weights is None:
+        scores, labels = in_order(scores, labels)
+        starts = _starts(scores)
+        total = np.diff(starts, append=scores.size).astype(np.float64)
+        found = np.add.reduceat(labels, starts)
+    else:
+        order = np.argsort(scores, kind="stable")
+        scores, weights = scores[order], weights[order]
+        starts = _starts(scores)
+        total = np.add.reduceat(weights, starts)
+        found = np.add.reduceat(weights * labels[order], starts)
+    rising = isotonic_regression(found / total, weights=total)
     firsts = _joined(rising.x, rising.blocks[:-1])
     summed = np.add.reduceat(total, firsts)
-    squares = np.add.reduceat(np.add.reduceat(weight**2, starts), firsts)
-    rows = summed**2 / squares
     # Labels that weights have corrected may be a little below 0 or above 1.
-    shares = np.clip(np.add.reduceat(total * means, firsts) / summed, 0, 1)
-    chances = _softened(shares, rows)
-    return _blocks(scores, starts[firsts], chances, rows, moved=True)
+    shares = np.clip(np.add.reduceat(found, firsts) / summed, 0, 1)
+    rows = summed
+    if weights is not None:
+        rows = summed**2 / np.add.reduceat(weights**2, starts[firsts])
+    return _blocks(scores, starts[firsts], _softened(shares, rows), rows, moved=True)
 
 
-def as_they_are(scores: Array, labels: Array) -> Calibration:
+def in_order(scores: Array, labels: NDArray[Any]) -> tuple[Array, Array]:
+    """Return scores in rising order, and their labels."""
+    if (scores[1:] >= scores[:-1]).all():
+        return scores, labels.astype(np.float64)
+    if labels.dtype.kind == "f":
+        order = np.argsort(scores, kind="stable")
+        return scores[order], labels[order]
+    # Labels of 0 and 1 travel in the last bit of their scores, so that one array is sorted.
+    packed = (scores + 0.0).view(np.uint64) & _SCORE  # the sum turns -0.0 into 0.0
+    packed |= labels.astype(np.uint64)
+    packed = _rising(packed, scores)
+    return (packed & _SCORE).view(np.float64), (packed & _LABEL).astype(np.float64)
+
+
+def rising(scores: Array) -> Array:
+    """Return scores from 0 to 1 in rising order, in a fifth of the time of `numpy.sort`."""
+    return _rising(scores, scores)
+
+
+def _rising(values: NDArray[Scalar], scores: Array) -> NDArray[Scalar]:
+    """Return values in rising order, which scores from 0 to 1 have as well.
+
+    Two bytes of a score are sorted by radix, which brings all but near neighbours into
+    order; the rest is little for a sort by merging. The root parts scores near 0, where
+    those of rare classes crowd.
+    """
+    near = (np.sqrt(scores) * 65_535).astype(np.uint16)
+    found = values[np.argsort(near, kind="stable")]
+    found.sort(kind="stable")
+    return found
+
+
+def _starts(scores: Array) -> NDArray[np.intp]:
+    """Return where each of the different scores starts, of scores in rising order."""
+    return np.append(0, np.flatnonzero(scores[1:] != scores[:-1]) + 1)
+
+
+def as_they_are(scores: Array, labels: NDArray[Any]) -> Calibration:
     """Return the calibration that takes scores for chances, with even blocks of reference rows."""
-    order = np.argsort(scores, kind="stable")
-    scores, labels = scores[order], labels[order].astype(np.float64)
+    scores, labels = in_order(scores, labels)
     places = np.linspace(0, scores.size, min(BINS, scores.size) + 1).round().astype(np.intp)[:-1]
     firsts = np.unique(scores.searchsorted(scores[places]))
     rows = np.diff(np.append(firsts, scores.size)).astype(np.float64)
@@ -133,12 +178,12 @@ def as_they_are(scores: Array, labels: Array) -> Calibration:
     return _blocks(scores, firsts, chances, rows, moved=False)
 
 
-def smoothed(scores: Array, labels: Array) -> Calibration:
+def smoothed(scores: Array, labels: NDArray[Any]) -> Calibration:
     """Return the rising step function halfway between labels and a smooth curve through them."""
     return calibration(scores, (labels + curve(scores, labels)(scores)) / 2)
 
 
-def way(scores: Array, labels: Array) -> Callable[[Array, Array], Calibration]:
+def way(scores: Array, labels: NDArray[Any]) -> Callable[[Array, NDArray[Any]], Calibration]:
     """Return how to calibrate: by steps, or by smoothed ones where those are closer.
 
     A fifth of the reference at a time is left out and predicted; what counts is the Brier
@@ -151,7 +196,7 @@ def way(scores: Array, labels: Array) -> Callable[[Array, Array], Calibration]:
     return smoothed if scores.size <= SMALL and _steadier(scores, labels) else calibration
 
 
-def _steadier(scores: Array, labels: Array) -> bool:
+def _steadier(scores: Array, labels: NDArray[Any]) -> bool:
     # In order once, so that no fold has anything left to sort.
     order = np.argsort(scores, kind="stable")
     scores, labels, fold = scores[order], labels[order].astype(np.float64), order % FOLDS

@@ -11,16 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.estimates import expected
-from keepfit.estimates.calibration import Calibration, as_they_are, calibration, way
+from keepfit.estimates.calibration import (
+    Calibration,
+    as_they_are,
+    calibration,
+    in_order,
+    rising,
+    way,
+)
 from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.expected import LOSSES, METRICS, Expected
 from keepfit.estimates.inputs import check_level, probabilities, reference
 from keepfit.estimates.intervals import belief, bounds, wanders
-from keepfit.estimates.support import Support, support
+from keepfit.estimates.support import Support, stretched
 from keepfit.parts import Part
 
 Array = NDArray[np.float64]
-Way = Callable[[Array, Array], Calibration]
+Way = Callable[[Array, NDArray[Any]], Calibration]
 
 MOST = 50_000
 """Reference rows that tell how far estimates wander with time."""
@@ -93,15 +100,16 @@ class CBPE(Part):
         codes, found = reference(labels, scores, classes)
         columns = _columns(codes, found)
         ways = [self._way(*pair) for pair in columns]
+        ordered = [in_order(*pair) for pair in columns]
         return Calibrated(
             rows=len(found),
-            calibrations=tuple(one(*pair) for one, pair in zip(ways, columns, strict=True)),
-            supports=tuple(support(column, gaps=True) for column, _ in columns),
+            calibrations=tuple(one(*pair) for one, pair in zip(ways, ordered, strict=True)),
+            supports=tuple(stretched(column, gaps=True) for column, _ in ordered),
             metrics=tuple(self.metrics),
             wander=self._wander(codes, found, ways),
         )
 
-    def _way(self, scores: Array, labels: Array) -> Way:
+    def _way(self, scores: Array, labels: NDArray[Any]) -> Way:
         if self.calibrate is None:
             return way(scores, labels)
         return calibration if self.calibrate else as_they_are
@@ -115,15 +123,18 @@ class CBPE(Part):
         """
         thin = slice(None, None, -(-len(scores) // MOST))
         codes, scores = codes[thin], scores[thin]
+        # In order once, so that no fit without a stretch has anything left to sort.
         columns = [
-            (one, column, labels)
+            (one, order, column[order], labels[order])
             for one, (column, labels) in zip(ways, _columns(codes, scores), strict=True)
+            for order in [np.argsort(column)]
         ]
 
         def stretch(out: slice) -> dict[str, tuple[float, float]]:
-            kept = np.ones(len(scores), dtype=bool)
-            kept[out] = False
-            without = tuple(one(column[kept], labels[kept]) for one, column, labels in columns)
+            without = []
+            for one, place, column, labels in columns:
+                kept = (place < out.start) | (place >= out.stop)
+                without.append(one(column[kept], labels[kept]))
             return _away(self.metrics, without, codes[out], scores[out])
 
         return wanders(stretch, len(scores))
@@ -173,7 +184,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
         found, reason = probabilities(scores, len(self.calibrations))
         if reason:
             return none(metric, len(found), "CBPE", level, reason)
-        ordered = np.sort(found) if found.ndim == 1 else found
+        ordered = rising(found) if found.ndim == 1 else found
         return estimated(
             self.calibrations,
             ordered,
@@ -271,13 +282,11 @@ def _variance(
     return of_labels + doubted * len(calibrations) / (len(calibrations) - 1)
 
 
-def _columns(codes: NDArray[np.intp], scores: Array) -> list[tuple[Array, Array]]:
+def _columns(codes: NDArray[np.intp], scores: Array) -> list[tuple[Array, NDArray[Any]]]:
     """Return scores and labels of 0 and 1, of each class that has a column."""
     if scores.ndim == 1:
-        return [(scores, codes.astype(np.float64))]
-    return [
-        (scores[:, code], (codes == code).astype(np.float64)) for code in range(scores.shape[1])
-    ]
+        return [(scores, codes)]
+    return [(scores[:, code], codes == code) for code in range(scores.shape[1])]
 
 
 def _away(

@@ -107,8 +107,8 @@ class DLE(Part):
         losses = {metric: MEASURES[metric].losses(labels, scores) for metric in self.metrics}
         encoding, columns = features_of(features, losses[self.metrics[0]])
         matrix = np.stack([scores, *columns])
-        cuts = [cuts_of(column) for column in matrix]
         thin = slice(None, None, -(-scores.size // MOST))
+        cuts = [cuts_of(column) for column in matrix[:, thin]]
         codes = np.stack([coded(*pair) for pair in zip(matrix[:, thin], cuts, strict=True)])
         ridge = min(TREES.ridge, codes.shape[1] / PER_RIDGE)
         grower = _Grower(replace(TREES, ridge=ridge), codes, cuts, self.seed)

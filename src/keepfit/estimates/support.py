@@ -53,17 +53,38 @@ def support(values: Array, *, gaps: bool) -> Support:
     n to the power of -5/4. With ``gaps``, the middle half of a wide stretch without values
     is outside too: a fresh value is in a given one with a chance of less than 1/n.
     """
-    ordered = np.sort(values[np.isfinite(values)])
+    found = values[np.isfinite(values)]
+    if gaps or not found.size:
+        return stretched(np.sort(found), gaps=gaps)
+    inner = _inner(found.size)
+    found.partition([inner, found.size - 1 - inner])
+    low, high = found[: inner + 1], found[found.size - 1 - inner :]
+    return _within(float(low.min()), float(low[-1]), float(high[0]), float(high.max()))
+
+
+def stretched(ordered: Array, *, gaps: bool) -> Support:
+    """Return the `support` of finite values in rising order."""
     if not ordered.size:
         return Support(starts=(), ends=())
-    inner = min(ordered.size - 1, int(np.ceil(ordered.size**0.5)))
+    inner = _inner(ordered.size)
     low, high = float(ordered[0]), float(ordered[-1])
-    starts = [low - (float(ordered[inner]) - low) / 2]
-    ends = [high + (high - float(ordered[-1 - inner])) / 2]
-    if gaps:
-        steps = np.diff(ordered)
-        wide = np.flatnonzero(steps > WIDE * max(high - low, 1.0))
-        quarter = steps[wide] / 4
-        ends = [*(ordered[wide] + quarter).tolist(), *ends]
-        starts = [*starts, *(ordered[wide + 1] - quarter).tolist()]
-    return Support(starts=tuple(starts), ends=tuple(ends))
+    found = _within(low, float(ordered[inner]), float(ordered[-1 - inner]), high)
+    if not gaps:
+        return found
+    steps = np.diff(ordered)
+    wide = np.flatnonzero(steps > WIDE * max(high - low, 1.0))
+    quarter = steps[wide] / 4
+    return Support(
+        starts=(*found.starts, *(ordered[wide + 1] - quarter).tolist()),
+        ends=(*(ordered[wide] + quarter).tolist(), *found.ends),
+    )
+
+
+def _inner(rows: int) -> int:
+    """Return how many of the outermost values span a tail."""
+    return min(rows - 1, int(np.ceil(rows**0.5)))
+
+
+def _within(low: float, above: float, below: float, high: float) -> Support:
+    """Return the stretch from the least to the greatest value, with a margin at either end."""
+    return Support(starts=(low - (above - low) / 2,), ends=(high + (high - below) / 2,))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfit.errors import ConfigError
 from keepfit.estimates import expected, ratio
-from keepfit.estimates.calibration import Calibration, calibration
+from keepfit.estimates.calibration import Calibration, calibration, rising
 from keepfit.estimates.cbpe import CBPE, Calibrated, estimated, unlike
 from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.inputs import check_level, probabilities, reference
@@ -109,10 +109,11 @@ class Weighted(Part):
         codes, found = reference(labels, scores, classes)
         encoding, columns = features_of(features, codes.astype(np.float64))
         lines = [*_lines(found), *columns]
-        cuts = [cuts_of(line) for line in lines]
         generator = np.random.default_rng(self.seed)
         kept = np.sort(generator.permutation(codes.size)[: self.rows])
-        sample = np.stack([coded(line[kept], cut) for line, cut in zip(lines, cuts, strict=True)])
+        lines = [line[kept] for line in lines]
+        cuts = [cuts_of(line) for line in lines]
+        sample = np.stack([coded(line, cut) for line, cut in zip(lines, cuts, strict=True)])
         return Reweighted(
             plain=CBPE(metrics=self.metrics).fit(codes, found),
             features=encoding,
@@ -174,7 +175,7 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return none(metric, len(found), "Weighted", level, reason)
         columns, odd = self.features.encoded(features, len(found))
         weights = self._weights([*_lines(found), *columns])
-        ordered = np.sort(found) if found.ndim == 1 else found
+        ordered = rising(found) if found.ndim == 1 else found
         return estimated(
             self.plain.calibrations if weights is None else self._calibrated(weights),
             ordered,
