@@ -1,4 +1,4 @@
-"""Versions and their aliases: a fold over the facts of one pipeline."""
+"""The state of a pipeline: a fold over its facts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from keepfit import costs
 from keepfit.batch import restored
-from keepfit.errors import ConfigError, GateRefused, NoChampion, VersionUnknown, nearest
+from keepfit.errors import NoChampion, VersionUnknown, nearest
 from keepfit.facts import (
     Answer,
     Arrived,
@@ -20,7 +20,6 @@ from keepfit.facts import (
     Cost,
     Decided,
     DetectorAdvanced,
-    Donor,
     Drifted,
     Entry,
     Estimated,
@@ -37,85 +36,17 @@ from keepfit.facts import (
     RolledBack,
     Scored,
     Signalled,
-    Snapshot,
     Trained,
     TrainingFailed,
     TrainingStarted,
-    Transferred,
 )
+from keepfit.registry.versions import Counts, Recipe, Side, Version
 
 FORECAST_FROM = 200
 """Versions that a forecast of costs looks back on."""
 
 KEPT = 64
 """Let-in batches remembered for the checks."""
-
-
-class Version(msgspec.Struct, kw_only=True):
-    """An immutable trained model: its data, code, parent and seed, and what became of it.
-
-    ``state`` is one of training, failed, waiting (for its gate's evidence), refused,
-    passed (but another was better), superseded, champion, previous, retired, rolled back.
-    """
-
-    name: str
-    turn: int
-    challenger: str
-    snapshot: Snapshot
-    start: str
-    update: str
-    seed: int
-    key: str
-    started_at: datetime
-    ready_at: datetime
-    trigger: str = ""
-    parent: str | None = None
-    judged_from: datetime | None = None
-    final_of: str | None = None
-    donor: Donor | None = None
-    transferred: Transferred | None = None
-    forecast: costs.Forecast | None = None
-    state: str = "training"
-    artifact: str = ""
-    reference: str = ""
-    code: str = ""
-    cost: Cost = msgspec.field(default_factory=Cost)
-    parameters: dict[str, Any] = {}
-    packages: dict[str, str] = {}
-    features: tuple[str, ...] = ()
-    trained_at: datetime | None = None
-    promoted_at: datetime | None = None
-    judged: Judged | None = None
-    message: str = ""
-
-
-class Side(msgspec.Struct, frozen=True):
-    """What recipes reached side by side on a batch: the metric by recipe, of ``n`` rows."""
-
-    n: int
-    values: dict[str, float]
-
-
-class Recipe(msgspec.Struct):
-    """How often a challenger ran, its newest version, and how often in a row it failed."""
-
-    trainings: int = 0
-    last: str = ""
-    failures: int = 0
-
-
-class Counts(msgspec.Struct):
-    """How often things happened, for summaries."""
-
-    rows: int = 0
-    labels: int = 0
-    trainings: int = 0
-    promoted: int = 0
-    refused: int = 0
-    rolled_back: int = 0
-    failed: int = 0
-    quarantined: int = 0
-    fit_cpu_seconds: float = 0.0
 
 
 class State(msgspec.Struct):
@@ -520,43 +451,3 @@ _HANDLERS: dict[type[Fact], Any] = {
     Resumed: State._resumed,
     Signalled: State._signalled,
 }
-
-
-def held_back(version: Version) -> bool:
-    """Return whether a version was judged, and its gate did not let it through."""
-    return version.judged is not None and version.judged.answer != Answer.PROMOTE
-
-
-def promotable(state: State, name: str, *, force: bool) -> Version:
-    """Return the version a person may promote.
-
-    Raises
-    ------
-    ConfigError
-        It is the champion already.
-    VersionUnknown
-        No version has this name.
-    GateRefused
-        Its gate did not let it through, and ``force`` is false.
-    """
-    version = state.version(name)
-    if version.name == state.champion:
-        raise ConfigError(
-            f"{version.name} is the champion already", hint="`keepfit status` shows since when"
-        )
-    if not version.artifact:
-        raise VersionUnknown(
-            f"{version.name} has no model: it is {version.state}"
-            + (f" ({version.message})" if version.message else "")
-        )
-    judged = version.judged
-    if not force and judged is not None and held_back(version):
-        why = "; ".join(
-            f"{v.gate}, {v.reason}" for v in judged.verdicts if v.answer != Answer.PROMOTE
-        )
-        raise GateRefused(
-            f"{version.name} was not let through by its gate: {why}",
-            hint=f"`keepfit why {version.name}` shows the evidence; "
-            f'`keepfit promote {version.name} --force --reason "…"` promotes it and keeps the reason',
-        )
-    return version

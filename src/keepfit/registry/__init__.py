@@ -1,0 +1,7 @@
+"""Versions and their aliases: a fold over the facts of one pipeline."""
+
+from keepfit.registry.allowed import held_back, promotable
+from keepfit.registry.state import State
+from keepfit.registry.versions import Counts, Recipe, Side, Version
+
+__all__ = ["Counts", "Recipe", "Side", "State", "Version", "held_back", "promotable"]
