@@ -27,7 +27,7 @@ DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 NAMES = {"Challenger", "Ledger", "Pipeline", "load"}
 NAMESPACES = {
     *("checks", "datasets", "drift", "estimates", "executors", "gates"),
-    *("learners", "metrics", "selection", "sources", "triggers"),
+    *("learners", "metrics", "rollouts", "selection", "sources", "triggers"),
 }
 
 HEAVY = {

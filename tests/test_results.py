@@ -49,6 +49,16 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
             unlike=0.0,
         ),
         facts.DetectorAdvanced(batch=1, detector="KS()", columns=()),
+        facts.RolledOut(
+            version="v2",
+            champion="v1",
+            rollout="churn/v2/9",
+            share=0.05,
+            stage=2,
+            stages=2,
+            until=START + 3 * DAY,
+            limit=START + 6 * DAY,
+        ),
         facts.Assessed(batch=1, version="v1", verdict="learn", reasons=("new",), rows=10),
         facts.Probed(
             batch=1,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from keepfit import facts, registry
 from keepfit.errors import ConfigError, RollbackFailed, VersionUnknown
-from keepfit.registry import Version
+from keepfit.release import verified
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop, Step
+    from keepfit.registry import Rollout
 
 
 class Hand:
@@ -46,16 +47,22 @@ class Hand:
             )
 
     def rollback(self) -> str:
-        """Make the previous champion champion again, once it has answered stored rows as it did."""
+        """Take back what was released last, and return the name of the version that serves.
+
+        While a challenger is being rolled out that is what is taken back. Otherwise the previous
+        champion is champion again, once it has answered stored rows as it did.
+        """
         with self.loop.holding():
             state = self.loop.refold()
+            if state.rollout is not None:
+                return self._end_rollout(state.rollout)
             if state.champion is None or state.previous is None:
                 raise RollbackFailed(
                     f"{self.loop.pipeline.name!r} has no previous version to go back to",
                     hint="`keepfit promote VERSION --reason …` makes any earlier version champion",
                 )
             target = state.versions[state.previous]
-            rows = self._verified(target)
+            rows = verified(self.loop, target)
             self.loop.append(
                 [
                     facts.RolledBack(
@@ -71,15 +78,17 @@ class Hand:
             )
             return target.name
 
-    def _verified(self, version: Version) -> int:
-        for arrived in reversed(self.loop.state.let_in):
-            rows = self.loop.memory.lake.batch(arrived.batch)
-            stored = self.loop.memory.lake.scored(arrived.batch, self.loop.clock.now())
-            count = self.loop.scorer.verify(version, rows, stored)
-            if count:
-                return count
-        self.loop.scorer.model(version)
-        return 0
+    def _end_rollout(self, rollout: Rollout) -> str:
+        fact = rollout.fact
+        back = facts.RolledBack(
+            version=fact.version,
+            to=fact.champion,
+            reason=self.reason,
+            by=self.by,
+            share=fact.share,
+        )
+        self.loop.append([back], self.loop.clock.now(), expected=self.loop.state.seq)
+        return fact.champion
 
     def pause(self) -> None:
         """Record a pause."""

@@ -20,6 +20,8 @@ from keepfit.ledger import Lease
 from keepfit.probes import Prober
 from keepfit.protocols import CheckContext, Evidence, Source
 from keepfit.registry import State
+from keepfit.release import Release
+from keepfit.rollouts import told
 from keepfit.scoring import Scorer
 from keepfit.standing import Plan, Why
 from keepfit.turn import Turn
@@ -34,7 +36,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-2"
+FOLD = "state-3"
 ATTEMPTS = 5
 
 
@@ -94,6 +96,7 @@ class Loop:
         self.turns = Turn(self)
         self.watcher = Watch(self)
         self.prober = Prober(self)
+        self.release = Release(self)
         self.state = self._folded()
         self._saved = self.state.seq
         self._lease: Lease | None = None
@@ -125,6 +128,7 @@ class Loop:
                 findings = self.collect(batch, now)
                 self.check(findings, now)
                 self.watch(now)
+                self.release.advance(now)
                 self.decide(now)
                 self.turns.finish(now)
         except LeaseLost as error:
@@ -137,6 +141,7 @@ class Loop:
             state.fresh
             or state.decided < state.batch
             or self.turns.due(now)
+            or self.release.due(now)
             or any(self._overdue(arrived, now) for arrived in state.unscored)
             or self._landed_unseen()
         )
@@ -340,6 +345,10 @@ class Loop:
             return facts.Decision(train=False, trigger="start", reason=reason)
         if state.first_at is None or state.watermark is None:
             return facts.Decision(train=False, trigger="data", reason="no rows have arrived yet")
+        if state.rollout is not None:
+            fact = state.rollout.fact
+            reason = f"{fact.version} is being rolled out, {told(fact.share)}: one at a time"
+            return facts.Decision(train=False, trigger="rollout", reason=reason)
         rest = self.turns.rest()
         if rest:
             return facts.Decision(train=False, trigger="back-off", reason=rest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import checks as checks_
 from keepfit import clock as clock_
-from keepfit import drift, gates, learners, triggers
-from keepfit.challenger import Challenger, default
+from keepfit import drift, gates, given, learners, rollouts, triggers
+from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
 from keepfit.protocols import Check, Detector, Executor, Gate, Learner, Source, Trigger
 
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from keepfit.home import Memory
     from keepfit.loop import Loop, Step
     from keepfit.results import Checked, Reproduced, Status, Why
-
-FINAL_FITS = ("all", "update")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+    from keepfit.rollouts.stages import Rollout
 
 
 class Pipeline:
@@ -58,6 +55,15 @@ class Pipeline:
         ``"all"`` fits the winner's recipe again, on its holdout too, before it serves;
         ``"update"`` lets the winner learn its holdout by the first recipe that starts from the
         champion.
+    rollout
+        How what passed the gate takes over: ``[rollouts.Shadow("1d"), rollouts.Canary(0.05,
+        "3d")]``. What was promoted is then watched, and taken back if it is shown to be worse
+        than the version before. At once and not watched when not given; ``[]`` watches only.
+    unit
+        The column whose values a canary keeps together, as a customer's number; the id when
+        not given.
+    breaker
+        Champions taken back, within a time, that pause the pipeline.
     cooldown, budget, enough, max_age
         Guards around the trigger: least event time between trainings, ``"3 per 30d"`` or
         ``"600s per 30d"``, new labelled rows a training needs, and the age of the
@@ -102,6 +108,9 @@ class Pipeline:
         challengers: Challenger | Sequence[Challenger] | None = None,
         gate: Gate | Sequence[Gate] | None = None,
         final_fit: str | None = None,
+        rollout: Rollout | Sequence[Rollout] | None = None,
+        unit: str | None = None,
+        breaker: str = "3 per 30d",
         cooldown: str | timedelta | None = None,
         budget: str | None = None,
         enough: int = 200,
@@ -111,12 +120,12 @@ class Pipeline:
         home: str | Path | None = None,
         executor: Executor | None = None,
     ) -> None:
-        self.name = _named(name)
-        self.source = _sourced(source, labels)
+        self.name = given.named(name)
+        self.source = given.sourced(source, labels)
         self.learner: Learner = learners.resolve(learner)
-        self.metric = _metric(metric)
-        self.features, self.exclude = _columns(features, exclude)
-        self.every = None if every is None else _positive("every", clock_.duration(every))
+        self.metric = given.metric(metric)
+        self.features, self.exclude = given.columns(features, exclude)
+        self.every = None if every is None else given.positive("every", clock_.duration(every))
         self.checks: tuple[Check, ...] = tuple(checks_.resolve(checks))
         self.trigger: Trigger = triggers.Guarded(
             triggers.resolve(trigger),
@@ -134,11 +143,14 @@ class Pipeline:
             *triggers.detectors(self.trigger),
             *budgeted,
         ) or (drift.Alarms(),)
-        self.challengers = _challengers(challengers, self.learner)
+        self.challengers = given.challengers(challengers, self.learner)
         # Small trainings with every step cannot prove anything; what does harm is held back.
         often = trigger is None and gate is None
         self.gate: tuple[Gate, ...] = tuple(gates.resolve(gates.Fresher() if often else gate))
-        self.final_fit = _final_fit(final_fit, self.challengers, default=challengers is None)
+        self.final_fit = given.final_fit(final_fit, self.challengers, default=challengers is None)
+        self.rollout = None if rollout is None else rollouts.resolve(rollout)
+        self.unit = given.unit(unit)
+        self.breaker = given.breaker(breaker)
         self.embargo = clock_.duration(embargo)
         self.seed = seed
         self.home = Path(home) if home is not None else _beside_the_file() / ".keepfit"
@@ -309,9 +321,11 @@ class Pipeline:
         self._hand(reason, by).promote(version, force=force)
 
     def rollback(self, *, reason: str, by: str | None = None) -> str:
-        """Make the previous champion champion again, and return its name.
+        """Take back what was released last, and return the name of the version that serves.
 
-        Before it serves it answers stored rows, and must answer them as it did.
+        While a challenger is being rolled out that is what is taken back. Otherwise the previous
+        champion is champion again: before it serves it answers stored rows, and must answer
+        them as it did.
 
         Raises
         ------
@@ -350,118 +364,6 @@ class Pipeline:
 
         loop = self.loop()
         loop.append([Signalled(event=event, data=data)], loop.clock.now())
-
-
-def _named(name: str) -> str:
-    if not _NAME.fullmatch(str(name)):
-        raise ConfigError(
-            f"expected a pipeline's name, got {name!r}",
-            hint="a letter, then letters, digits, _ and -; at most 64 in all",
-        )
-    return name
-
-
-def _sourced(source: Source, labels: Source | None) -> Source:
-    for value, what in ((source, "source"), (labels, "labels")):
-        if value is not None and not isinstance(value, Source):
-            raise ConfigError(
-                f"expected a source for {what}, got {type(value).__name__}",
-                hint='wrap it: sources.Frame(frame, time="seen_at", label="churned") or sources.Parquet("events/", …)',
-            )
-    if labels is not None:
-        from keepfit.sources import WithLabels
-
-        return WithLabels(source, labels)
-    if source.roles.label is None:
-        raise ConfigError(
-            f"expected a label, got none in {source!r}",
-            hint='name its column, label="churned", or pass labels=, a second source joined by id',
-        )
-    return source
-
-
-def _metric(metric: Any) -> Any:
-    from keepfit import metrics
-
-    if metric is not None:
-        metrics.known(metric)
-    return metric
-
-
-def _columns(
-    features: Sequence[str] | None, exclude: Sequence[str]
-) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    for value in (features, exclude):
-        if isinstance(value, str):
-            raise ConfigError(
-                f"expected a list of columns, got the text {value!r}", hint=f"write [{value!r}]"
-            )
-    if features is not None and exclude:
-        raise ConfigError("expected features or exclude, got both", hint="leave one of them out")
-    if features is not None and not features:
-        raise ConfigError(
-            "expected at least one feature, got an empty list", hint="leave features out to use all"
-        )
-    return (None if features is None else tuple(features)), tuple(exclude)
-
-
-def _positive(what: str, length: timedelta) -> timedelta:
-    if length <= timedelta(0):
-        raise ConfigError(f"expected {what} to be longer than nothing, got {length}")
-    return length
-
-
-def _challengers(
-    value: Challenger | Sequence[Challenger] | None, learner: Learner
-) -> tuple[Challenger, ...]:
-    listed = (
-        default(learner)
-        if value is None
-        else [value]
-        if isinstance(value, Challenger)
-        else list(value)
-    )
-    if not listed:
-        raise ConfigError(
-            "expected at least one challenger, got an empty list", hint="leave challengers out"
-        )
-    for challenger in listed:
-        if not isinstance(challenger, Challenger):
-            raise ConfigError(
-                f"expected a Challenger, got {challenger!r}",
-                hint=f"write challengers=[Challenger(select={challenger!r})]",
-            )
-        learners.validate(challenger.learner or learner, challenger.start, challenger.update)
-    if all(challenger.update == "calibration" for challenger in listed):
-        raise ConfigError(
-            "expected a challenger that trains the first model, got calibration alone",
-            hint="add Challenger() beside it",
-        )
-    names = [challenger.name for challenger in listed]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"expected challengers that differ, got {name!r} twice", hint="give each a name="
-            )
-    return tuple(listed)
-
-
-def _final_fit(
-    value: str | None, challengers: Sequence[Challenger], *, default: bool
-) -> str | None:
-    updates = any(one.updates for one in challengers)
-    if value is None:
-        return "update" if default and updates else None
-    if value not in FINAL_FITS:
-        raise ConfigError(
-            f"expected final_fit to be {' or '.join(map(repr, FINAL_FITS))}, or None, got {value!r}"
-        )
-    if value == "update" and not updates:
-        raise ConfigError(
-            "expected a recipe that updates the champion beside final_fit='update', got none",
-            hint='add Challenger(select=selection.SinceLast(), start="champion", update="leaves")',
-        )
-    return value
 
 
 def _beside_the_file() -> Path:

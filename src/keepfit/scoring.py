@@ -12,7 +12,8 @@ from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
 from keepfit.drift import Reference
 from keepfit.errors import RollbackFailed
 from keepfit.protocols import Metric, Model
-from keepfit.registry import State, Version
+from keepfit.registry import Rollout, State, Version
+from keepfit.rollouts import Assignment, Faults
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,13 +41,15 @@ class Scorer:
 
     One scorer may serve several policies of a backtest: what a model said of a batch is
     kept by the model's digest, so equal models predict once. ``shared`` may be where it is
-    kept, for several processes.
+    kept, for several processes. ``faults`` says by rollout how often its challenger failed
+    to answer.
     """
 
     def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Said = False) -> None:
         self.artifacts = artifacts
         self._spec = metric
         self.last_metric: Metric | None = None
+        self.faults: dict[str, Faults] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
@@ -102,10 +105,47 @@ class Scorer:
                     pl.lit(version.name).alias(VERSION), pl.Series(SCORE, _stored(scores))
                 )
             )
-        return (
-            pl.concat(parts)
-            if parts
-            else pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
+        if not parts:
+            return pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
+        said = pl.concat(parts)
+        return said if state.rollout is None else self._with_challenger(state, number, rows, said)
+
+    def _with_challenger(
+        self, state: State, number: int, rows: pl.DataFrame, said: pl.DataFrame
+    ) -> pl.DataFrame:
+        """Return answers of which the challenger gives its share, as far as it can.
+
+        It is asked all rows, in a shadow too, so that its faults are known.
+        """
+        import numpy as np
+        import polars as pl
+
+        rollout = state.rollout
+        assert rollout is not None
+        version = state.versions[rollout.fact.version]
+        try:
+            scores = self._answers(version, -number, 1, rows)
+            right = np.isfinite(scores.reshape(rows.height, -1)).all(axis=1)
+            why = "no number"
+        except Exception as error:  # the champion has answered these rows just before
+            scores, right = np.empty(0), np.zeros(rows.height, dtype=bool)
+            why = f"{type(error).__name__}: {error}"
+        wrong = int((~right).sum())
+        found = Faults(wrong, rows.height, why if wrong else "")
+        self.faults[rollout.fact.rollout] = self.faults.get(rollout.fact.rollout, Faults()) + found
+        chosen = right & _drawn(rollout, rows)
+        if not chosen.any():
+            return said
+        theirs = rows.filter(chosen).select(
+            ID,
+            pl.lit(version.name).alias("theirs"),
+            pl.Series("score", _stored(scores[chosen])),
+        )
+        joined = said.join(theirs, on=ID, how="left", maintain_order="left")
+        return joined.select(
+            ID,
+            pl.coalesce("theirs", VERSION).alias(VERSION),
+            pl.coalesce("score", SCORE).alias(SCORE),
         )
 
     def _reigns(self, state: State, rows: pl.DataFrame) -> list[tuple[Version, int, int]]:
@@ -242,6 +282,20 @@ class Scorer:
                 hint="`keepfit doctor` compares the installed packages with those it was trained with",
             )
         return kept.height
+
+
+def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:
+    """Return for each row whether it falls to the challenger: its unit does, in time."""
+    fact = rollout.fact
+    late: np.ndarray = (rows.get_column(ARRIVED_AT) >= rollout.since).to_numpy()
+    if not fact.share or not late.any():
+        return late & False
+    ids = units = rows.get_column(ID).to_list()
+    if fact.unit is not None and fact.unit in rows.columns:
+        # A row without a value is a unit of its own.
+        named = rows.get_column(fact.unit).to_list()
+        units = [id_ if unit is None else unit for unit, id_ in zip(named, ids, strict=True)]
+    return late & Assignment(fact.rollout, fact.share).of(units)
 
 
 def _aligned(model: Model, known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,6 @@ from keepfit.facts import (
     Donor,
     Fact,
     Judged,
-    Promoted,
     Snapshot,
     TrainingFailed,
     TrainingStarted,
@@ -279,10 +278,13 @@ class Turn:
     # Judge ------------------------------------------------------------------------------
 
     def judge(self, at: datetime) -> None:
-        """Put the waiting challengers before the gate, and promote the best that passes."""
+        """Put the waiting challengers before the gate, and release the best that passes.
+
+        While another is being rolled out they wait: only one is held against the champion.
+        """
         loop, state = self.loop, self.loop.state
         waiting = [state.versions[name] for name in state.waiting]
-        if not waiting:
+        if not waiting or state.rollout is not None:
             return
         champion = state.versions.get(state.champion or "")
         if champion is None or not loop.pipeline.gate:
@@ -324,15 +326,7 @@ class Turn:
     def _judged(self, version: Version, champion: Version, at: datetime) -> Judged | None:
         loop = self.loop
         if version.artifact == champion.artifact:
-            verdict = facts.Verdict(
-                gate="Differs", answer=Answer.REFUSE, reason="the same model as the champion"
-            )
-            return Judged(
-                version=version.name,
-                answer=Answer.REFUSE,
-                verdicts=(verdict,),
-                champion=champion.name,
-            )
+            return _refused(version, champion, "Differs", "the same model as the champion")
         since = max(version.judged_from or champion.snapshot.to, champion.snapshot.to + MICROSECOND)
         rows = loop.labelled(at, after=since - MICROSECOND)
         before = version.judged
@@ -341,15 +335,21 @@ class Turn:
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
         look = _look(before, champion)
         judges = any(isinstance(gate, gates.NoForgetting) for gate in loop.pipeline.gate)
-        past = stretches(
-            loop.labelled(at, before=version.snapshot.to),
-            new,
-            old,
-            at_most=PER_STRETCH if judges else TO_SHOW,
-        )
-        comparison = self._comparison(rows, new, old, look, self._rivals(version), past)
+        try:
+            past = stretches(
+                loop.labelled(at, before=version.snapshot.to),
+                new,
+                old,
+                at_most=PER_STRETCH if judges else TO_SHOW,
+            )
+            comparison = self.comparison(
+                rows, new, old, look=look, challengers=self._rivals(version), past=past
+            )
+        except Exception as error:
+            old.predict(rows)  # where the champion cannot answer either, that is another matter
+            return _refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
         verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
-        metric = comparison.metric
+        value, champion_value = self.values(comparison)
         return Judged(
             version=version.name,
             answer=gates.combine(verdicts),
@@ -357,28 +357,28 @@ class Turn:
             champion=champion.name,
             rows=rows.height,
             look=comparison.look,
-            metric=metric.name,
-            value=number(metric.value(comparison.labels, comparison.challenger)),
-            champion_value=None
-            if comparison.champion is None
-            else number(metric.value(comparison.labels, comparison.champion)),
+            metric=comparison.metric.name,
+            value=value,
+            champion_value=champion_value,
             scores=gates.moved(comparison),
-            past=tuple(scored_past(metric, one) for one in past),
+            past=tuple(scored_past(comparison.metric, one) for one in past),
         )
 
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""
         return max(1, sum(not one.final_of for one in self.loop.state.of_turn(version.turn)))
 
-    def _comparison(
+    def comparison(
         self,
         rows: pl.DataFrame,
         new: Any,
         old: Any,
+        *,
         look: int,
-        challengers: int,
-        past: tuple[Past, ...],
+        challengers: int = 1,
+        past: tuple[Past, ...] = (),
     ) -> Comparison:
+        """Return two models on the same labelled rows, for gates to judge by."""
         import numpy as np
 
         labels = new.codes(rows.get_column(LABEL))
@@ -396,11 +396,17 @@ class Turn:
             past=past,
         )
 
+    def values(self, comparison: Comparison) -> tuple[float | None, float | None]:
+        """Return the metric of the challenger and of the champion, None where it is not defined."""
+        metric, labels = comparison.metric, comparison.labels
+        old = None if comparison.champion is None else metric.value(labels, comparison.champion)
+        new = number(metric.value(labels, comparison.challenger))
+        return new, None if old is None else number(old)
+
     def _promote(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
         loop = self.loop
         final = self._final(version, at)
-        promoted = Promoted(version=version.name, reason=reason, previous=loop.state.champion)
-        loop.append([*judged, final or promoted], at)
+        loop.append([*judged, final or loop.release.begin(version, reason, at)], at)
         if final is None:
             self._rows = {}
 
@@ -409,9 +415,7 @@ class Turn:
         state = self.loop.state
         winner = state.versions[final.final_of or ""]
         reason = f"as it passed; its final fit {final.name} failed"
-        self.loop.append(
-            [Promoted(version=winner.name, reason=reason, previous=state.champion)], at
-        )
+        self.loop.append([self.loop.release.begin(winner, reason, at)], at)
 
     def _final(self, version: Version, at: datetime) -> TrainingStarted | None:
         """Return the training that lets a winner learn its holdout too; None where there is none."""
@@ -434,6 +438,18 @@ class Turn:
         """Return the recipe that lets a winner learn its holdout."""
         every = self.loop.pipeline.challengers
         return next((one for one in every if one.updates), None)
+
+
+def _refused(version: Version, champion: Version, gate: str, reason: str, rows: int = 0) -> Judged:
+    """Return the verdict on a version that is not worth comparing."""
+    verdict = facts.Verdict(gate=gate, answer=Answer.REFUSE, reason=reason, rows=rows)
+    return Judged(
+        version=version.name,
+        answer=Answer.REFUSE,
+        verdicts=(verdict,),
+        champion=champion.name,
+        rows=rows,
+    )
 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keepfit import estimates, facts, relevance, triggers
-from keepfit.batch import LABEL, RESERVED, SCORE, VERSION
+from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
@@ -134,15 +134,20 @@ class Watch:
         if champion is None or not loop.scorer.estimable(champion):
             return None
         served = loop.memory.lake.scored(arrived.batch, now)
-        if set(served.get_column(VERSION)) != {champion.name}:
+        own = served.filter(served.get_column(VERSION) == champion.name)
+        others = set(served.get_column(VERSION)) - {champion.name}
+        if not own.height or others - {state.rollout.fact.version if state.rollout else ""}:
             return None
         method = "Weighted" if state.drifted else "CBPE"
         learnt = self._learnt(champion, method, now)
         if learnt is None:
             return None
-        scores = loop.scorer.stored(champion, served.get_column(SCORE))
+        scores = loop.scorer.stored(champion, own.get_column(SCORE))
         estimate = loop.scorer.estimate(
-            champion, learnt, scores, lambda: loop.memory.lake.batch(arrived.batch)
+            champion,
+            learnt,
+            scores,
+            lambda: self._answered(arrived.batch, own.get_column(ID)),
         )
         if not estimate:
             return None
@@ -160,6 +165,10 @@ class Watch:
             trust=trust,
             unlike=estimate.unlike,
         )
+
+    def _answered(self, batch: int, ids: pl.Series) -> pl.DataFrame:
+        rows = self.loop.memory.lake.batch(batch)
+        return rows if ids.len() == rows.height else rows.filter(rows.get_column(ID).is_in(ids))
 
     def _learnt(self, champion: Version, method: str, now: datetime) -> Any:
         """Return what estimates rest on: labelled rows that the champion was not trained on."""

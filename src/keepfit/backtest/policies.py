@@ -111,6 +111,7 @@ def plain(pipeline: Pipeline, every: timedelta, ledger: Ledger) -> Iterator[Pipe
             checks=(Recorded(ledger, pipeline.name),),
             detectors=(),
             final_fit=None,
+            rollout=None,
         )
 
 

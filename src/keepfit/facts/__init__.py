@@ -45,6 +45,7 @@ from keepfit.facts.versions import (
     Judged,
     Promoted,
     RolledBack,
+    RolledOut,
     Trained,
     TrainingFailed,
     TrainingStarted,
@@ -79,6 +80,7 @@ __all__ = [
     "Quarantined",
     "Resumed",
     "RolledBack",
+    "RolledOut",
     "Scored",
     "ScoresMoved",
     "Signalled",
@@ -109,6 +111,7 @@ AnyFact: TypeAlias = (
     | Trained
     | TrainingFailed
     | Judged
+    | RolledOut
     | Promoted
     | RolledBack
     | Paused

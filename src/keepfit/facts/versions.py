@@ -82,7 +82,12 @@ class Judged(Fact, frozen=True, kw_only=True):
     """A gate's verdicts on a challenger, on rows neither model was trained on.
 
     ``scores`` says how far the challenger's scores moved on them, ``past`` how both do on
-    stretches of the past, oldest first, which either may have been trained on.
+    stretches of the past, oldest first, which either may have been trained on. ``during`` is
+    empty at the gate itself. It is ``"rollout"`` for a look at live rows that asks only whether
+    the version does harm, ``"end of rollout"`` for one that may promote it, and ``"service"``
+    for one at the rows since it was promoted; ``champion`` is then the version before. Where
+    ``newest`` is not zero, the first verdict is on so many of the newest rows, and the
+    second, if there is one, on all of them.
     """
 
     version: str
@@ -96,6 +101,27 @@ class Judged(Fact, frozen=True, kw_only=True):
     champion_value: float | None = None
     scores: ScoresMoved | None = None
     past: tuple[PastScored, ...] = ()
+    during: str = ""
+    newest: int = 0
+
+
+class RolledOut(Fact, frozen=True, kw_only=True):
+    """A rollout began, or went to its next stage; ``champion`` answers all that it does not.
+
+    ``rollout`` is its id, of which with the ``unit`` it is drawn who is answered by
+    ``version``: a ``share`` of zero is a shadow. The stage is number ``stage`` of ``stages``; it
+    ends at ``until`` at the earliest, and the last one at ``limit`` at the latest.
+    """
+
+    version: str
+    champion: str
+    rollout: str
+    share: float
+    stage: int
+    stages: int
+    until: datetime
+    limit: datetime
+    unit: str | None = None
 
 
 class Promoted(Fact, frozen=True, kw_only=True):
@@ -109,10 +135,15 @@ class Promoted(Fact, frozen=True, kw_only=True):
 
 
 class RolledBack(Fact, frozen=True, kw_only=True):
-    """The champion was taken back; a version that served before is champion again."""
+    """A version was taken back.
+
+    It was champion, and ``to``, which served before, is champion again; or it was being rolled
+    out, at a ``share`` of units, and ``to`` is champion as it was.
+    """
 
     version: str
     to: str
     reason: str
     by: str = "keepfit"
     rows: int = 0
+    share: float | None = None

@@ -9,6 +9,7 @@ from typing import Any
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
 from keepfit.gates.fresher import Fresher
+from keepfit.gates.live import harm
 from keepfit.gates.moves import moved
 from keepfit.gates.paired import (
     HOLDOUT,
@@ -31,6 +32,7 @@ __all__ = [
     "NoWorse",
     "StableScores",
     "combine",
+    "harm",
     "holdout",
     "moved",
     "resolve",

@@ -2,6 +2,17 @@
 
 from keepfit.registry.allowed import held_back, promotable
 from keepfit.registry.state import State
-from keepfit.registry.versions import Counts, Recipe, Side, Version
+from keepfit.registry.versions import Counts, Looks, Recipe, Rollout, Service, Side, Version
 
-__all__ = ["Counts", "Recipe", "Side", "State", "Version", "held_back", "promotable"]
+__all__ = [
+    "Counts",
+    "Looks",
+    "Recipe",
+    "Rollout",
+    "Service",
+    "Side",
+    "State",
+    "Version",
+    "held_back",
+    "promotable",
+]

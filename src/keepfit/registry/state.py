@@ -34,13 +34,15 @@ from keepfit.facts import (
     Quarantined,
     Resumed,
     RolledBack,
+    RolledOut,
     Scored,
     Signalled,
     Trained,
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.registry.versions import Counts, Recipe, Side, Version
+from keepfit.registry import serving
+from keepfit.registry.versions import Counts, Recipe, Rollout, Service, Side, Version
 
 FORECAST_FROM = 200
 """Versions that a forecast of costs looks back on."""
@@ -61,7 +63,9 @@ class State(msgspec.Struct):
     batch; ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is
     the event time up to which labelled rows were at hand in the last training. ``followed``
     names the versions of one turn that are compared on the batches after it, ``compared``
-    what came of it. ``recipes`` holds the record of each challenger, by its name.
+    what came of it. ``recipes`` holds the record of each challenger, by its name. ``rollout`` is
+    the challenger on its way, ``service`` the champion beside the one before, ``undone`` when
+    champions were taken back, since the last pause ended.
     """
 
     seq: int = 0
@@ -118,6 +122,9 @@ class State(msgspec.Struct):
     followed: list[str] = []
     compared: list[Side] = []
     recipes: dict[str, Recipe] = {}
+    rollout: Rollout | None = None
+    service: Service | None = None
+    undone: list[tuple[datetime, str]] = []
     counts: Counts = msgspec.field(default_factory=Counts)
 
     def fold(self, entries: Iterable[Entry]) -> State:
@@ -145,6 +152,8 @@ class State(msgspec.Struct):
                 hint="`keepfit run FILE` trains the first one",
             )
         challenger = self.waiting[-1] if self.waiting else None
+        if self.rollout is not None:
+            challenger = self.rollout.fact.version
         aliases = {"champion": self.champion, "previous": self.previous, "challenger": challenger}
         found = self.versions.get(aliases.get(name) or name)
         if found is None:
@@ -344,68 +353,28 @@ class State(msgspec.Struct):
         return version
 
     def _judged(self, fact: Judged, at: datetime) -> None:
+        if fact.during:
+            serving.looked(self, fact)
+            return
         version = self.versions[fact.version]
         version.judged = fact
         if fact.answer == Answer.REFUSE:
-            self._leave(fact.version, "refused")
+            self.leave(fact.version, "refused")
             self.counts.refused += 1
         elif fact.answer == Answer.PROMOTE:
-            self._leave(fact.version, "passed")
+            self.leave(fact.version, "passed")
 
-    def _leave(self, name: str, state: str) -> None:
+    def leave(self, name: str, state: str) -> None:
+        """Let a version wait no longer."""
         self.versions[name].state = state
         self.waiting = [other for other in self.waiting if other != name]
-
-    def _promoted(self, fact: Promoted, at: datetime) -> None:
-        turn = self.versions[fact.version].turn
-        self._follow(turn)
-        for name in [other for other in self.waiting if self.versions[other].turn == turn]:
-            self._leave(name, "superseded")
-        self._crown(fact.version, at)
-        self.counts.promoted += 1
-        self.since.append(fact)
-
-    def _follow(self, turn: int) -> None:
-        """Follow what the recipes of a turn made from scratch, where it was more than one."""
-        made = [one for one in self.of_turn(turn) if one.artifact and one.start == "scratch"]
-        fresh = {one.artifact: one.name for one in made}
-        if len(fresh) > 1:
-            self.followed = list(fresh.values())
-
-    def _rolled_back(self, fact: RolledBack, at: datetime) -> None:
-        self._crown(fact.to, at)
-        self.versions[fact.version].state = "rolled back"
-        # A version that was rolled back never becomes previous.
-        self.previous = None
-        self.counts.rolled_back += 1
-        self.since.append(fact)
-
-    def _crown(self, name: str, at: datetime) -> None:
-        if self.previous is not None:
-            self.versions[self.previous].state = "retired"
-        if self.champion is not None:
-            self.versions[self.champion].state = "previous"
-        self.previous, self.champion = self.champion, name
-        self.versions[name].state = "champion"
-        self.versions[name].promoted_at = at
-        self.reigns.append((at, name))
-        self.anchor = self.anchor or self.versions[name].reference
-        before = self.versions.get(self.previous or "")
-        if before is not None and before.reference == self.versions[name].reference:
-            return
-        self.moved = {}
-        # What adds up against a reference begins anew with another; what was said is not.
-        lasting = ("anchor", "muted", "held")
-        self.detectors = {
-            detector: {key: state[key] for key in lasting if state.get(key)}
-            for detector, state in self.detectors.items()
-        }
 
     def _paused(self, fact: Paused, at: datetime) -> None:
         self.paused = fact.reason
 
     def _resumed(self, fact: Resumed, at: datetime) -> None:
         self.paused = None
+        self.undone = []
         self.fresh = True
 
     def _signalled(self, fact: Signalled, at: datetime) -> None:
@@ -445,8 +414,9 @@ _HANDLERS: dict[type[Fact], Any] = {
     Trained: State._trained,
     TrainingFailed: State._failed,
     Judged: State._judged,
-    Promoted: State._promoted,
-    RolledBack: State._rolled_back,
+    RolledOut: serving.rolled_out,
+    Promoted: serving.promoted,
+    RolledBack: serving.rolled_back,
     Paused: State._paused,
     Resumed: State._resumed,
     Signalled: State._signalled,

@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 
 from keepfit import costs
-from keepfit.facts import Cost, Donor, Judged, Snapshot, Transferred
+from keepfit.facts import Cost, Donor, Judged, RolledOut, Snapshot, Transferred
 
 
 class Version(msgspec.Struct, kw_only=True):
     """An immutable trained model: its data, code, parent and seed, and what became of it.
 
     ``state`` is one of training, failed, waiting (for its gate's evidence), refused,
-    passed (but another was better), superseded, champion, previous, retired, rolled back.
+    passed (but another was better), superseded, rolling out, champion, previous, retired, rolled back.
     """
 
     name: str
@@ -47,6 +47,56 @@ class Version(msgspec.Struct, kw_only=True):
     promoted_at: datetime | None = None
     judged: Judged | None = None
     message: str = ""
+
+
+class Looks(msgspec.Struct):
+    """How often live rows were looked at, and how many there were at the last look.
+
+    ``newest`` counts the looks at what was new alone, ``seen`` is how many rows there were at
+    the last one; ``wait`` is how many more it takes, where fewer measured nothing.
+    """
+
+    count: int = 0
+    rows: int = 0
+    newest: int = 0
+    seen: int = 0
+    wait: int = 0
+
+    def take(self, fact: Judged) -> None:
+        """Count a look; one that measured nothing spent nothing."""
+        measured = [verdict.low is not None for verdict in fact.verdicts]
+        if fact.newest:
+            self.newest += measured[0]
+            self.wait = self.wait if measured[0] else 2 * fact.newest
+        self.seen = fact.rows
+        if not fact.newest or len(measured) > 1:
+            self.count += any(measured[-1:])
+            self.rows = fact.rows
+
+
+class Rollout(msgspec.Struct, kw_only=True):
+    """A challenger on its way to become champion.
+
+    ``began_at`` and ``batch`` are when it began, and the newest batch then; ``since`` is when
+    its stage did. ``early`` are looks that ask whether it does harm, ``last`` those that may
+    promote it.
+    """
+
+    fact: RolledOut
+    began_at: datetime
+    since: datetime
+    batch: int
+    early: Looks = msgspec.field(default_factory=Looks)
+    last: Looks = msgspec.field(default_factory=Looks)
+
+
+class Service(msgspec.Struct, kw_only=True):
+    """A champion beside the one it replaced, from the batch on that came after its promotion."""
+
+    version: str
+    previous: str
+    batch: int
+    looks: Looks = msgspec.field(default_factory=Looks)
 
 
 class Side(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 from keepfit import facts
 from keepfit.clock import humanise
 from keepfit.facts import Answer, Entry, Outcome
+from keepfit.rollouts import told
 
 CAUSES = {
     "EachStep": "trained",
@@ -68,6 +69,7 @@ class Story:
         self._causes: dict[int, str] = {}
         self._started: dict[str, facts.TrainingStarted] = {}
         self._judged: dict[str, facts.Judged] = {}
+        self._rolled: set[str] = set()
         self._warned: set[tuple[str, str | None]] = set()
         self._waiting = ""
 
@@ -218,6 +220,8 @@ class Story:
         )
 
     def _judged_line(self, fact: facts.Judged, at: datetime) -> Line:
+        if fact.during:
+            return self._looked(fact, at)
         self._judged[fact.version] = fact
         text = deciding(fact.verdicts, fact.answer)
         if fact.answer == Answer.PROMOTE:
@@ -227,6 +231,20 @@ class Story:
             return Line(at, "✕", f"{fact.version} refused", text, tone="bad")
         return Line(at, "…", f"{fact.version} waiting", text, tone="dim")
 
+    def _looked(self, fact: facts.Judged, at: datetime) -> Line:
+        """Return the line of a look at live rows; what follows from it is told by the next fact."""
+        rows = f"on {counted(fact.rows, 'live row')} beside {fact.champion}"
+        text = f"{deciding(fact.verdicts, fact.answer)}, {rows}"
+        mark = {Answer.PROMOTE: "✓", Answer.REFUSE: "✕", Answer.NOT_ENOUGH: "·"}[fact.answer]
+        return Line(at, mark, f"{fact.version} compared", text, tone="dim", loud=False)
+
+    def _rolled_out(self, fact: facts.RolledOut, at: datetime) -> Line:
+        self._rolled.add(fact.version)
+        length = humanise(rounded(fact.until - at))
+        more = f", stage {fact.stage} of {fact.stages}" if fact.stages > 1 else ""
+        text = f"{told(fact.share)} beside {fact.champion}, for {length} at least{more}"
+        return Line(at, "◐", f"{fact.version} rolled out", text)
+
     def _promoted(self, fact: facts.Promoted, at: datetime) -> Line:
         judged = self._judged.get(fact.version)
         replaces = f"replaces {fact.previous}" if fact.previous else ""
@@ -235,6 +253,8 @@ class Story:
             text = ", ".join(
                 part for part in (replaces, f"by {fact.by}{against}: {fact.reason}") if part
             )
+        elif fact.version in self._rolled:
+            text = f"{replaces} {fact.reason}"
         elif judged is not None and judged.value is not None and judged.champion_value is not None:
             values = f"{figure(judged.value)} against {figure(judged.champion_value)}"
             text = f"{replaces}; {judged.metric} {values}"
@@ -248,9 +268,8 @@ class Story:
 
     def _rolled_back(self, fact: facts.RolledBack, at: datetime) -> Line:
         by = "" if fact.by == "keepfit" else f", by {fact.by}"
-        return Line(
-            at, "↩", f"{fact.version} rolled back", f"to {fact.to}{by}: {fact.reason}", tone="bad"
-        )
+        to = f"to {fact.to}" if fact.share is None else f"{fact.to} stays"
+        return Line(at, "↩", f"{fact.version} rolled back", f"{to}{by}: {fact.reason}", tone="bad")
 
     def _paused(self, fact: facts.Paused, at: datetime) -> Line:
         return Line(at, "‖", "paused", by(fact.by, fact.reason), tone="warn")
@@ -277,6 +296,7 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Trained: Story._trained,
     facts.TrainingFailed: Story._failed,
     facts.Judged: Story._judged_line,
+    facts.RolledOut: Story._rolled_out,
     facts.Promoted: Story._promoted,
     facts.RolledBack: Story._rolled_back,
     facts.Paused: Story._paused,

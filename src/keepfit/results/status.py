@@ -12,6 +12,7 @@ from keepfit.facts import Cost, Decision, Scored
 from keepfit.registry import Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.sentences import counted, deciding, metric, rounded
+from keepfit.rollouts import told as stage_told
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +37,35 @@ class Waiting:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollingOut:
+    """A challenger on its way: at which stage it stands, and on how many rows it was compared."""
+
+    version: str
+    share: float
+    stage: int
+    stages: int
+    since: datetime
+    until: datetime
+    rows: int
+
+    @classmethod
+    def of(cls, state: State) -> RollingOut | None:
+        """Return the rollout that is on, if there is one."""
+        if state.rollout is None:
+            return None
+        fact = state.rollout.fact
+        return cls(
+            version=fact.version,
+            share=fact.share,
+            stage=fact.stage,
+            stages=fact.stages,
+            since=state.rollout.since,
+            until=fact.until,
+            rows=max(state.rollout.early.rows, state.rollout.last.rows),
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Status:
     """What serves, how current it is, what was decided last and what comes next.
@@ -57,6 +87,7 @@ class Status:
     trained_rows: int = 0
     staleness: timedelta | None = None
     previous: str | None = None
+    rollout: RollingOut | None = None
     batches: int = 0
     rows: int = 0
     labels: int = 0
@@ -98,6 +129,7 @@ class Status:
             if champion is None or asked_at is None
             else asked_at - champion.snapshot.to,
             previous=state.previous,
+            rollout=RollingOut.of(state),
             batches=state.batch,
             rows=state.counts.rows,
             labels=state.counts.labels,
@@ -130,6 +162,10 @@ class Status:
                 {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
                 for item in shown[several]
             ]
+        if self.rollout is not None:
+            shown["rollout"] = {
+                one.name: getattr(self.rollout, one.name) for one in fields(self.rollout)
+            }
         found: dict[str, Any] = page.plain(shown)
         return found
 
@@ -178,6 +214,7 @@ class Status:
     def _titled(self) -> list[tuple[str, list[str]]]:
         return [
             ("champion", self._champion()),
+            ("rollout", self._rollout()),
             ("performance", self._performance()),
             ("data", self._data()),
             ("staleness", self._staleness()),
@@ -200,6 +237,16 @@ class Status:
             f"{self.champion}, {self.challenger}, since {page.day(self.serving_since)}{back}",
             f"trained on {counted(self.trained_rows, 'row')}, "
             f"{page.day(self.trained_from)} → {page.day(self.trained_to)}",
+        ]
+
+    def _rollout(self) -> list[str]:
+        one = self.rollout
+        if one is None:
+            return []
+        compared = f"compared on {counted(one.rows, 'live row')}" if one.rows else "no labels yet"
+        return [
+            f"{one.version}, {stage_told(one.share)} since {page.day(one.since)}, "
+            f"stage {one.stage} of {one.stages}, to {page.day(one.until)} at least; {compared}"
         ]
 
     def _performance(self) -> list[str]:
@@ -246,6 +293,8 @@ class Status:
             return ["`keepfit resume --reason …` ends the pause"]
         if self.training:
             return [f"{', '.join(self.training)} trained by {page.day(self.ready_at)}, then judged"]
+        if self.rollout is not None:
+            return [f"{self.rollout.version} goes on, or back, as live rows get their labels"]
         if self.waiting:
             return ["the gate looks again when more labels have come"]
         due = upcoming(self.decision)

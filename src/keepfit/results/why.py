@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit import facts
+from keepfit import facts, rollouts
 from keepfit.errors import VersionUnknown
 from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
@@ -102,6 +102,7 @@ class _Chain:
     decided: Entry | None
     trained: Entry | None
     judged: list[tuple[datetime, facts.Judged]]
+    rolled_out: list[tuple[datetime, facts.RolledOut]]
     promoted: list[tuple[datetime, facts.Promoted]]
     rolled_back: list[tuple[datetime, facts.RolledBack]]
     replaced: tuple[datetime, facts.Promoted] | None
@@ -110,7 +111,7 @@ class _Chain:
 
     @classmethod
     def of(cls, version: Version, entries: Iterable[Entry]) -> _Chain:
-        chain = cls(None, None, [], [], [], None, [], [])
+        chain = cls(None, None, [], [], [], [], None, [], [])
         for entry in entries:
             if chain.take(version, entry):
                 chain.entries.append(entry)
@@ -124,11 +125,15 @@ class _Chain:
             self.trained = entry
         elif isinstance(fact, facts.Judged) and fact.version == name:
             self.judged.append((at, fact))
+        elif isinstance(fact, facts.RolledOut) and fact.version == name:
+            self.rolled_out.append((at, fact))
         elif isinstance(fact, facts.Promoted) and fact.version == name:
             self.promoted.append((at, fact))
         elif isinstance(fact, facts.Promoted) and fact.previous == name:
             self.replaced = at, fact
-        elif isinstance(fact, facts.RolledBack) and name in (fact.version, fact.to):
+        elif isinstance(fact, facts.RolledBack) and (
+            fact.version == name or (fact.to == name and fact.share is None)
+        ):
             self.rolled_back.append((at, fact))
         elif isinstance(fact, facts.Scored) and fact.version == name:
             self.scored.append(fact)
@@ -170,7 +175,8 @@ def _stands(version: Version, when: str) -> str:
         "waiting": "waiting for its gate's evidence",
         "refused": f"refused, on {when}",
         "passed": f"passed, on {when}, but another challenger was better",
-        "superseded": f"superseded on {when}, before its gate had the evidence",
+        "superseded": f"superseded on {when}, before it could be promoted",
+        "rolling out": f"being rolled out, since {when}",
         "champion": f"champion, since {when}",
         "previous": f"previous: champion from {when} until another replaced it",
         "retired": "retired: it served, and two others have since",
@@ -272,7 +278,7 @@ def _training(version: Version, chain: _Chain) -> list[str]:
 
 def _gate(version: Version, chain: _Chain) -> list[str]:
     lines = []
-    for at, judged in chain.judged:
+    for at, judged in (one for one in chain.judged if not one[1].during):
         look = f" (look {judged.look})" if judged.look > 1 else ""
         lines.append(
             f"against {judged.champion} on {counted(judged.rows, 'row')}, on {page.day(at)}{look}"
@@ -309,7 +315,8 @@ def _forgot(judged: facts.Judged) -> str:
 
 
 def _release(version: Version, state: State, chain: _Chain) -> list[str]:
-    told: list[tuple[datetime, str]] = []
+    told = [(at, _stage(at, fact)) for at, fact in chain.rolled_out]
+    told += [(at, _look(at, fact)) for at, fact in chain.judged if fact.during]
     for at, promoted in chain.promoted:
         by = f"by {promoted.by}" + (", against its gate" if promoted.forced else "") + ": "
         who = "" if promoted.by == "keepfit" else by
@@ -317,14 +324,15 @@ def _release(version: Version, state: State, chain: _Chain) -> list[str]:
         told.append((at, f"● promoted on {page.day(at)}{replaced}: {who}{promoted.reason}"))
     for at, back in chain.rolled_back:
         if back.version == version.name:
-            told.append((at, f"↩ rolled back on {page.day(at)} to {back.to}: {back.reason}"))
+            to = f"to {back.to}" if back.share is None else f"(champion stays {back.to})"
+            told.append((at, f"↩ rolled back on {page.day(at)} {to}: {back.reason}"))
         else:
             why = f"{back.version} was rolled back, {back.reason}"
             told.append((at, f"● champion again on {page.day(at)}: {why}"))
     if chain.replaced is not None:
         at, promoted = chain.replaced
         told.append((at, f"replaced by {promoted.version} on {page.day(at)}"))
-    lines = [text for _, text in sorted(told)]
+    lines = [text for _, text in sorted(told, key=lambda one: one[0])]
     values = [one for one in chain.scored if one.value is not None]
     if values:
         served = metric(values[-1].metric, *mean(values))
@@ -332,6 +340,18 @@ def _release(version: Version, state: State, chain: _Chain) -> list[str]:
     if not lines and version.state == "superseded":
         lines.append(f"{state.champion} serves instead")
     return lines
+
+
+def _stage(at: datetime, fact: facts.RolledOut) -> str:
+    where = f"stage {fact.stage} of {fact.stages}, to {page.day(fact.until)} at least"
+    return f"◐ {rollouts.told(fact.share)} from {page.day(at)}, beside {fact.champion}: {where}"
+
+
+def _look(at: datetime, judged: facts.Judged) -> str:
+    worst = next((one for one in judged.verdicts if one.answer == judged.answer), None)
+    said = "no gate" if worst is None else figures(worst)
+    rows = f"{counted(judged.rows, 'live row')} beside {judged.champion}"
+    return f"{MARKS[judged.answer]} compared on {page.day(at)} on {rows}: {said}"
 
 
 def _hint(version: Version) -> str | None:
