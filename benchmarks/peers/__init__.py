@@ -16,7 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 BENCHMARKS = Path(__file__).parent.parent
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -83,6 +83,17 @@ class Tool:
             raise Silent(f"failed: {_last_line(done.stderr) or f'exit {done.returncode}'}")
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
+
+    def begin(self, *question: object, stdout: IO[str], stderr: int) -> subprocess.Popen[str]:
+        """Start the tool's script in a process of its own, and leave it running."""
+        return subprocess.Popen(
+            [*self._command(), *map(str, question)],
+            cwd=BENCHMARKS,
+            env=_environment() | {"OMP_NUM_THREADS": "1"},
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+        )
 
     def _command(self) -> list[str]:
         where = sys.executable if self.peer is None else str(python(self.peer))
