@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-ANSWER, ROW, LABEL, EVENT = 1, 2, 3, 4
-"""Kinds of entries: a row with what it was answered, a row alone, a label, an event."""
+ANSWER, ROW, LABEL, EVENT, SHEET = 1, 2, 3, 4, 5
+"""Kinds of entries: a row with what it was answered, a row alone, a label, an event; and the body
+that the rows of one request share, which is no entry to those who read."""
 
 Scores = float | tuple[float, ...] | None
 
@@ -30,6 +33,20 @@ class New(NamedTuple):
     at: int
     version: str | None
     scores: float | bytes | None
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers to the rows of one request, which are kept in one body: an entry for each.
+
+    ``body`` is of a form that `journal.sheets` takes apart, with as many rows as there are ids.
+    """
+
+    ids: Sequence[int | str]
+    at: int
+    versions: Sequence[str]
+    scores: Sequence[float | bytes]
     body: bytes
 
 

@@ -15,9 +15,11 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from keepfit.errors import KeepfitError
-from keepfit.journal.entries import ANSWER, Kept, Scores, unpacked
+from keepfit.journal.entries import ANSWER, SHEET, Kept, Scores, unpacked
+from keepfit.journal.sheets import reader
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -86,9 +88,11 @@ class Journal:
         self, position: int, *, kinds: Sequence[int] = (), limit: int = 100_000
     ) -> list[Kept]:
         """Return the entries behind a position, in order."""
-        among = f" AND ({' OR '.join(f'kind = {kind}' for kind in kinds)})" if kinds else ""
-        query = f"{_ALL} WHERE position > ?{among} ORDER BY position LIMIT ?"
-        return [_kept(row) for row in self.connection.execute(query, (position, limit))]
+        among = " OR ".join(f"kind = {kind}" for kind in kinds) or f"kind != {SHEET}"
+        query = f"{_ALL} WHERE position > ? AND ({among}) ORDER BY position LIMIT ?"
+        rows = self.connection.execute(query, (position, limit)).fetchall()
+        body_of = reader(self._body)
+        return [_kept(row, body) for row in rows if (body := body_of(row[0], row[-1])) is not None]
 
     def answers(self, ids: Iterable[int | str]) -> Iterator[tuple[int | str, str, Scores]]:
         """Yield id, version and scores of the answers that some ids were given, oldest first."""
@@ -102,10 +106,20 @@ class Journal:
     def bodies(self, ids: Iterable[int | str]) -> Iterator[tuple[int | str, bytes]]:
         """Yield id and body of the rows that were answered, oldest first."""
         query = (
-            "SELECT e.id, e.body FROM entries e JOIN json_each(?) j ON e.id = j.value"
+            "SELECT e.position, e.id, e.body FROM entries e JOIN json_each(?) j ON e.id = j.value"
             f" WHERE e.kind = {ANSWER} ORDER BY e.position"
         )
-        yield from self.connection.execute(query, (json.dumps(list(ids)),))
+        found = self.connection.execute(query, (json.dumps(list(ids)),)).fetchall()
+        body_of = reader(self._body)
+        for position, id_, kept in found:
+            body = body_of(position, kept)
+            if body is not None:
+                yield id_, body
+
+    def _body(self, position: int) -> bytes | None:
+        query = "SELECT body FROM entries WHERE position = ?"
+        found = self.connection.execute(query, (position,)).fetchone()
+        return found[0] if found else None
 
     def trim(self, position: int, *, before: int) -> int:
         """Forget the entries up to a position that are older than a moment; return how many.
@@ -134,6 +148,17 @@ class Journal:
         """Keep a value under a name."""
         with self._turn, writing(self.connection):
             mark(self.connection, name, value)
+
+    def marks(self, beginning: str) -> dict[str, int | str]:
+        """Return what stands under all names that begin so."""
+        query = "SELECT name, value FROM marks WHERE substr(name, 1, ?) = ?"
+        return dict(self.connection.execute(query, (len(beginning), beginning)))
+
+    def unmark(self, beginning: str) -> None:
+        """Forget what stands under all names that begin so."""
+        query = "DELETE FROM marks WHERE substr(name, 1, ?) = ?"
+        with self._turn, writing(self.connection):
+            self.connection.execute(query, (len(beginning), beginning))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -241,6 +266,6 @@ def mark(connection: sqlite3.Connection, name: str, value: int | str) -> None:
     connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, value))
 
 
-def _kept(row: tuple[int, int, int | str, int, str | None, float | bytes | None, bytes]) -> Kept:
-    position, kind, id_, at, version, scores, body = row
+def _kept(row: tuple[Any, ...], body: bytes) -> Kept:
+    position, kind, id_, at, version, scores, _ = row
     return Kept(position, kind, id_, at, version, unpacked(scores), body)

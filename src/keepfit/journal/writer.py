@@ -6,15 +6,20 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from keepfit.errors import KeepfitError
-from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, Fate, New
+from keepfit.journal.checkpoint import Checkpoints
+from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, SHEET, Answers, Fate, New
 from keepfit.journal.file import Turn, connected, writing
 
 GROUP = 2_000
 """Entries in one commit at most: with more, the first would wait for the last."""
+
+OWN = 100
+"""Bytes of an entry beside its body, about."""
 
 WIDTHS = (64, 16, 4, 1)
 """Rows of one statement. Each statement hands Python's lock back and forth, not each row."""
@@ -23,11 +28,13 @@ Fates: TypeAlias = tuple[Fate, ...]
 Outcome: TypeAlias = "Fates | Exception"
 Done: TypeAlias = Callable[[Outcome], None]
 Told: TypeAlias = list[tuple[Done, Outcome]]
+_Stored: TypeAlias = "tuple[int, int | str, int, str | None, float | bytes | None, bytes | int]"
 
 
 class _Submission(NamedTuple):
-    entries: Sequence[New]
+    entries: Sequence[New] | Answers
     done: Done
+    rows: int
     size: int
 
 
@@ -62,6 +69,7 @@ class Writer:
     ) -> None:
         self._connection = connected(path)
         self._turn = Turn(path)
+        self._checkpoints = Checkpoints(path, self._connection)
         self._deliver = deliver or _tell
         self._most, self._most_bytes = most, most_bytes
         self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
@@ -76,24 +84,25 @@ class Writer:
         """How many entries wait to be written."""
         return self._entries
 
-    def submit(self, entries: Sequence[New], done: Done) -> bool:
+    def submit(self, entries: Sequence[New] | Answers, done: Done) -> bool:
         """Hand in entries that belong together; return False, and do nothing, when too many wait.
 
         ``done`` hears the fate of each label and event, in order, or the error that kept all
         of them from being written.
         """
-        count = len(entries)
-        size = len(entries[0].body) if count == 1 else sum(len(one.body) for one in entries)
+        if isinstance(entries, Answers):
+            count, size = len(entries.ids), len(entries.body)
+        else:
+            count = len(entries)
+            size = len(entries[0].body) if count == 1 else sum(len(one.body) for one in entries)
         with self._lock:
-            full = (
-                self._entries + len(entries) > self._most or self._bytes + size > self._most_bytes
-            )
+            full = self._entries + count > self._most or self._bytes + size > self._most_bytes
             # One that is larger than the bound by itself is taken when nothing else waits.
             if self._closed or (full and self._entries):
                 return False
             self._entries += count
             self._bytes += size
-            self._waiting.put(_Submission(entries, done, size))
+            self._waiting.put(_Submission(entries, done, count, size))
         return True
 
     def write(self, entries: Sequence[New]) -> Fates:
@@ -120,6 +129,7 @@ class Writer:
             self._closed = True
         self._waiting.put(None)
         self._thread.join()
+        self._checkpoints.close()
         self._connection.close()
         self._turn.close()
 
@@ -127,16 +137,18 @@ class Writer:
         while (first := self._waiting.get()) is not None:
             group, more = self._group(first)
             told = self._commit(group)
+            rows, size = sum(one.rows for one in group), sum(one.size for one in group)
             with self._lock:
-                self._entries -= sum(len(one.entries) for one in group)
-                self._bytes -= sum(one.size for one in group)
+                self._entries -= rows
+                self._bytes -= size
             self._deliver(told)
+            self._checkpoints.written(size + rows * OWN)
             if not more:
                 return
 
     def _group(self, first: _Submission) -> tuple[list[_Submission], bool]:
         """Return what is waiting, and whether there will be more."""
-        group, count = [first], len(first.entries)
+        group, count = [first], first.rows
         while count < GROUP:
             try:
                 one = self._waiting.get_nowait()
@@ -145,7 +157,7 @@ class Writer:
             if one is None:
                 return group, False
             group.append(one)
-            count += len(one.entries)
+            count += one.rows
         return group, True
 
     def _commit(self, group: list[_Submission]) -> Told:
@@ -160,25 +172,29 @@ class Writer:
         return [(one.done, found) for one, found in zip(group, fates, strict=True)]
 
     def _write(self, group: list[_Submission]) -> list[Fates]:
-        plain: list[New] = []
+        plain: list[_Stored] = []
         fates: list[Fates] = []
         for one in group:
-            if one.entries and one.entries[0].kind in (LABEL, EVENT):
+            entries = one.entries
+            if isinstance(entries, Answers):
+                plain += _sheet(entries)
+                fates.append(())
+            elif entries and entries[0].kind in (LABEL, EVENT):
                 # They are held against what is there, with what came just before them.
                 self._insert(plain)
                 plain = []
-                fates.append(tuple(map(self._told, one.entries)))
+                fates.append(tuple(map(self._told, entries)))
             else:
-                plain.extend(one.entries)
+                plain += entries
                 fates.append(())
         self._insert(plain)
         return fates
 
-    def _insert(self, entries: list[New]) -> None:
+    def _insert(self, entries: Sequence[_Stored]) -> None:
         first = 0
         for width in WIDTHS:
             while len(entries) - first >= width:
-                values = [value for entry in entries[first : first + width] for value in entry]
+                values = list(chain.from_iterable(entries[first : first + width]))
                 self._connection.execute(_INSERT[width], values)
                 first += width
 
@@ -203,6 +219,14 @@ _COLUMNS = "INSERT INTO entries (kind, id, at, version, scores, body) VALUES "
 _INSERT = {width: _COLUMNS + ", ".join(["(?, ?, ?, ?, ?, ?)"] * width) for width in WIDTHS}
 _NEWEST = "SELECT body FROM entries WHERE id = ? AND kind = ? ORDER BY position DESC LIMIT 1"
 _KNOWN = f"SELECT 1 FROM entries WHERE id = ? AND kind IN ({ANSWER}, {ROW}) LIMIT 1"
+
+
+def _sheet(answers: Answers) -> list[_Stored]:
+    """Return the body that rows share, and behind it each row's entry with its place in it."""
+    count, at = len(answers.ids), answers.at
+    columns = (answers.ids, repeat(at, count), answers.versions, answers.scores)
+    entries = zip(repeat(ANSWER, count), *columns, range(1, count + 1), strict=True)
+    return [(SHEET, count, at, None, None, answers.body), *entries]
 
 
 def _tell(told: Told) -> None:
