@@ -18,8 +18,8 @@ KEPT = 16
 def apart(body: bytes) -> list[bytes]:
     """Return each row of a body as an object of JSON.
 
-    A body is a list of objects, an object ``{"columns": {…}}`` with a list for each column, or
-    one with ``names`` and a list of values for each of its ``rows``.
+    A body is a list of objects, or an object: ``{"rows": […]}`` with such a list, ``{"columns":
+    {…}}`` with a list for each column, or ``{"names": […], "rows": [[…]]}`` with one for each row.
 
     Examples
     --------
@@ -31,6 +31,8 @@ def apart(body: bytes) -> list[bytes]:
     [b'{"a":1}', b'{"a":2}']
     """
     found = _rows.decode(body)
+    if isinstance(found, dict) and found.keys() == {"rows"}:
+        found = _rows.decode(found["rows"])
     if isinstance(found, list):
         return [bytes(one) for one in found]
     if "columns" in found:

@@ -35,15 +35,22 @@ STATUS: dict[type[KeepfitError], int] = {
 }
 """The status of HTTP that each error is told with; 500 for all others."""
 
+RETRY: dict[type[KeepfitError], int] = {NoChampion: 1, LeaseLost: 5, LedgerConflict: 1}
+"""Seconds after which what could not be done may be: the loop has ended its step, say."""
+
 JSON = b"application/json"
 
 
 class Reply(NamedTuple):
-    """A response: status, body of JSON, and when to come again where that helps."""
+    """A response: status, body of JSON, and when to come again where that helps.
+
+    ``head`` is how many bytes of the body are JSON where binary data follows.
+    """
 
     status: int
     body: bytes
     retry_after: int | None = None
+    head: int = 0
 
 
 Send: TypeAlias = Callable[[Reply], None]
@@ -65,7 +72,7 @@ def refused(error: Exception) -> Reply:
     """Return what went wrong as a reply."""
     if isinstance(error, KeepfitError):
         status = STATUS.get(type(error), 500)
-        return said(status, error.message, error.hint, 1 if status == 503 else None)
+        return said(status, error.message, error.hint, RETRY.get(type(error)))
     return said(500, f"{type(error).__name__}: {error}", "the server's log has the whole way there")
 
 
@@ -80,6 +87,21 @@ NONE = NoChampion(
 def answered(value: Any) -> Reply:
     """Return a value as a reply."""
     return Reply(200, msgspec.json.encode(value))
+
+
+class _Number(msgspec.Struct):
+    """An answer that is a number."""
+
+    id: int | str
+    prediction: Any
+
+
+class _Share(msgspec.Struct):
+    """An answer that says how likely the second of two classes is."""
+
+    id: int | str
+    prediction: Any
+    probability: Any
 
 
 class Wording:
@@ -97,8 +119,16 @@ class Wording:
 
     def many(self, ids: list[int | str], answers: list[Answer]) -> bytes:
         """Return the response to a request with several rows."""
-        rows = [b"{%b}" % self._row(id_, answer) for id_, answer in zip(ids, answers, strict=True)]
-        return b'{"predictions":[' + b",".join(rows) + b"]" + self._version + b"}"
+        return b'{"predictions":' + self._rows(ids, answers) + self._version + b"}"
+
+    def _rows(self, ids: list[int | str], answers: list[Answer]) -> bytes:
+        pairs = zip(ids, answers, strict=True)
+        classes = self._serving.classes
+        if len(classes) > 2:
+            return b"[" + b",".join([b"{%b}" % self._row(*pair) for pair in pairs]) + b"]"
+        if not classes:
+            return msgspec.json.encode([_Number(*pair) for pair in pairs])
+        return msgspec.json.encode([_Share(id_, classes[one >= 0.5], one) for id_, one in pairs])  # type: ignore[operator]
 
     def _row(self, id_: int | str, answer: Answer) -> bytes:
         name = b"%d" % id_ if isinstance(id_, int) else msgspec.json.encode(id_)

@@ -16,6 +16,7 @@ from keepfit.server.cells import seconds
 
 Row = dict[str, Any]
 ARROW = "application/vnd.apache.arrow.stream"
+_NAMED = {"names", "rows"}
 
 _decode = msgspec.json.Decoder().decode
 _TAG_BITS = 12
@@ -35,8 +36,9 @@ _labels = msgspec.json.Decoder(Label | list[Label])
 def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
     """Return the rows of a request, and whether it was one row alone.
 
-    One JSON object is a row; a list is rows; ``{"rows": [...]}`` too, and ``{"columns": {...}}``
-    holds a list per column. With ``application/vnd.apache.arrow.stream`` it is an Arrow stream.
+    One JSON object is a row; a list is rows; ``{"rows": [...]}`` too. ``{"columns": {...}}`` holds
+    a list per column, and ``{"names": [...], "rows": [[...]]}`` one per row. With
+    ``application/vnd.apache.arrow.stream`` it is an Arrow stream.
 
     Raises
     ------
@@ -52,19 +54,35 @@ def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
     if isinstance(found, dict):
         if not _wrapped(found):
             return [found], True
-        found = found["rows"] if "rows" in found else _turned(found["columns"])
+        found = _unwrapped(found)
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise ConfigError(f"expected rows as JSON objects, got {_shown(body)}", hint=_FORMS)
     return found, False
 
 
-_FORMS = 'send {"amount": 12.5, …}, a list of such objects, or {"columns": {"amount": [12.5, …]}}'
+_FORMS = (
+    'send {"amount": 12.5, …}, a list of such objects, {"columns": {"amount": [12.5, …]}}, '
+    'or {"names": ["amount"], "rows": [[12.5], …]}'
+)
 
 
 def _wrapped(found: Row) -> bool:
-    return len(found) == 1 and (
-        isinstance(found.get("rows"), list) or isinstance(found.get("columns"), dict)
-    )
+    if len(found) == 1:
+        return isinstance(found.get("rows"), list) or isinstance(found.get("columns"), dict)
+    return found.keys() == _NAMED and all(isinstance(one, list) for one in found.values())
+
+
+def _unwrapped(found: dict[str, Any]) -> Any:
+    if "columns" in found:
+        return _turned(found["columns"])
+    return _named(found["names"], found["rows"]) if "names" in found else found["rows"]
+
+
+def _named(names: list[Any], rows: list[Any]) -> list[Row]:
+    plain = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+    if not plain or not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        raise ConfigError("expected rows with a value for each of the names", hint=_FORMS)
+    return [dict(zip(names, row, strict=False)) for row in rows]
 
 
 def _turned(columns: dict[str, Any]) -> list[Row]:
@@ -72,7 +90,7 @@ def _turned(columns: dict[str, Any]) -> list[Row]:
     if len(lengths) > 1 or -1 in lengths:
         raise ConfigError("expected columns that are lists of one length", hint=_FORMS)
     names = list(columns)
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return [dict(zip(names, row, strict=False)) for row in zip(*columns.values(), strict=False)]
 
 
 def _arrow(body: bytes) -> list[Row]:
@@ -145,6 +163,15 @@ class Ids:
         number = (self._last << _TAG_BITS) | self._tag
         return number if self.kind == "number" else f"{number:016x}"
 
+    def several(self, count: int) -> list[int] | list[str]:
+        """Return as many ids that nobody has."""
+        first = max(self._last + 1, time.time_ns() // 1_000)
+        self._last = first + count - 1
+        numbers = range(
+            first << _TAG_BITS | self._tag, (first + count) << _TAG_BITS, 1 << _TAG_BITS
+        )
+        return list(numbers) if self.kind == "number" else [f"{one:016x}" for one in numbers]
+
 
 def checked(rows: Sequence[Row], roles: Roles) -> None:
     """Raise where a row says when it happened and that is no time, or uses a name of keepfit's.
@@ -154,6 +181,12 @@ def checked(rows: Sequence[Row], roles: Roles) -> None:
     SchemaMismatch
         One does.
     """
+    names = rows[0].keys() if len(rows) == 1 else set().union(*rows)
+    if not RESERVED.isdisjoint(names):
+        name = next(iter(RESERVED.intersection(names)))
+        raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")
+    if roles.time not in names:
+        return
     for row in rows:
         at = row.get(roles.time)
         if at is not None and seconds(at) != seconds(at):
@@ -161,6 +194,3 @@ def checked(rows: Sequence[Row], roles: Roles) -> None:
                 f"expected a time in `{roles.time}`, got {at!r}",
                 hint='write it as "2024-03-09T12:00:00Z", or leave it out: then it is now',
             )
-        if not RESERVED.isdisjoint(row):
-            name = next(iter(RESERVED.intersection(row)))
-            raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")
