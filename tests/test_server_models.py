@@ -16,8 +16,9 @@ from keepfit.hand import Hand
 from keepfit.journal import EVENT, Journal, New, Writer
 from keepfit.learners.models import MAGIC
 from keepfit.registry import Version
+from keepfit.server.follower import Follower
 from keepfit.server.guide import Guide
-from keepfit.server.models import Follower, Models, Pointer, point, pointed
+from keepfit.server.models import Models, Pointer, point, pointed
 from keepfit.server.trial import Request, Trial, Verdict, tried
 from tests.servers import World, sent
 

@@ -237,7 +237,7 @@ class Loop:
             ]
             if plan is not None and decision.train:
                 decided.extend(self.turns.start(now, plan))
-            if self._append_decision(decided, now):
+            if self.append_decision(decided, now):
                 return
         raise LedgerConflict(
             f"another process kept writing to the ledger of {self.pipeline.name!r} while this one decided",
@@ -416,7 +416,8 @@ class Loop:
             for entry in entries:
                 self.listen(entry)
 
-    def _append_decision(self, new: Sequence[Fact], at: datetime) -> bool:
+    def append_decision(self, new: Sequence[Fact], at: datetime) -> bool:
+        """Write facts that hold only if nobody else has written; where somebody has, take that in."""
         try:
             self.append(new, at, expected=self.state.seq)
         except LedgerConflict:

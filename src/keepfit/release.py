@@ -25,7 +25,8 @@ class Release:
 
     A stage lasts as long as it says, and then the next begins, unless the challenger fails to
     answer or is shown to do harm. After the last one, and the time that labels take, the gate
-    judges by the rows that came since the rollout began.
+    judges by the rows that came since the rollout began. A server may take a challenger back at
+    any moment: what is decided here holds only if nobody has written meanwhile.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -88,7 +89,7 @@ class Release:
             return
         if fact.stage < len(self.loop.pipeline.rollout or ()):
             following = self._staged(fact.version, fact.champion, fact.rollout, fact.stage, now)
-            self.loop.append([following], now)
+            self.loop.append_decision([following], now)
         else:
             self._end(state.rollout, now)
 
@@ -106,7 +107,7 @@ class Release:
         if judged.answer == Answer.REFUSE:
             self._take_back(rollout, [judged], _said("worse", judged), now)
             return True
-        self.loop.append([judged], now)
+        self.loop.append_decision([judged], now)
         return False
 
     def _end(self, rollout: Rollout, now: datetime) -> None:
@@ -120,7 +121,7 @@ class Release:
             reason = f"after {_stages(self.loop.pipeline.rollout or ())}"
             reason += f"; {judged.verdicts[0].reason}" if judged.verdicts else ""
             promoted = facts.Promoted(version=version.name, reason=reason, previous=champion.name)
-            self.loop.append([*new, promoted], now)
+            self.loop.append_decision([*new, promoted], now)
         elif judged is not None and judged.answer == Answer.REFUSE:
             self._take_back(rollout, new, _said("not good enough", judged), now)
         elif now >= rollout.fact.limit:
@@ -128,14 +129,14 @@ class Release:
             reason = f"{rows.height:,} labelled live rows in {waited} are not enough evidence"
             self._take_back(rollout, new, reason, now)
         elif new:
-            self.loop.append(new, now)
+            self.loop.append_decision(new, now)
 
     def _take_back(self, rollout: Rollout, judged: list[Fact], reason: str, now: datetime) -> None:
         fact = rollout.fact
         back = facts.RolledBack(
             version=fact.version, to=fact.champion, reason=reason, share=fact.share
         )
-        self.loop.append([*judged, back], now)
+        self.loop.append_decision([*judged, back], now)
 
     # After promotion ----------------------------------------------------------------------
 
@@ -148,18 +149,18 @@ class Release:
         if judged is None or not self.live.answers(before, version, service.batch, now):
             return
         if judged.answer != Answer.REFUSE:
-            self.loop.append([judged], now)
+            self.loop.append_decision([judged], now)
             return
         reason = _said(f"worse than {before.name}", judged)
         try:
             rows = verified(self.loop, before)
         except RollbackFailed as error:
             paused = facts.Paused(reason=f"{version.name} is {reason}; but {error.message}")
-            self.loop.append([judged, paused], now)
+            self.loop.append_decision([judged, paused], now)
             return
         back = facts.RolledBack(version=version.name, to=before.name, reason=reason, rows=rows)
-        self.loop.append([judged, back], now)
-        self._break(now)
+        if self.loop.append_decision([judged, back], now):
+            self._break(now)
 
     def _break(self, now: datetime) -> None:
         """Pause where too many promotions were taken back within the period."""
@@ -170,7 +171,7 @@ class Release:
                 f"{len(undone)} promotions were taken back within {humanise(period)}: "
                 f"{', '.join(undone)}"
             )
-            self.loop.append([facts.Paused(reason=reason)], now)
+            self.loop.append_decision([facts.Paused(reason=reason)], now)
 
 
 def verified(loop: Loop, version: Version) -> int:

@@ -117,22 +117,12 @@ class Scorer:
 
         It is asked all rows, in a shadow too, so that its faults are known.
         """
-        import numpy as np
         import polars as pl
 
         rollout = state.rollout
         assert rollout is not None
         version = state.versions[rollout.fact.version]
-        try:
-            scores = self._answers(version, -number, 1, rows)
-            right = np.isfinite(scores.reshape(rows.height, -1)).all(axis=1)
-            why = "no number"
-        except Exception as error:  # the champion has answered these rows just before
-            scores, right = np.empty(0), np.zeros(rows.height, dtype=bool)
-            why = f"{type(error).__name__}: {error}"
-        wrong = int((~right).sum())
-        found = Faults(wrong, rows.height, why if wrong else "")
-        self.faults[rollout.fact.rollout] = self.faults.get(rollout.fact.rollout, Faults()) + found
+        scores, right = self.challenged(rollout, version, number, rows)
         chosen = right & _drawn(rollout, rows)
         if not chosen.any():
             return said
@@ -147,6 +137,24 @@ class Scorer:
             pl.coalesce("theirs", VERSION).alias(VERSION),
             pl.coalesce("score", SCORE).alias(SCORE),
         )
+
+    def challenged(
+        self, rollout: Rollout, version: Version, number: int, rows: pl.DataFrame
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what a challenger says of rows, and which of that are answers; faults are counted."""
+        import numpy as np
+
+        try:
+            scores = self._answers(version, -number, 1, rows)
+            right = np.isfinite(scores.reshape(rows.height, -1)).all(axis=1)
+            why = "no number"
+        except Exception as error:  # the champion has answered these rows just before
+            scores, right = np.empty(0), np.zeros(rows.height, dtype=bool)
+            why = f"{type(error).__name__}: {error}"
+        wrong = int((~right).sum())
+        name, found = rollout.fact.rollout, Faults(wrong, rows.height, why if wrong else "")
+        self.faults[name] = self.faults.get(name, Faults()) + found
+        return scores, right
 
     def _reigns(self, state: State, rows: pl.DataFrame) -> list[tuple[Version, int, int]]:
         """Return (version, first row, rows) for each stretch of rows that one version served."""

@@ -199,7 +199,12 @@ class Answered(Scorer):
                 ],
             }
         )
-        others = rows.filter(~rows.get_column(ID).is_in(list(told)))
+        came = rows.get_column(ID).is_in(list(told))
+        if state.rollout is not None:
+            # A challenger sees what the server answered too, whoever did.
+            version = state.versions[state.rollout.fact.version]
+            self.challenged(state.rollout, version, number, rows.filter(came))
+        others = rows.filter(~came)
         predicted = super().predict(state, number, others)
         return pl.concat([answered, predicted]) if predicted.height else answered
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from keepfit.server.models import Serving
 from keepfit.server.quick import Answer, Row
+
+if TYPE_CHECKING:
+    from keepfit.server.models import Serving
 
 Answers = list[Answer] | Exception
 Told = list[tuple[Callable[[Answers], None], Answers]]
@@ -57,6 +59,10 @@ class Batcher:
         """Answer what waits, and end."""
         self._requests.put(None)
         self._thread.join()
+
+    def end(self) -> None:
+        """Answer what waits, and end, though nobody waits for it."""
+        self._requests.put(None)
 
     def _run(self) -> None:
         while (first := self._requests.get()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,12 +19,13 @@ from keepfit.server.counters import Counters
 from keepfit.server.quick import Answer, complete
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Label, Row
+from keepfit.server.split import Received, Split, Told
 
 if TYPE_CHECKING:
     from keepfit.journal import Writer
-    from keepfit.server.models import Follower, Serving
-
-Told: TypeAlias = Callable[[list[int | str], list[Answer]], Reply]
+    from keepfit.server.challenger import Challenger
+    from keepfit.server.follower import Follower
+    from keepfit.server.models import Serving
 
 MOST_ROWS = 10_000
 """Rows of one request."""
@@ -65,6 +66,9 @@ class Desk:
         try:
             serving = self._serving()
             rows, alone = sent.read(body, kind)
+            if self.follower.challenger is not None:
+                self._split(rows, body if alone else b"", serving, self.follower.challenger, send)
+                return
             if alone and serving.answerer.alone:
                 self._one(rows[0], body, serving, send)
                 return
@@ -105,42 +109,102 @@ class Desk:
         SchemaMismatch
             A row lacks a column, or has an id or a time that is none.
         """
-        if len(rows) > MOST_ROWS:
-            send(_too_many(rows))
+        if self._refused(rows, told, send):
             return
-        if not rows:
-            send(told([], []))
-            return
-        sent.checked(rows, self.roles)
-        ids = [self._id(row) for row in rows]
-        bodies = [body] if body else [msgspec.json.encode(row) for row in rows]
-        at = time.time_ns() // 1_000
+        received = self._received(rows, body)
+        versions = [serving.version] * len(rows)
 
         def keep(answers: Answers) -> None:
-            if isinstance(answers, Exception):
-                send(refused(answers))
-                return
-            try:
-                scores = list(map(_kept, answers))
-                reply = told(ids, answers)
-            except Exception as error:
-                send(refused(error))
-                return
-            self.counters.rows += len(ids)
-            version = serving.version
-            entries = [
-                New(ANSWER, id_, at, version, score, content)
-                for id_, score, content in zip(ids, scores, bodies, strict=True)
-            ]
-            self._write(entries, lambda fates: reply, send)
+            self.keep(received, answers, versions, told, send)
 
-        if serving.answerer.alone and len(rows) <= AT_ONCE:
-            keep(serving.answerer.many(rows))
-            return
         for row in rows:
             complete(row, serving.answerer.model.features)
-        if not self.batcher.submit(serving, rows, keep):
+        self.ask(rows, serving, keep, send)
+
+    def split(self, rows: Sequence[Row], split: Split, send: Send, body: bytes = b"") -> None:
+        """Answer rows of which each falls to the champion or to a challenger.
+
+        Raises
+        ------
+        SchemaMismatch
+            A row lacks a column, or has an id or a time that is none.
+        """
+        if not self._refused(rows, split.tell(split.champion), send):
+            split.answer(self._received(rows, body), send)
+
+    def _split(
+        self, rows: Sequence[Row], body: bytes, serving: Serving, challenger: Challenger, send: Send
+    ) -> None:
+        """Answer a request of JSON while a challenger is being rolled out."""
+        alone = bool(body)
+        split = Split(self, serving, challenger, lambda one: self._telling(one, alone), self._mixed)
+        self.split(rows, split, send, body)
+
+    def _mixed(self, ids: list[int | str], answers: list[Answer], servings: list[Serving]) -> Reply:
+        """Return a response in which each row names the version that answered it."""
+        told = zip(ids, answers, servings, strict=True)
+        parts = [Wording(one).one(id_, answer) for id_, answer, one in told]
+        return Reply(200, b'{"predictions":[' + b",".join(parts) + b"]}")
+
+    def _refused(self, rows: Sequence[Row], told: Told, send: Send) -> bool:
+        """Say whether there are too many rows or none, which is told at once."""
+        if len(rows) > MOST_ROWS:
+            send(_too_many(rows))
+            return True
+        if not rows:
+            send(told([], []))
+            return True
+        sent.checked(rows, self.roles)
+        return False
+
+    def _received(self, rows: Sequence[Row], body: bytes) -> Received:
+        """Return rows with their ids; of one that came alone the body itself is kept."""
+        ids = [self._id(row) for row in rows]
+        bodies = [body] if body else [msgspec.json.encode(row) for row in rows]
+        return Received(rows, ids, bodies, time.time_ns() // 1_000)
+
+    def ask(
+        self,
+        rows: Sequence[Row],
+        serving: Serving,
+        then: Callable[[Answers], None],
+        send: Send,
+    ) -> None:
+        """Ask a version for the answers to rows: at once where it is quick, else in turn."""
+        if serving.answerer.alone and len(rows) <= AT_ONCE:
+            try:
+                answers: Answers = serving.answerer.many(rows)
+            except Exception as error:
+                answers = error
+            then(answers)
+        elif not self.batcher.submit(serving, rows, then):
             send(BUSY)
+
+    def keep(
+        self,
+        received: Received,
+        answers: Answers,
+        versions: Sequence[str],
+        told: Told,
+        send: Send,
+    ) -> None:
+        """Write answers down with the versions that gave them, and send what is told of them."""
+        if isinstance(answers, Exception):
+            send(refused(answers))
+            return
+        try:
+            scores = list(map(_kept, answers))
+            reply = told(received.ids, answers)
+        except Exception as error:
+            send(refused(error))
+            return
+        self.counters.rows += len(scores)
+        each = zip(received.ids, versions, scores, received.bodies, strict=True)
+        entries = [
+            New(ANSWER, id_, received.at, version, score, content)
+            for id_, version, score, content in each
+        ]
+        self._write(entries, lambda fates: reply, send)
 
     def take(self, body: bytes, kind: str, send: Send) -> None:
         """Keep rows, with or without their label, that nobody asks a prediction of."""
@@ -200,6 +264,8 @@ class Desk:
 
     def wording(self, serving: Serving) -> Wording:
         """Return how the answers of a version are written."""
+        if serving is not self.follower.current:
+            return Wording(serving)
         if self._worded[0] is not serving or self._worded[1] is None:
             self._worded = serving, Wording(serving)
         assert self._worded[1] is not None

@@ -54,6 +54,28 @@ class _Collector:
         if desk.follower.current is not None:
             serving.add_metric([desk.name, desk.follower.current.version], 1)
         yield serving
+        yield from self._challenger()
+
+    def _challenger(self) -> Iterator[Metric]:
+        challenger = self._desk.follower.challenger
+        if challenger is None:
+            return
+        named = [self._desk.name, challenger.challenge.version]
+        labels = ["pipeline", "version"]
+        share = GaugeMetricFamily(
+            "keepfit_rollout_share", "Share of units that a challenger answers.", labels=labels
+        )
+        share.add_metric(named, challenger.challenge.share)
+        yield share
+        for what, count in (
+            ("answers", challenger.faults.answers),
+            ("faults", challenger.faults.faults),
+        ):
+            counted = CounterMetricFamily(
+                f"keepfit_challenger_{what}", f"Its {what} in this worker.", labels=labels
+            )
+            counted.add_metric(named, count)
+            yield counted
 
     def _latency(self) -> Metric:
         counters = self._desk.counters

@@ -6,6 +6,7 @@ follow, hands events on to the loop, and forgets what has long landed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -13,15 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from keepfit.artifacts import Artifacts
 from keepfit.clock import WallClock
-from keepfit.facts import Fact, Promoted, RolledBack, Signalled
+from keepfit.errors import LedgerConflict
+from keepfit.facts import Fact, Promoted, RolledBack, RolledOut, Signalled
 from keepfit.home import places
 from keepfit.journal import EVENT, Journal, journal_of
 from keepfit.landing import Place
 from keepfit.ledger import Ledger
 from keepfit.registry import State
+from keepfit.server.challenger import Challenge
+from keepfit.server.follower import FAULTS, told
 from keepfit.server.models import Pointer, logger, point, pointed
 from keepfit.server.trial import Request, Trial, Verdict
 
@@ -77,9 +82,11 @@ class Guide:
         new = self.ledger.facts(self.pipeline, after=self.state.seq)
         if new:
             self.state.fold(new)
-            if any(isinstance(entry.fact, Promoted | RolledBack) for entry in new):
+            if any(_crowned(entry.fact) for entry in new):
                 self._try_again()
         self._point()
+        if self.state.rollout is None and self.journal.marks(FAULTS):
+            self.journal.unmark(FAULTS)
         if new:
             self._look_ahead()
         if time.monotonic() - self._tidied > TIDIED_EVERY:
@@ -98,16 +105,41 @@ class Guide:
         if champion is None or champion.artifact in self.refused:
             return
         now = pointed(self.journal)
-        if now is not None and now.digest == champion.artifact:
-            if now.version != champion.name:
-                point(self.journal, Pointer(champion.name, now.digest, now.ids))
-            return
-        verdict = self._verdict(champion)
-        if verdict.problem:
-            self._refuse(champion, verdict.problem, now)
-            return
-        ids = verdict.ids or (now.ids if now is not None else "")
-        point(self.journal, Pointer(champion.name, champion.artifact, ids))
+        if now is None or now.digest != champion.artifact:
+            verdict = self._verdict(champion)
+            if verdict.problem:
+                self._refuse(champion, verdict.problem, now)
+                return
+            ids = verdict.ids or (now.ids if now is not None else "")
+        else:
+            ids = now.ids
+        wanted = Pointer(champion.name, champion.artifact, ids, self._challenge())
+        if wanted != now:
+            point(self.journal, wanted)
+
+    # What is being rolled out --------------------------------------------------------------
+
+    def _challenge(self) -> Challenge | None:
+        """Return what is being rolled out, once it was tried; take it back where it fails."""
+        rollout = self.state.rollout
+        if rollout is None:
+            return None
+        fact = rollout.fact
+        version = self.state.versions[fact.version]
+        problem = self._verdict(version).problem
+        faults = told(self.journal, fact.rollout)
+        if problem or faults.too_many:
+            self._take_back(fact, f"it does not serve: {problem}" if problem else faults.reason)
+            return None
+        return Challenge(fact.version, version.artifact, fact.rollout, fact.share, fact.unit)
+
+    def _take_back(self, fact: RolledOut, reason: str) -> None:
+        back = RolledBack(version=fact.version, to=fact.champion, reason=reason, share=fact.share)
+        with contextlib.suppress(LedgerConflict):  # somebody has written: it is looked at again
+            self.ledger.append(
+                self.pipeline, [back], at=WallClock().now(), expected_seq=self.state.seq
+            )
+            logger.error("%s is taken back: %s", fact.version, reason)
 
     def _try_again(self) -> None:
         """Forget what was wrong with the champion: somebody has made it champion again."""
@@ -131,6 +163,8 @@ class Guide:
         logger.error("%s does not serve: %s; %s serves on", version.name, problem, serving)
         data = {"version": version.name, "serving": serving, "reason": problem}
         self._append(Signalled(event=NOT_SERVED, data=data))
+        if now is not None and now.challenge is not None:
+            point(self.journal, replaced(now, challenge=None))
 
     def _look_ahead(self) -> None:
         """Try what was trained and waits for its gate, and have a process ready while one trains."""
@@ -176,6 +210,11 @@ class Guide:
             except Exception:  # a database that is away for a moment is looked at again
                 logger.exception("cannot follow the ledger of %s", self.pipeline)
             self._stop.wait(POLL)
+
+
+def _crowned(fact: Fact) -> bool:
+    """Return whether a fact made another version champion."""
+    return isinstance(fact, Promoted) or (isinstance(fact, RolledBack) and fact.share is None)
 
 
 logging.getLogger("keepfit.server").addHandler(logging.NullHandler())

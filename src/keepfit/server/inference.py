@@ -14,7 +14,8 @@ from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.server.desk import Desk
 from keepfit.server.models import Serving
 from keepfit.server.quick import Answer, Row
-from keepfit.server.replies import Reply, answered
+from keepfit.server.replies import Reply, Send, answered
+from keepfit.server.split import Split
 
 Guard = Callable[[str, Callable[[Request], Awaitable[Reply]]], Any]
 
@@ -105,11 +106,20 @@ class _Doors:
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ConfigError(f"expected a request of the protocol v2, got: {error}") from None
         rows = rows_of(asked.inputs, serving.answerer.model.features)
-        send_to = self.desk.answer
-        told = _telling(self.desk.name, serving, asked.id)
-        return await later(
-            lambda send: send_to(rows, serving, told, self.desk.counters.timed("infer", send))
-        )
+        pinned = "version" in request.path_params
+        return await later(lambda send: self._answer(rows, serving, asked.id, pinned, send))
+
+    def _answer(
+        self, rows: list[Row], serving: Serving, asked: str | None, pinned: bool, send: Send
+    ) -> None:
+        """Answer rows by one version: its name has one place in the protocol's response."""
+        desk, challenger = self.desk, self.desk.follower.challenger
+        send = desk.counters.timed("infer", send)
+        if challenger is None or pinned:
+            desk.answer(rows, serving, _telling(desk.name, serving, asked), send)
+        else:
+            split = Split(desk, serving, challenger, lambda one: _telling(desk.name, one, asked))
+            desk.split(rows, split, send)
 
     def _asked(self, request: Request) -> Serving:
         """Return what serves, when it is what was asked for."""

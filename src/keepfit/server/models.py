@@ -1,17 +1,16 @@
-"""What serves: the version that the journal's pointer names, loaded beside the old one and swapped."""
+"""What serves: the version that the journal's pointer names, loaded and warm."""
 
 from __future__ import annotations
 
 import logging
-import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from keepfit.journal import Journal
+from keepfit.server.challenger import Challenge
 from keepfit.server.quick import Answerer, quickest
 
 if TYPE_CHECKING:
@@ -19,26 +18,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("keepfit.server")
 
-POLL = 0.2
-"""Seconds between two looks at the pointer."""
-
 POINTER = "serving"
 LOADED = 3
 """Models that stay loaded: champion, previous, and one to come."""
 
 
 class Pointer(msgspec.Struct, frozen=True):
-    """Which version serves; what holds its model; how ids of the lake are kept."""
+    """Which version serves; what holds its model; how ids of the lake are kept; who else answers."""
 
     version: str
     digest: str
     ids: str = ""
+    challenge: Challenge | None = None
 
 
 class Serving:
-    """A version at work; requests that began with it end with it."""
+    """A version at work; requests that began with it end with it.
 
-    def __init__(self, pointer: Pointer, answerer: Answerer) -> None:
+    ``seconds`` is what it takes for a row.
+    """
+
+    def __init__(self, pointer: Pointer, answerer: Answerer, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.version, self.digest, self.ids = pointer.version, pointer.digest, pointer.ids
         self.answerer = answerer
         self.features = frozenset(answerer.model.features)
@@ -65,7 +66,7 @@ class Models:
 
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts
-        self._loaded: OrderedDict[str, Answerer] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Answerer, float]] = OrderedDict()
 
     def load(self, pointer: Pointer) -> Serving:
         """Return a version ready to answer: its digest checked, its code and memory warm.
@@ -75,94 +76,39 @@ class Models:
         ArtifactCorrupt
             The file is not what its name says, or is no model.
         """
-        from keepfit.learners import loads
-
         if pointer.digest not in self._loaded:
-            answerer = quickest(loads(self._artifacts.get(pointer.digest)))
-            warm(answerer)
-            self._loaded[pointer.digest] = answerer
+            self._loaded[pointer.digest] = self._ready(pointer.digest)
             if len(self._loaded) > LOADED:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(pointer.digest)
-        return Serving(pointer, self._loaded[pointer.digest])
+        return Serving(pointer, *self._loaded[pointer.digest])
+
+    def apart(self, pointer: Pointer) -> Serving:
+        """Return a version as `load` does, with a model that no other thread has in use.
+
+        Raises
+        ------
+        ArtifactCorrupt
+            The file is not what its name says, or is no model.
+        """
+        return Serving(pointer, *self._ready(pointer.digest))
+
+    def _ready(self, digest: str) -> tuple[Answerer, float]:
+        from keepfit.learners import loads
+
+        answerer = quickest(loads(self._artifacts.get(digest)))
+        return answerer, warm(answerer)
 
 
-def warm(answerer: Answerer) -> None:
-    """Answer rows of which nothing is known, so that the first request finds all in place."""
+def warm(answerer: Answerer) -> float:
+    """Answer rows of which nothing is known, so that the first request finds all in place.
+
+    Returns the seconds that a row takes.
+    """
     row = dict.fromkeys(answerer.model.features)
     for count in (1, 2):
         answerer.one(row)
         answerer.many([row] * count)
-
-
-class Follower:
-    """A thread that follows the pointer, and swaps what serves between two requests.
-
-    Parameters
-    ----------
-    journal
-        The journal's file.
-    artifacts
-        Where models lie.
-    swapped
-        Hears of each swap, in the follower's thread.
-    """
-
-    def __init__(
-        self,
-        journal: Path,
-        artifacts: Artifacts,
-        swapped: Callable[[Serving], None] | None = None,
-    ) -> None:
-        self.current: Serving | None = None
-        self.swaps, self.problem = 0, ""
-        self._models = Models(artifacts)
-        self._path, self._swapped = journal, swapped
-        self._refused: Pointer | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keepfit follower", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow."""
-        self._thread.start()
-
-    def look(self, journal: Journal) -> None:
-        """Swap to the version that the pointer names, unless it serves; the old one stays on a fault."""
-        pointer = pointed(journal)
-        serving = self.current
-        if pointer is None or pointer == self._refused:
-            return
-        if serving is not None and (serving.version, serving.digest, serving.ids) == (
-            pointer.version,
-            pointer.digest,
-            pointer.ids,
-        ):
-            return
-        try:
-            found = self._models.load(pointer)
-        except Exception as error:
-            # Tried before in a process of its own: here something else is wrong, as memory may be.
-            self._refused, self.problem = pointer, f"{pointer.version} does not load: {error}"
-            logger.exception("%s does not load here; what served goes on", pointer.version)
-            return
-        self.current, self._refused, self.problem = found, None, ""
-        self.swaps += 1
-        logger.info("%s serves", pointer.version)
-        if self._swapped is not None:
-            self._swapped(found)
-
-    def _run(self) -> None:
-        journal = Journal(self._path)
-        while not self._stop.is_set():
-            try:
-                self.look(journal)
-            except Exception:  # a disk that is away for a moment is looked at again
-                logger.exception("cannot look at what serves")
-            self._stop.wait(POLL)
-        journal.close()
-
-    def close(self) -> None:
-        """Follow no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+    start = time.perf_counter()
+    answerer.one(row)
+    return time.perf_counter() - start

@@ -19,8 +19,8 @@ from keepfit.server.access import authorise, loopback
 from keepfit.server.app import app
 from keepfit.server.batcher import Batcher
 from keepfit.server.desk import Desk
+from keepfit.server.follower import Follower
 from keepfit.server.http import Protocol, tire
-from keepfit.server.models import Follower
 from keepfit.server.office import Office
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Worker:
         loop = asyncio.get_running_loop()
         path = journal_of(pipeline.home, pipeline.name)
         deliver = partial(_told_in, loop)
-        self.follower = Follower(path, Artifacts(places(pipeline.home)["artifacts"]))
+        self.follower = Follower(
+            path, Artifacts(places(pipeline.home)["artifacts"]), deliver=deliver
+        )
         self.writer = Writer(path, deliver=deliver)
         self.batcher = Batcher(deliver)
         self.desk = Desk(

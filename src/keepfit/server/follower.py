@@ -1,0 +1,177 @@
+"""A thread that follows the journal's pointer: what it names is loaded beside what serves, and swapped."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace as replaced
+
+from keepfit.journal import Journal
+from keepfit.rollouts import Faults
+from keepfit.server.challenger import Challenge, Challenger
+from keepfit.server.models import Models, Pointer, Serving, logger, pointed
+
+if TYPE_CHECKING:
+    from keepfit.artifacts import Artifacts
+    from keepfit.server.batcher import Told
+
+POLL = 0.2
+"""Seconds between two looks at the pointer."""
+
+TOLD_EVERY = 5.0
+"""Seconds between two words on a challenger that answers without new faults."""
+
+FAULTS = "faults "
+"""What the marks begin with by which workers tell of faults; rollout and worker follow."""
+
+
+def tell(journal: Journal, rollout: str, worker: str, faults: Faults) -> None:
+    """Let a journal hold how often a challenger failed in a worker."""
+    journal.set_mark(f"{FAULTS}{rollout} {worker}", msgspec.json.encode(faults).decode())
+
+
+def told(journal: Journal, rollout: str) -> Faults:
+    """Return how often a challenger failed in all workers together."""
+    marks = journal.marks(f"{FAULTS}{rollout} ")
+    each = (msgspec.json.decode(str(text), type=Faults) for text in marks.values())
+    return sum(each, Faults())
+
+
+class Follower:
+    """A thread that follows the pointer, and swaps what serves between two requests.
+
+    Parameters
+    ----------
+    journal
+        The journal's file.
+    artifacts
+        Where models lie.
+    swapped
+        Hears of each swap, in the follower's thread.
+    deliver
+        Takes what a challenger answered, in the challenger's thread.
+    """
+
+    def __init__(
+        self,
+        journal: Path,
+        artifacts: Artifacts,
+        swapped: Callable[[Serving], None] | None = None,
+        deliver: Callable[[Told], None] | None = None,
+    ) -> None:
+        self.current: Serving | None = None
+        self.challenger: Challenger | None = None
+        self.swaps, self.problem = 0, ""
+        self._models = Models(artifacts)
+        self._path, self._swapped = journal, swapped
+        self._deliver = deliver
+        self._refused: Pointer | None = None
+        self._challenged: Challenge | None = None
+        self._name = secrets.token_hex(4)
+        self._failed = self._told = "", Faults()
+        self._told_at = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keepfit follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def look(self, journal: Journal) -> None:
+        """Swap to the version that the pointer names, unless it serves; the old one stays on a fault."""
+        self._tell(journal)
+        pointer = pointed(journal)
+        if pointer is None:
+            return
+        self._follow(replaced(pointer, challenge=None))
+        self._challenge(pointer.challenge)
+
+    def _follow(self, pointer: Pointer) -> None:
+        serving = self.current
+        if pointer == self._refused:
+            return
+        if serving is not None and (serving.version, serving.digest, serving.ids) == (
+            pointer.version,
+            pointer.digest,
+            pointer.ids,
+        ):
+            return
+        try:
+            found = self._models.load(pointer)
+        except Exception as error:
+            # Tried before in a process of its own: here something else is wrong, as memory may be.
+            self._refused, self.problem = pointer, f"{pointer.version} does not load: {error}"
+            logger.exception("%s does not load here; what served goes on", pointer.version)
+            return
+        self.current, self._refused, self.problem = found, None, ""
+        self.swaps += 1
+        logger.info("%s serves", pointer.version)
+        if self._swapped is not None:
+            self._swapped(found)
+
+    def _challenge(self, challenge: Challenge | None) -> None:
+        """Let the challenger of a pointer answer its share, and the one before answer no more."""
+        before, champion = self.challenger, self.current
+        if challenge == self._challenged:
+            return
+        self._challenged = challenge
+        found = None
+        if challenge is not None and champion is not None and self._deliver is not None:
+            same = before is not None and before.challenge.rollout == challenge.rollout
+            faults = before.faults if before is not None and same else Faults()
+            found = self._begun(challenge, champion, faults, self._deliver)
+        self.challenger = found
+        if before is not None:
+            before.close()
+
+    def _begun(
+        self,
+        challenge: Challenge,
+        champion: Serving,
+        faults: Faults,
+        deliver: Callable[[Told], None],
+    ) -> Challenger | None:
+        try:
+            pointer = Pointer(challenge.version, challenge.digest, champion.ids)
+            serving = self._models.apart(pointer)
+        except Exception as error:
+            logger.exception("%s does not load here; it answers nobody", challenge.version)
+            self._failed = challenge.rollout, Faults(2, 2, f"it does not load: {error}")
+            return None
+        logger.info("%s is rolled out at %g", challenge.version, challenge.share)
+        return Challenger(challenge, serving, champion.seconds, deliver, faults)
+
+    def _tell(self, journal: Journal) -> None:
+        """Tell the guide of the challenger's faults, at once where one is new."""
+        challenger = self.challenger
+        known = self._failed
+        if challenger is not None:
+            known = challenger.challenge.rollout, challenger.faults
+        rollout, faults = known
+        late = time.monotonic() - self._told_at >= TOLD_EVERY
+        before = self._told[1] if self._told[0] == rollout else Faults()
+        if known != self._told and (faults.faults > before.faults or late):
+            tell(journal, rollout, self._name, faults)
+            self._told, self._told_at = known, time.monotonic()
+
+    def _run(self) -> None:
+        journal = Journal(self._path)
+        while not self._stop.is_set():
+            try:
+                self.look(journal)
+            except Exception:  # a disk that is away for a moment is looked at again
+                logger.exception("cannot look at what serves")
+            self._stop.wait(POLL)
+        journal.close()
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()

@@ -1,0 +1,107 @@
+"""Requests while a challenger is being rolled out: each row is answered by whom it falls to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from keepfit.server.batcher import Answers
+from keepfit.server.quick import Answer, Row, complete
+from keepfit.server.replies import Reply, Send, refused
+
+if TYPE_CHECKING:
+    from keepfit.server.challenger import Challenger
+    from keepfit.server.desk import Desk
+    from keepfit.server.models import Serving
+
+Told: TypeAlias = Callable[[list[int | str], list[Answer]], Reply]
+Mixed: TypeAlias = Callable[[list[int | str], list[Answer], "list[Serving]"], Reply]
+
+
+class Received(NamedTuple):
+    """Rows as they came: their ids, what is kept of each, and when, in microseconds since 1970."""
+
+    rows: Sequence[Row]
+    ids: list[int | str]
+    bodies: Sequence[bytes]
+    at: int
+
+
+class Split:
+    """One request, put to the champion and to the challenger.
+
+    Parameters
+    ----------
+    desk
+        Where answers are asked for and written down.
+    champion, challenger
+        Who may answer.
+    tell
+        Makes what writes a response in which one version answered all rows.
+    mixed
+        Writes one in which both did; the champion answers all where there is none.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        champion: Serving,
+        challenger: Challenger,
+        tell: Callable[[Serving], Told],
+        mixed: Mixed | None = None,
+    ) -> None:
+        self.desk, self.champion, self.challenger = desk, champion, challenger
+        self.tell, self.mixed = tell, mixed
+
+    def answer(self, received: Received, send: Send) -> None:
+        """Answer rows, write them down with who answered them, and send the response."""
+        rows, challenger = received.rows, self.challenger
+        for row in rows:
+            complete(row, self.champion.answerer.model.features)
+        drawn = [challenger.takes(row, id_) for row, id_ in zip(rows, received.ids, strict=True)]
+        if not any(drawn) or challenger.ended or (not all(drawn) and self.mixed is None):
+            self._by_champion(received, send)
+            challenger.copy(rows)
+            return
+
+        def theirs(answers: list[Answer] | None) -> None:
+            if answers is None:
+                self._by_champion(received, send)
+            elif all(drawn):
+                versions = [challenger.serving.version] * len(rows)
+                self.desk.keep(received, answers, versions, self.tell(challenger.serving), send)
+            else:
+                self._by_both(received, drawn, answers, send)
+
+        challenger.ask([row for row, one in zip(rows, drawn, strict=True) if one], theirs)
+
+    def _by_champion(self, received: Received, send: Send) -> None:
+        champion = self.champion
+        versions = [champion.version] * len(received.rows)
+
+        def keep(answers: Answers) -> None:
+            self.desk.keep(received, answers, versions, self.tell(champion), send)
+
+        self.desk.ask(received.rows, champion, keep, send)
+
+    def _by_both(
+        self, received: Received, drawn: list[bool], theirs: list[Answer], send: Send
+    ) -> None:
+        """Let the champion answer the other rows, and put both together."""
+        servings = [self.challenger.serving if one else self.champion for one in drawn]
+        versions = [one.version for one in servings]
+        mixed = self.mixed
+        assert mixed is not None
+
+        def keep(ours: Answers) -> None:
+            if isinstance(ours, Exception):
+                send(refused(ours))
+                return
+            from_one, from_other = iter(theirs), iter(ours)
+            answers = [next(from_one) if one else next(from_other) for one in drawn]
+            self.desk.keep(
+                received, answers, versions, lambda ids, found: mixed(ids, found, servings), send
+            )
+
+        others = [row for row, one in zip(received.rows, drawn, strict=True) if not one]
+        self.desk.ask(others, self.champion, keep, send)
