@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.client
 import io
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,98 +20,12 @@ from lightgbm import LGBMClassifier
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.ensemble import RandomForestClassifier
 
-from keepfit.errors import ConfigError
 from keepfit.facts import Signalled
-from keepfit.journal import ANSWER, LABEL, ROW, Journal, Kept
+from keepfit.journal import ANSWER, LABEL, ROW
 from keepfit.server import http as protocol
-from keepfit.server.access import authorise, bindable
 from keepfit.server.guide import Guide
-from keepfit.server.models import Pointer, point
-from keepfit.server.process import listening
 from keepfit.server.rows import Ids
-from keepfit.server.worker import Worker, configured
-from tests.servers import World
-
-JSON = {"content-type": "application/json"}
-ROW_ = {"x": 0.5, "y": -1.0, "kind": "a"}
-
-
-class Served:
-    """A worker in a thread of this process, on a home in which v1 is champion."""
-
-    def __init__(self, world: World) -> None:
-        import uvicorn
-
-        self.world = world
-        self.sock = listening("127.0.0.1", 0)
-        self.port: int = self.sock.getsockname()[1]
-        self.ready = threading.Event()
-        self.server: uvicorn.Server | None = None
-        self.worker: Worker | None = None
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
-        self.thread.start()
-        assert self.ready.wait(30)
-
-    async def _run(self) -> None:
-        import uvicorn
-
-        self.worker = Worker(self.world.made)
-        self.worker.follower.start()
-        self.server = uvicorn.Server(configured(self.worker, self.sock))
-        asyncio.get_running_loop().call_soon(self.ready.set)
-        await self.server.serve(sockets=[self.sock])
-        self.worker.close()
-
-    def close(self) -> None:
-        assert self.server is not None
-        self.server.should_exit = True
-        self.thread.join(30)
-        self.sock.close()
-
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        with contextlib.closing(connection):
-            raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-            connection.request(method, path, raw, headers or JSON)
-            response = connection.getresponse()
-            content = response.read()
-        plain = "json" not in response.headers.get("content-type", "")
-        return response.status, content if plain else json.loads(content)
-
-    def raw(self, *parts: bytes, pause: float = 0.0) -> bytes:
-        """Send bytes, and return all that comes until the connection ends."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            for part in parts:
-                connection.sendall(part)
-                time.sleep(pause)
-            found = b""
-            while part := connection.recv(65_536):
-                found += part
-            return found
-
-    def kept(self, *kinds: int) -> list[Kept]:
-        with contextlib.closing(Journal(self.world.path)) as journal:
-            return journal.after(0, kinds=kinds)
-
-    def waits_for(self, version: str) -> None:
-        until = time.monotonic() + 30
-        while self.ask("GET", "/health")[1]["serving"] != version:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-
-
-def opened(folder: Path, learner: Any) -> Iterator[Served]:
-    world = World(folder, learner=learner)
-    world.steps()
-    digest = world.loop.refold().version("champion").artifact
-    with contextlib.closing(Journal(world.path)) as journal:
-        point(journal, Pointer("v1", digest, "number"))
-    served = Served(world)
-    served.waits_for("v1")
-    yield served
-    served.close()
+from tests.served import JSON, ROW_, Served, opened
 
 
 @pytest.fixture(scope="module")
@@ -479,21 +390,7 @@ def test_the_open_inference_protocol_answers_as_predict_does(trees: Served) -> N
     assert trees.ask("POST", "/v2/models/churn/infer", {"inputs": wrong})[0] == 400
 
 
-# Access -----------------------------------------------------------------------------------
-
-
-def test_without_tokens_only_this_machine_is_answered() -> None:
-    assert authorise({"client": ("127.0.0.1", 5)}, "operate") is None
-    assert authorise({"client": ("::1", 5)}, "predict") is None
-    no = authorise({"client": ("10.0.0.7", 5)}, "predict")
-    assert no is not None
-    assert no.status == 403
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.org", ""])
-def test_a_host_that_others_reach_is_refused(host: str) -> None:
-    with pytest.raises(ConfigError, match="expected a host of this machine alone"):
-        bindable(host)
+# Ids --------------------------------------------------------------------------------------
 
 
 def test_new_ids_grow_and_never_come_twice() -> None:

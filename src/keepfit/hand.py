@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING
 
 from keepfit import facts, registry
 from keepfit.errors import ConfigError, RollbackFailed, VersionUnknown
 from keepfit.release import verified
+from keepfit.tokens import user
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop, Step
@@ -25,7 +25,7 @@ class Hand:
             )
         self.loop = loop
         self.reason = reason.strip()
-        self.by = by or _who()
+        self.by = by or user()
 
     def promote(self, version: str, *, force: bool) -> None:
         """Make a version the champion because a person says so."""
@@ -115,10 +115,3 @@ class Hand:
     def train(self) -> Step:
         """Train now because a person says so."""
         return self.loop.train(f"{self.by}: {self.reason}")
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user on this machine, as in a bare container
-        return "unknown"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli import backtesting, handing, looking, running, serving, setting_up
+from keepfit.cli import backtesting, handing, looking, running, serving, setting_up, tokens
 
 app = typer.Typer(
     name="keepfit",
@@ -46,6 +46,7 @@ VERBS = (
 
 for verb in VERBS:
     app.command()(verb)
+app.add_typer(tokens.token, name="token")
 
 
 def _version(asked: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,8 +12,14 @@ from keepfit import terminal
 from keepfit.cli.finding import load
 from keepfit.cli.words import File, Home, Json, stopped, verb
 
-Host = Annotated[str, typer.Option("--host", help="Where to listen; this machine alone.")]
+Host = Annotated[str, typer.Option("--host", help="Others than this machine need tokens.")]
 Port = Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65_535)]
+Certfile = Annotated[
+    str | None, typer.Option("--certfile", metavar="FILE", help="Certificate, to serve HTTPS.")
+]
+Keyfile = Annotated[
+    str | None, typer.Option("--keyfile", metavar="FILE", help="Its key, when not in that file.")
+]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that answer.", min=1, max=64)]
 
 
@@ -23,11 +29,14 @@ def serve(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     workers: Workers = 1,
+    certfile: Certfile = None,
+    keyfile: Keyfile = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Answer predictions over HTTP; take labels, rows and events."""
-    _serve(file, host, port, workers, home, as_json, loop=False)
+    options = {"certfile": certfile, "keyfile": keyfile, "loop": False}
+    _serve(file, host, port, workers, home, as_json, **options)
 
 
 @verb
@@ -36,15 +45,18 @@ def up(
     host: Host = "127.0.0.1",
     port: Port = 8000,
     workers: Workers = 1,
+    certfile: Certfile = None,
+    keyfile: Keyfile = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Run the loop and serve what it makes champion."""
-    _serve(file, host, port, workers, home, as_json, loop=True)
+    options = {"certfile": certfile, "keyfile": keyfile, "loop": True}
+    _serve(file, host, port, workers, home, as_json, **options)
 
 
 def _serve(
-    file: str, host: str, port: int, workers: int, home: Home, as_json: bool, *, loop: bool
+    file: str, host: str, port: int, workers: int, home: Home, as_json: bool, **options: Any
 ) -> None:
     # One row is answered quicker by one thread than by many that wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,11 +70,13 @@ def _serve(
             terminal.data({"pipeline": pipeline.name, "address": address, "pid": os.getpid()})
             return
         details = [address, f"home {pipeline.home}"]
-        terminal.say(terminal.headline(pipeline.name, "up" if loop else "serve", details), "head")
+        terminal.say(
+            terminal.headline(pipeline.name, "up" if options["loop"] else "serve", details), "head"
+        )
         terminal.say(f"  POST {address}/predict/{pipeline.name}; Ctrl-C ends it", "dim")
 
     try:
-        serving(pipeline, file, host=host, port=port, workers=workers, loop=loop, started=started)
+        serving(pipeline, file, host=host, port=port, workers=workers, started=started, **options)
     except KeyboardInterrupt as stop:
         terminal.say("\nstopped: what was answered is on disk")
         raise stopped(stop) from None

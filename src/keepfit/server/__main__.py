@@ -1,4 +1,4 @@
-"""A worker of several, started by `keepfit serve`: ``python -m keepfit.server FILE HOME PARENT SOCKET``."""
+"""A worker of several, started by `keepfit serve`: ``python -m keepfit.server``, with what `main` takes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import time
 from pathlib import Path
 
 
-def main(file: str, home: str, parent: str, number: str) -> None:
+def main(file: str, home: str, parent: str, number: str, *tls: str) -> None:
     """Serve on a socket that was handed down, as long as the process lives that did so."""
     from keepfit.cli.finding import load
+    from keepfit.server.access import Tls
     from keepfit.server.worker import run
 
     ends_with(int(parent))
     pipeline = load(file, Path(home))
-    run(pipeline, socket.socket(fileno=int(number)))
+    run(pipeline, socket.socket(fileno=int(number)), tls=Tls(*tls) if tls else None)
 
 
 def ends_with(parent: int) -> None:

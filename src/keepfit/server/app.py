@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from keepfit.errors import VersionUnknown, nearest
 from keepfit.server import events, exposition
-from keepfit.server.access import authorise
+from keepfit.server.access import CHALLENGE, Access, Caller
 from keepfit.server.desk import Desk
 from keepfit.server.http import MOST_BYTES, TOO_LARGE
 from keepfit.server.inference import routes as inference
@@ -28,7 +28,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
-    """What a person asks for: with a reason, which is kept, and who gave it."""
+    """What a person asks for: with a reason, which is kept, and who gave it.
+
+    Where there are tokens, the fact names the token; ``by`` says for whom.
+    """
 
     reason: str
     by: str | None = None
@@ -36,9 +39,9 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     force: bool = False
 
 
-def app(desk: Desk, office: Office) -> Starlette:
+def app(desk: Desk, office: Office, access: Access) -> Starlette:
     """Return the application of a server."""
-    doors = _Doors(desk, office)
+    doors, guard = _Doors(desk, office), guarding(access)
     guarded: Sequence[tuple[str, str, str, Callable[[Request], Awaitable[Reply]]]] = (
         ("/predict/{pipeline}", "POST", "predict", doors.predict),
         ("/labels/{pipeline}", "POST", "label", doors.labels),
@@ -53,12 +56,13 @@ def app(desk: Desk, office: Office) -> Starlette:
         ("/health", "GET", "", doors.health),
         ("/health/live", "GET", "", doors.live),
         ("/health/ready", "GET", "", doors.ready),
+        ("/openapi.json", "GET", "", doors.openapi),
     )
     listed = [
         Route(path, guard(role, handler), methods=[method])
         for path, method, role, handler in guarded
     ]
-    metrics = Route("/metrics", exposition.endpoint(desk, office), methods=["GET"])
+    metrics = Route("/metrics", exposition.endpoint(desk, office, access), methods=["GET"])
     made = Starlette(
         routes=[*listed, metrics, *inference(desk, guard)],
         exception_handlers={HTTPException: _told},
@@ -67,24 +71,31 @@ def app(desk: Desk, office: Office) -> Starlette:
     return made
 
 
-def guard(role: str, handler: Callable[[Request], Awaitable[Reply]]) -> Handler:
-    """Return a handler for those alone who may, whose errors are told in the house's form."""
+def guarding(access: Access) -> Callable[[str, Callable[[Request], Awaitable[Reply]]], Handler]:
+    """Return what makes a handler one for those alone who may: a role, or none for everybody."""
 
-    async def guarded(request: Request) -> Response:
-        no = authorise(request.scope, role) if role else None
-        if no is not None:
-            return response(no)
-        try:
-            return response(await handler(request))
-        except Exception as error:
-            return response(refused(error))
+    def guard(role: str, handler: Callable[[Request], Awaitable[Reply]]) -> Handler:
+        async def guarded(request: Request) -> Response:
+            if role:
+                caller = access.admit(request.scope["headers"], request.scope["client"], role)
+                if isinstance(caller, Reply):
+                    return response(caller)
+                request.state.caller = caller
+            try:
+                return response(await handler(request))
+            except Exception as error:
+                return response(refused(error))
 
-    return guarded
+        return guarded
+
+    return guard
 
 
 def response(reply: Reply) -> Response:
     """Return a reply as Starlette sends it."""
     headers = {} if reply.retry_after is None else {"retry-after": str(reply.retry_after)}
+    if reply.status == 401:
+        headers["www-authenticate"] = CHALLENGE.decode()
     if reply.status == 413:
         headers["connection"] = "close"
     return Response(reply.body, reply.status, headers, media_type="application/json")
@@ -169,11 +180,18 @@ class _Doors:
             "ready": serving is not None,
             "serving": serving.version if serving is not None else None,
             "problem": self.desk.follower.problem or None,
+            # Clients who give their rows ids need to know where, and of which kind.
+            "id": {"column": self.desk.roles.id, "kind": serving.ids if serving else ""},
         }
         return answered(told)
 
     async def live(self, request: Request) -> Reply:
         return answered({"live": True})
+
+    async def openapi(self, request: Request) -> Reply:
+        from keepfit.server.openapi import document
+
+        return Reply(200, document(self.desk.name))
 
     async def ready(self, request: Request) -> Reply:
         self.desk.serving()
@@ -208,4 +226,6 @@ class _Doors:
         except msgspec.MsgspecError as error:
             hint = 'send {"reason": "bad week in the source", "by": "ada"}'
             return said(400, f"expected a reason as JSON, got: {error}", hint)
+        caller: Caller = request.state.caller
+        asked.by = caller.signs(asked.by)
         return answered(await self.office.ask(act, asked))

@@ -16,8 +16,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from keepfit.server.counters import EDGES
+from keepfit.server.replies import Reply
 
 if TYPE_CHECKING:
+    from keepfit.server.access import Access
     from keepfit.server.desk import Desk
     from keepfit.server.office import Office
 
@@ -91,16 +93,19 @@ class _Collector:
         return latency
 
 
-def endpoint(desk: Desk, office: Office) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(
+    desk: Desk, office: Office, access: Access
+) -> Callable[[Request], Awaitable[Response]]:
     """Return the handler that shows the metrics of this worker."""
     registry = CollectorRegistry()
     registry.register(_Collector(desk))
 
     async def shown(request: Request) -> Response:
-        from keepfit.server.access import authorise
         from keepfit.server.app import response
 
-        no = authorise(request.scope, "read")
-        return Response(generate_latest(registry), media_type=TEXT) if no is None else response(no)
+        caller = access.admit(request.scope["headers"], request.scope["client"], "read")
+        if isinstance(caller, Reply):
+            return response(caller)
+        return Response(generate_latest(registry), media_type=TEXT)
 
     return shown

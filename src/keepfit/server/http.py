@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from keepfit.server.access import CHALLENGE, Access
 from keepfit.server.desk import Desk
 from keepfit.server.replies import JSON, Reply, said
 
@@ -41,8 +42,6 @@ _REST = b"content-type: " + JSON + b"\r\ncontent-length: "
 
 TOO_LARGE = said(413, f"expected a body of at most {MOST_BYTES:,} bytes", "send fewer rows at once")
 TOO_SLOW = said(408, f"expected the whole request within {REQUEST_SECONDS:g} s")
-
-Authorise = Callable[[Any, str], Reply | None]
 
 
 class _Whole(NamedTuple):
@@ -78,9 +77,9 @@ class _Seen:
 class Protocol(HttpToolsProtocol):
     """A connection. Requests are answered in the order they came, one after the other."""
 
-    def __init__(self, desk: Desk, authorise: Authorise | None, **given: Any) -> None:
+    def __init__(self, desk: Desk, access: Access, **given: Any) -> None:
         super().__init__(**given)
-        self.desk, self._authorise = desk, authorise
+        self.desk, self._access = desk, access
         self._path = b"/predict/" + desk.name.encode()
         self._hot = False
         self._answering = False
@@ -165,11 +164,10 @@ class Protocol(HttpToolsProtocol):
     def _answer(self, headers: list[tuple[bytes, bytes]], body: bytes, seen: _Seen) -> None:
         self._answering = True
         self._keep = seen.should_keep_alive()
-        if self._authorise is not None:
-            no = self._authorise({"headers": headers, "client": self.client}, "predict")
-            if no is not None:
-                self._send(no)
-                return
+        caller = self._access.admit(headers, self.client, "predict")
+        if isinstance(caller, Reply):
+            self._send(caller)
+            return
         kind = ""
         for name, value in headers:
             if name == b"content-type":
@@ -229,6 +227,8 @@ class Protocol(HttpToolsProtocol):
         head = [_LINES[reply.status], _REST, b"%d\r\n" % len(reply.body)]
         if reply.retry_after is not None:
             head.append(b"retry-after: %d\r\n" % reply.retry_after)
+        if reply.status == 401:
+            head.append(b"www-authenticate: " + CHALLENGE + b"\r\n")
         if not keep:
             head.append(b"connection: close\r\n")
         self.transport.write(b"".join((*head, b"\r\n", reply.body)))

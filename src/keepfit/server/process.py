@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keepfit.errors import ConfigError, ExtraMissing, KeepfitError
-from keepfit.server.access import bindable
+from keepfit.server.access import Tls, bindable
+from keepfit.tokens import Tokens, tokens_of
 
 if TYPE_CHECKING:
     from keepfit.pipeline import Pipeline
@@ -36,6 +38,8 @@ def serve(
     port: int = 8000,
     workers: int = 1,
     loop: bool = False,
+    certfile: str | None = None,
+    keyfile: str | None = None,
     started: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a pipeline until the process is asked to end.
@@ -52,13 +56,16 @@ def serve(
         Processes that answer.
     loop
         Whether the loop runs too, in a process of its own.
+    certfile, keyfile
+        Of the certificate to serve HTTPS with, and of its key where that is a file of its own.
     started
         Hears the address once requests are answered.
 
     Raises
     ------
     ConfigError
-        The source has no id, or the host can be reached from elsewhere.
+        The source has no id, the host can be reached from elsewhere and there are no tokens,
+        or the certificate cannot be read.
     ExtraMissing
         The packages of the extra ``serve`` are not installed.
     KeepfitError
@@ -67,12 +74,14 @@ def serve(
     from keepfit.server.guide import Guide
 
     _check(pipeline)
-    sock = listening(bindable(host), port)
-    told = f"http://{host}:{sock.getsockname()[1]}"
+    tls = _secured(certfile, keyfile)
+    tokens = Tokens(tokens_of(pipeline.home))
+    sock = listening(bindable(host, tokens), port)
+    told = _address("http" if tls is None else "https", host, sock.getsockname()[1])
     guide = Guide(pipeline.home, pipeline.name)
     children = [_looping(file, pipeline.home)] if loop else []
     if workers > 1:
-        children += [_working(file, pipeline.home, sock)] * workers
+        children += [_working(file, pipeline.home, sock, certfile, keyfile)] * workers
     family = Family(children)
     guide.start()
     try:
@@ -80,7 +89,7 @@ def serve(
             from keepfit.server.worker import run
 
             with family.watched():
-                run(pipeline, sock, None if started is None else lambda: started(told))
+                run(pipeline, sock, None if started is None else lambda: started(told), tls=tls)
         else:
             if started is not None:
                 started(told)
@@ -89,6 +98,27 @@ def serve(
         family.end()
         guide.close()
         sock.close()
+
+
+def _secured(certfile: str | None, keyfile: str | None) -> Tls | None:
+    """Return what to serve HTTPS with, once it is known to be a certificate and its key."""
+    if certfile is None:
+        if keyfile is not None:
+            raise ConfigError("expected a certificate with the key, got none", hint="--certfile")
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certfile, keyfile)
+    except OSError as error:  # ssl.SSLError is one
+        where = certfile if keyfile is None else f"{certfile} and {keyfile}"
+        raise ConfigError(
+            f"expected a certificate and its key in {where}, got: {error}",
+            hint="both are PEM files; a key with a password has to be stored without it",
+        ) from None
+    return Tls(certfile, keyfile)
+
+
+def _address(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _check(pipeline: Pipeline) -> None:
@@ -143,10 +173,13 @@ def _looping(file: str, home: Path) -> Start:
     )
 
 
-def _working(file: str, home: Path, sock: socket.socket) -> Start:
+def _working(
+    file: str, home: Path, sock: socket.socket, certfile: str | None, keyfile: str | None
+) -> Start:
     if os.name == "nt":
         raise ConfigError("expected one worker on Windows, got several", hint="--workers 1")
     where = [file, str(home), str(os.getpid()), str(sock.fileno())]
+    where += [one for one in (certfile, keyfile) if one is not None]
     command = [sys.executable, "-m", "keepfit.server", *where]
     return lambda: subprocess.Popen(command, pass_fds=[sock.fileno()])
 

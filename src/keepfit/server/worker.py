@@ -15,13 +15,14 @@ import uvicorn
 from keepfit.artifacts import Artifacts
 from keepfit.home import places
 from keepfit.journal import Writer, journal_of
-from keepfit.server.access import authorise, loopback
+from keepfit.server.access import Access, Tls
 from keepfit.server.app import app
 from keepfit.server.batcher import Batcher
 from keepfit.server.desk import Desk
-from keepfit.server.follower import Follower
 from keepfit.server.http import Protocol, tire
+from keepfit.server.models import Follower
 from keepfit.server.office import Office
+from keepfit.tokens import Tokens, tokens_of
 
 if TYPE_CHECKING:
     from keepfit.pipeline import Pipeline
@@ -41,18 +42,19 @@ class Worker:
         loop = asyncio.get_running_loop()
         path = journal_of(pipeline.home, pipeline.name)
         deliver = partial(_told_in, loop)
-        self.follower = Follower(
-            path, Artifacts(places(pipeline.home)["artifacts"]), deliver=deliver
-        )
+        self.follower = Follower(path, Artifacts(places(pipeline.home)["artifacts"]))
         self.writer = Writer(path, deliver=deliver)
         self.batcher = Batcher(deliver)
         self.desk = Desk(
             pipeline.name, pipeline.source.roles, self.follower, self.writer, self.batcher
         )
         self.office = Office(pipeline)
+        self.access = Access(Tokens(tokens_of(pipeline.home)), pipeline.name)
+        self.access.start()
 
     def close(self) -> None:
         """Write what waits, and let go of everything."""
+        self.access.close()
         self.follower.close()
         self.batcher.close()
         self.writer.close()
@@ -75,13 +77,19 @@ def _tell(told: list[tuple[Callable[[Any], None], Any]]) -> None:
             _log.exception("a reply could not be sent")
 
 
-def run(pipeline: Pipeline, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
+def run(
+    pipeline: Pipeline,
+    sock: socket.socket,
+    started: Callable[[], None] | None = None,
+    *,
+    tls: Tls | None = None,
+) -> None:
     """Serve on a socket until the process is asked to end.
 
     ``started`` is called once requests are answered.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(pipeline, sock, started))
+        runner.run(_serve(pipeline, sock, started, tls))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -94,11 +102,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    pipeline: Pipeline, sock: socket.socket, started: Callable[[], None] | None
+    pipeline: Pipeline,
+    sock: socket.socket,
+    started: Callable[[], None] | None,
+    tls: Tls | None,
 ) -> None:
     worker = Worker(pipeline)
     worker.follower.start()
-    server = uvicorn.Server(configured(worker, sock))
+    server = uvicorn.Server(configured(worker, tls))
     tiring = asyncio.create_task(tire(server.server_state.connections))
     if started is not None:
         asyncio.get_running_loop().call_soon(started)
@@ -109,13 +120,11 @@ async def _serve(
         await asyncio.get_running_loop().run_in_executor(None, worker.close)
 
 
-def configured(worker: Worker, sock: socket.socket) -> uvicorn.Config:
+def configured(worker: Worker, tls: Tls | None = None) -> uvicorn.Config:
     """Return what uvicorn runs: the desk's protocol, and the application behind it."""
-    # Whoever reaches a socket of this machine may predict: that need not be asked each time.
-    local = sock.family == getattr(socket, "AF_UNIX", None) or loopback(sock.getsockname()[0])
-    protocol: Any = partial(Protocol, worker.desk, None if local else authorise)
+    protocol: Any = partial(Protocol, worker.desk, worker.access)
     return uvicorn.Config(
-        app(worker.desk, worker.office),
+        app(worker.desk, worker.office, worker.access),
         http=protocol,
         ws="none",
         lifespan="off",
@@ -125,4 +134,6 @@ def configured(worker: Worker, sock: socket.socket) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=GRACE,
+        ssl_certfile=None if tls is None else tls.certfile,
+        ssl_keyfile=None if tls is None else tls.keyfile,
     )
