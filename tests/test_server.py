@@ -323,8 +323,6 @@ def test_paths_and_methods_that_do_not_exist_are_told_so(served: Served) -> None
         ("POST", "/predict/../churn", 404),
         ("POST", "/predict/churn/", 404),
         ("GET", "/predict/churn", 405),
-        ("POST", "/v2/models/other/infer", 404),
-        ("GET", "/v2/models/churn/versions/v9", 404),
     ):
         found, told = served.ask(method, path)
         assert (found, told["error"]["message"][:8]) == (status, "expected"), path

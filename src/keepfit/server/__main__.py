@@ -18,7 +18,8 @@ def main(file: str, home: str, parent: str, number: str, *tls: str) -> None:
 
     ends_with(int(parent))
     pipeline = load(file, Path(home))
-    run(pipeline, socket.socket(fileno=int(number)), tls=Tls(*tls) if tls else None)
+    sock, passed = socket.socket(fileno=int(number)), Tls(*tls) if tls else None
+    run(pipeline, sock, tls=passed, server=int(parent))
 
 
 def ends_with(parent: int) -> None:

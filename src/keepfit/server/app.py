@@ -20,9 +20,11 @@ from keepfit.server.desk import Desk
 from keepfit.server.http import MOST_BYTES, TOO_LARGE
 from keepfit.server.inference import routes as inference
 from keepfit.server.replies import Reply, Send, answered, refused, said
+from keepfit.server.tensors import LENGTH
 
 if TYPE_CHECKING:
     from keepfit.server.office import Office
+    from keepfit.server.tally import Tally
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -39,7 +41,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True):
     force: bool = False
 
 
-def app(desk: Desk, office: Office, access: Access) -> Starlette:
+def app(desk: Desk, office: Office, access: Access, tally: Tally) -> Starlette:
     """Return the application of a server."""
     doors, guard = _Doors(desk, office), guarding(access)
     guarded: Sequence[tuple[str, str, str, Callable[[Request], Awaitable[Reply]]]] = (
@@ -62,7 +64,7 @@ def app(desk: Desk, office: Office, access: Access) -> Starlette:
         Route(path, guard(role, handler), methods=[method])
         for path, method, role, handler in guarded
     ]
-    metrics = Route("/metrics", exposition.endpoint(desk, office, access), methods=["GET"])
+    metrics = Route("/metrics", exposition.endpoint(desk, office, access, tally), methods=["GET"])
     made = Starlette(
         routes=[*listed, metrics, *inference(desk, guard)],
         exception_handlers={HTTPException: _told},
@@ -98,7 +100,10 @@ def response(reply: Reply) -> Response:
         headers["www-authenticate"] = CHALLENGE.decode()
     if reply.status == 413:
         headers["connection"] = "close"
-    return Response(reply.body, reply.status, headers, media_type="application/json")
+    if reply.head:
+        headers[LENGTH] = str(reply.head)
+    kind = "application/octet-stream" if reply.head else "application/json"
+    return Response(reply.body, reply.status, headers, media_type=kind)
 
 
 async def _told(request: Request, error: Exception) -> Response:

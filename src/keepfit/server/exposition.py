@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -15,10 +17,14 @@ from prometheus_client.core import (
 from starlette.requests import Request
 from starlette.responses import Response
 
+from keepfit.clock import WallClock
+from keepfit.server import gauges
 from keepfit.server.counters import EDGES
 from keepfit.server.replies import Reply
+from keepfit.server.tally import Counts, Tally
 
 if TYPE_CHECKING:
+    from keepfit.registry import State
     from keepfit.server.access import Access
     from keepfit.server.desk import Desk
     from keepfit.server.office import Office
@@ -26,79 +32,109 @@ if TYPE_CHECKING:
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
+def counted(desk: Desk) -> Counts:
+    """Return what a worker counted so far."""
+    counters, challenger = desk.counters, desk.follower.challenger
+    requests: dict[str, dict[int, int]] = {}
+    for (route, status), count in list(counters.requests.items()):
+        requests.setdefault(route, {})[status] = count
+    serving = desk.follower.current
+    found = Counts(
+        requests=requests,
+        buckets={route: list(counts) for route, counts in list(counters.buckets.items())},
+        seconds=dict(counters.seconds),
+        rows=counters.rows,
+        swaps=desk.follower.swaps,
+        waiting=desk.writer.waiting,
+        serving={} if serving is None else {serving.version: 1},
+    )
+    if challenger is None:
+        return found
+    return msgspec.structs.replace(
+        found,
+        challenger=challenger.challenge.version,
+        share=challenger.challenge.share,
+        answers=challenger.faults.answers,
+        faults=challenger.faults.faults,
+    )
+
+
 class _Collector:
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    """The counts of a server, and how its pipeline stands."""
+
+    def __init__(self, name: str, counts: Counts, standing: State | None) -> None:
+        self._name, self._counts, self._standing = name, counts, standing
 
     def collect(self) -> Iterator[Metric]:
-        desk, counters = self._desk, self._desk.counters
+        counts = self._counts
         requests = CounterMetricFamily(
             "keepfit_requests", "Requests, by route and status.", labels=["route", "status"]
         )
-        for (route, status), count in sorted(counters.requests.items()):
-            requests.add_metric([route, str(status)], count)
+        for route, found in sorted(counts.requests.items()):
+            for status, count in sorted(found.items()):
+                requests.add_metric([route, str(status)], count)
         yield requests
         yield self._latency()
         yield CounterMetricFamily(
-            "keepfit_rows_answered", "Rows that were answered.", value=counters.rows
+            "keepfit_rows_answered", "Rows that were answered.", value=counts.rows
         )
         yield CounterMetricFamily(
-            "keepfit_swaps",
-            "Versions that began to serve in this worker.",
-            value=desk.follower.swaps,
+            "keepfit_swaps", "Versions that began to serve, in all workers.", value=counts.swaps
         )
         yield GaugeMetricFamily(
-            "keepfit_waiting_entries", "Entries that wait for the disk.", value=desk.writer.waiting
+            "keepfit_waiting_entries", "Entries that wait for the disk.", value=counts.waiting
         )
         serving = GaugeMetricFamily(
-            "keepfit_serving", "The version that serves.", labels=["pipeline", "version"]
+            "keepfit_serving", "Workers in which a version serves.", labels=["pipeline", "version"]
         )
-        if desk.follower.current is not None:
-            serving.add_metric([desk.name, desk.follower.current.version], 1)
+        for version, workers in sorted(counts.serving.items()):
+            serving.add_metric([self._name, version], workers)
         yield serving
         yield from self._challenger()
+        yield GaugeMetricFamily(
+            "keepfit_facts_read",
+            "Whether the ledger could be read.",
+            value=float(self._standing is not None),
+        )
+        if self._standing is not None:
+            yield from gauges.families(self._name, self._standing, WallClock().now())
 
     def _challenger(self) -> Iterator[Metric]:
-        challenger = self._desk.follower.challenger
-        if challenger is None:
+        counts = self._counts
+        if not counts.challenger:
             return
-        named = [self._desk.name, challenger.challenge.version]
+        named = [self._name, counts.challenger]
         labels = ["pipeline", "version"]
         share = GaugeMetricFamily(
             "keepfit_rollout_share", "Share of units that a challenger answers.", labels=labels
         )
-        share.add_metric(named, challenger.challenge.share)
+        share.add_metric(named, counts.share)
         yield share
-        for what, count in (
-            ("answers", challenger.faults.answers),
-            ("faults", challenger.faults.faults),
-        ):
-            counted = CounterMetricFamily(
-                f"keepfit_challenger_{what}", f"Its {what} in this worker.", labels=labels
+        for what, count in (("answers", counts.answers), ("faults", counts.faults)):
+            found = CounterMetricFamily(
+                f"keepfit_challenger_{what}", f"Its {what} in all workers.", labels=labels
             )
-            counted.add_metric(named, count)
-            yield counted
+            found.add_metric(named, count)
+            yield found
 
     def _latency(self) -> Metric:
-        counters = self._desk.counters
+        counts = self._counts
         latency = HistogramMetricFamily(
             "keepfit_request_seconds", "Seconds from request to answer.", labels=["route"]
         )
-        for route, counts in sorted(counters.buckets.items()):
+        for route, each in sorted(counts.buckets.items()):
             total, buckets = 0, []
-            for edge, count in zip((*map(str, EDGES), "+Inf"), counts, strict=True):
+            for edge, count in zip((*map(str, EDGES), "+Inf"), each, strict=True):
                 total += count
                 buckets.append((edge, float(total)))
-            latency.add_metric([route], buckets, counters.seconds[route])
+            latency.add_metric([route], buckets, counts.seconds[route])
         return latency
 
 
 def endpoint(
-    desk: Desk, office: Office, access: Access
+    desk: Desk, office: Office, access: Access, tally: Tally
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler that shows the metrics of this worker."""
-    registry = CollectorRegistry()
-    registry.register(_Collector(desk))
+    """Return the handler that shows the metrics of the whole server and of its pipeline."""
 
     async def shown(request: Request) -> Response:
         from keepfit.server.app import response
@@ -106,6 +142,11 @@ def endpoint(
         caller = access.admit(request.scope["headers"], request.scope["client"], "read")
         if isinstance(caller, Reply):
             return response(caller)
+        standing = None
+        with suppress(Exception):  # without the ledger there is still what was counted
+            standing = await office.ask(office.standing)
+        registry = CollectorRegistry()
+        registry.register(_Collector(desk.name, tally.total(), standing))
         return Response(generate_latest(registry), media_type=TEXT)
 
     return shown

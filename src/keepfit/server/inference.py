@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, in JSON: tensors in, tensors out."""
+"""The Open Inference Protocol v2: tensors in, tensors out, in JSON and in its binary form."""
 
 from __future__ import annotations
 
@@ -10,37 +10,28 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from keepfit import __version__
-from keepfit.errors import ConfigError, VersionUnknown
+from keepfit.errors import VersionUnknown
+from keepfit.learners.models import FittedModel
+from keepfit.server import tensors
 from keepfit.server.desk import Desk
 from keepfit.server.models import Serving
 from keepfit.server.quick import Answer, Row
-from keepfit.server.replies import Reply, Send, answered
-from keepfit.server.split import Split
+from keepfit.server.replies import Reply, Send, answered, refused
+from keepfit.server.split import Split, Told
+from keepfit.server.tensors import Inference, Output
 
-Guard = Callable[[str, Callable[[Request], Awaitable[Reply]]], Any]
+DATATYPES = {"number": "FP64", "boolean": "BOOL", "category": "BYTES", "time": "BYTES"}
+"""What a column of each kind is as a tensor; a time is text, as in JSON."""
 
-
-class Tensor(msgspec.Struct):
-    """A tensor, row-major; ``data`` may be flat or nested."""
-
-    name: str
-    shape: list[int]
-    datatype: str
-    data: list[Any]
-
-
-class Inference(msgspec.Struct):
-    """A request for answers."""
-
-    inputs: list[Tensor]
-    id: str | None = None
+Handler = Callable[[Request], Awaitable[Reply]]
+Guard = Callable[[str, Handler], Any]
 
 
 def routes(desk: Desk, guard: Guard) -> list[Route]:
     """Return the routes of the protocol."""
     doors = _Doors(desk)
     model = "/v2/models/{model}"
-    paths: Sequence[tuple[str, str, str, Callable[[Request], Awaitable[Reply]]]] = (
+    paths: Sequence[tuple[str, str, str, Handler]] = (
         ("/v2", "GET", "", doors.server),
         ("/v2/health/live", "GET", "", doors.live),
         ("/v2/health/ready", "GET", "", doors.ready),
@@ -52,8 +43,26 @@ def routes(desk: Desk, guard: Guard) -> list[Route]:
         (f"{model}/versions/{{version}}/infer", "POST", "predict", doors.infer),
     )
     return [
-        Route(path, guard(role, handler), methods=[method]) for path, method, role, handler in paths
+        Route(path, guard(role, _worded(handler)), methods=[method])
+        for path, method, role, handler in paths
     ]
+
+
+def _worded(handler: Handler) -> Handler:
+    """Return a handler whose errors are told in the protocol's form: a text, and nothing else."""
+
+    async def worded(request: Request) -> Reply:
+        try:
+            reply = await handler(request)
+        except Exception as error:
+            reply = refused(error)
+        if reply.status < 400:
+            return reply
+        told = msgspec.json.decode(reply.body)["error"]
+        text = "\n".join(filter(None, (told["message"], told.get("hint"))))
+        return reply._replace(body=msgspec.json.encode({"error": text}))
+
+    return worded
 
 
 class _Doors:
@@ -61,7 +70,8 @@ class _Doors:
         self.desk = desk
 
     async def server(self, request: Request) -> Reply:
-        return answered({"name": "keepfit", "version": __version__, "extensions": []})
+        told = {"name": "keepfit", "version": __version__, "extensions": ["binary_tensor_data"]}
+        return answered(told)
 
     async def live(self, request: Request) -> Reply:
         return answered({"live": True})
@@ -72,21 +82,19 @@ class _Doors:
 
     async def model(self, request: Request) -> Reply:
         serving = self._asked(request)
-        several = serving.task == "multiclass"
-        outputs = [{"name": "prediction", "datatype": _datatype(serving.classes), "shape": [-1]}]
-        if serving.classes:
-            shape = [-1, len(serving.classes)] if several else [-1]
-            outputs.append({"name": "probability", "datatype": "FP64", "shape": shape})
         return answered(
             {
                 "name": self.desk.name,
-                "versions": [serving.version],
+                "versions": [one.version for one in self._at_work()],
                 "platform": "keepfit",
                 "inputs": [
-                    {"name": name, "datatype": "FP64", "shape": [-1]}
-                    for name in serving.answerer.model.features
+                    {"name": name, "datatype": datatype, "shape": [-1]}
+                    for name, datatype in inputs_of(serving.answerer.model).items()
                 ],
-                "outputs": outputs,
+                "outputs": [
+                    {"name": one.name, "datatype": one.datatype, "shape": [-1, *one.shape[1:]]}
+                    for one in outputs_of(serving, [], [])
+                ],
             }
         )
 
@@ -98,19 +106,21 @@ class _Doors:
         from keepfit.server.app import body_of, later
 
         serving = self._asked(request)
+        if serving is not self.desk.serving():
+            raise VersionUnknown(
+                f"expected {self.desk.serving().version}, which serves, got {serving.version!r}",
+                hint="a challenger answers its share of the requests that name no version",
+            )
         body = await body_of(request)
         if isinstance(body, Reply):
             return body
-        try:
-            asked = msgspec.json.decode(body, type=Inference)
-        except (msgspec.MsgspecError, RecursionError) as error:
-            raise ConfigError(f"expected a request of the protocol v2, got: {error}") from None
-        rows = rows_of(asked.inputs, serving.answerer.model.features)
+        asked = tensors.read(body, request.headers.get(tensors.LENGTH))
+        rows = tensors.rows_of(asked.inputs, serving.answerer.model.features)
         pinned = "version" in request.path_params
-        return await later(lambda send: self._answer(rows, serving, asked.id, pinned, send))
+        return await later(lambda send: self._answer(rows, serving, asked, pinned, send))
 
     def _answer(
-        self, rows: list[Row], serving: Serving, asked: str | None, pinned: bool, send: Send
+        self, rows: list[Row], serving: Serving, asked: Inference, pinned: bool, send: Send
     ) -> None:
         """Answer rows by one version: its name has one place in the protocol's response."""
         desk, challenger = self.desk, self.desk.follower.challenger
@@ -121,96 +131,62 @@ class _Doors:
             split = Split(desk, serving, challenger, lambda one: _telling(desk.name, one, asked))
             desk.split(rows, split, send)
 
+    def _at_work(self) -> list[Serving]:
+        """Return what serves, and what is being rolled out beside it."""
+        challenger = self.desk.follower.challenger
+        return [self.desk.serving(), *([] if challenger is None else [challenger.serving])]
+
     def _asked(self, request: Request) -> Serving:
-        """Return what serves, when it is what was asked for."""
-        serving = self.desk.serving()
+        """Return what was asked for, when it is at work."""
+        found = self._at_work()
         name, version = request.path_params["model"], request.path_params.get("version")
         if name != self.desk.name:
             raise VersionUnknown(f"expected the model {self.desk.name!r}, got {name!r}")
-        if version not in (None, serving.version):
-            raise VersionUnknown(f"expected {serving.version}, which serves, got {version!r}")
-        return serving
-
-
-def rows_of(inputs: Sequence[Tensor], features: Sequence[str]) -> list[Row]:
-    """Return tensors as rows: one tensor per column, or one with all features in their order.
-
-    Raises
-    ------
-    ConfigError
-        A tensor's data does not have its shape, or the tensors differ in their rows.
-
-    Examples
-    --------
-    >>> rows_of([Tensor("input", [2, 2], "FP64", [1, 2, 3, 4])], ["x", "y"])
-    [{'x': 1, 'y': 2}, {'x': 3, 'y': 4}]
-    """
-    if len(inputs) == 1 and inputs[0].name not in features:
-        return _matrix(inputs[0], features)
-    columns = {one.name: _flat(one) for one in inputs}
-    if len({len(values) for values in columns.values()}) > 1:
-        raise ConfigError("expected tensors with as many rows each, got several lengths")
-    values = zip(*columns.values(), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in values]
-
-
-def _matrix(tensor: Tensor, features: Sequence[str]) -> list[Row]:
-    width = len(features)
-    if len(tensor.shape) != 2 or tensor.shape[1] != width:
-        raise ConfigError(
-            f"expected a tensor of shape [n, {width}], got {tensor.shape}",
-            hint=f"the columns are {', '.join(features[:8])}, or send a tensor for each",
+        for serving in found:
+            if version in (None, serving.version):
+                return serving
+        raise VersionUnknown(
+            f"expected {found[0].version}, which serves, got {version!r}",
+            hint=f"/promote makes {version} serve, if there is such a version",
         )
-    flat = _flat(tensor)
-    return [
-        dict(zip(features, flat[first : first + width], strict=True))
-        for first in range(0, len(flat), width)
-    ]
 
 
-def _flat(tensor: Tensor) -> list[Any]:
-    values: list[Any] = tensor.data
-    while values and isinstance(values[0], list):
-        values = [one for part in values for one in (part if isinstance(part, list) else [part])]
-    expected = 1
-    for length in tensor.shape:
-        expected *= length
-    if len(values) != expected:
-        raise ConfigError(
-            f"expected {expected} values for shape {tensor.shape} of {tensor.name!r}, got {len(values)}"
-        )
-    return values
+def inputs_of(model: Any) -> dict[str, str]:
+    """Return the datatype of each column that a model reads."""
+    columns = model.head.encoding.columns if isinstance(model, FittedModel) else ()
+    known = {column.name: DATATYPES.get(column.kind, "FP64") for column in columns}
+    return {name: known.get(name, "FP64") for name in model.features}
+
+
+def outputs_of(
+    serving: Serving, ids: Sequence[int | str], answers: Sequence[Answer]
+) -> list[Output]:
+    """Return what a version says of rows: the prediction, how likely it is, and their ids."""
+    count, classes = len(answers), serving.classes
+    datatype = _datatype(classes)
+    found = [Output("prediction", datatype, [count], [_chosen(serving, a) for a in answers])]
+    if classes:
+        shape = [count, len(classes)] if serving.task == "multiclass" else [count]
+        flat = [v for a in answers for v in (a if isinstance(a, tuple) else (a,))]
+        found.append(Output("probability", "FP64", shape, flat))
+    return [*found, Output("id", "BYTES", [count], list(map(str, ids)))]
 
 
 def _datatype(classes: Sequence[Any]) -> str:
-    kinds = {type(one) for one in classes}
-    return {bool: "BOOL", int: "INT64", str: "BYTES"}[kinds.pop()] if kinds else "FP64"
+    kinds = {type(one) for one in classes} or {float}
+    names = {bool: "BOOL", int: "INT64", float: "FP64"}
+    return names.get(kinds.pop(), "BYTES") if len(kinds) == 1 else "BYTES"
 
 
-def _telling(
-    name: str, serving: Serving, asked: str | None
-) -> Callable[[list[int | str], list[Answer]], Reply]:
+def _telling(name: str, serving: Serving, asked: Inference) -> Told:
     def told(ids: list[int | str], answers: list[Answer]) -> Reply:
-        outputs = [
-            _output(
-                "prediction", _datatype(serving.classes), [_chosen(serving, a) for a in answers]
-            ),
-            _output("id", "BYTES", list(map(str, ids))),
-        ]
-        if serving.classes:
-            flat = [v for a in answers for v in (a if isinstance(a, tuple) else (a,))]
-            shape = [len(answers), len(serving.classes)] if len(flat) > len(answers) else None
-            outputs.insert(1, _output("probability", "FP64", flat, shape))
-        head = {"model_name": name, "model_version": serving.version, "outputs": outputs}
-        return answered(head if asked is None else {**head, "id": asked})
+        head = {"model_name": name, "model_version": serving.version}
+        if asked.id is not None:
+            head["id"] = asked.id
+        body, length = tensors.written(head, outputs_of(serving, ids, answers), asked)
+        return Reply(200, body, head=length)
 
     return told
-
-
-def _output(
-    name: str, datatype: str, data: list[Any], shape: list[int] | None = None
-) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape or [len(data)], "data": data}
 
 
 def _chosen(serving: Serving, answer: Answer) -> Any:

@@ -11,6 +11,7 @@ from keepfit.errors import ConfigError
 
 if TYPE_CHECKING:
     from keepfit.pipeline import Pipeline
+    from keepfit.registry import State
     from keepfit.server.app import Asked
 
 
@@ -43,6 +44,10 @@ class Office:
     def status(self) -> dict[str, Any]:
         """Return what ``keepfit status --json`` shows."""
         return self._pipeline.status().to_dict()
+
+    def standing(self) -> State:
+        """Return what the facts so far add up to, to be looked at."""
+        return self._pipeline.loop().refold()
 
     def why(self, version: str) -> dict[str, Any]:
         """Return what ``keepfit why --json`` shows."""

@@ -11,8 +11,8 @@ import msgspec
 from keepfit import __version__
 from keepfit.server import shapes
 from keepfit.server.app import Asked
-from keepfit.server.inference import Inference
 from keepfit.server.rows import ARROW, Label
+from keepfit.server.tensors import Inference
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"

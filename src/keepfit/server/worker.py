@@ -19,9 +19,11 @@ from keepfit.server.access import Access, Tls
 from keepfit.server.app import app
 from keepfit.server.batcher import Batcher
 from keepfit.server.desk import Desk
+from keepfit.server.exposition import counted
+from keepfit.server.follower import Follower
 from keepfit.server.http import Protocol, tire
-from keepfit.server.models import Follower
 from keepfit.server.office import Office
+from keepfit.server.tally import Tally
 from keepfit.tokens import Tokens, tokens_of
 
 if TYPE_CHECKING:
@@ -38,11 +40,13 @@ _log = logging.getLogger("keepfit.server")
 class Worker:
     """A desk with all that it needs, to be used in the thread of one event loop."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, server: int | None = None) -> None:
         loop = asyncio.get_running_loop()
         path = journal_of(pipeline.home, pipeline.name)
         deliver = partial(_told_in, loop)
-        self.follower = Follower(path, Artifacts(places(pipeline.home)["artifacts"]))
+        self.follower = Follower(
+            path, Artifacts(places(pipeline.home)["artifacts"]), deliver=deliver
+        )
         self.writer = Writer(path, deliver=deliver)
         self.batcher = Batcher(deliver)
         self.desk = Desk(
@@ -51,9 +55,13 @@ class Worker:
         self.office = Office(pipeline)
         self.access = Access(Tokens(tokens_of(pipeline.home)), pipeline.name)
         self.access.start()
+        folder = path.parent / "counted" / pipeline.name
+        self.tally = Tally(folder, partial(counted, self.desk), server)
+        self.tally.start()
 
     def close(self) -> None:
         """Write what waits, and let go of everything."""
+        self.tally.close()
         self.access.close()
         self.follower.close()
         self.batcher.close()
@@ -83,13 +91,15 @@ def run(
     started: Callable[[], None] | None = None,
     *,
     tls: Tls | None = None,
+    server: int | None = None,
 ) -> None:
     """Serve on a socket until the process is asked to end.
 
-    ``started`` is called once requests are answered.
+    ``started`` is called once requests are answered; ``server`` is the process that this one is
+    a worker of, when there are several.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(pipeline, sock, started, tls))
+        runner.run(_serve(pipeline, sock, started, tls, server))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -106,15 +116,16 @@ async def _serve(
     sock: socket.socket,
     started: Callable[[], None] | None,
     tls: Tls | None,
+    server: int | None,
 ) -> None:
-    worker = Worker(pipeline)
+    worker = Worker(pipeline, server)
     worker.follower.start()
-    server = uvicorn.Server(configured(worker, tls))
-    tiring = asyncio.create_task(tire(server.server_state.connections))
+    http = uvicorn.Server(configured(worker, tls))
+    tiring = asyncio.create_task(tire(http.server_state.connections))
     if started is not None:
         asyncio.get_running_loop().call_soon(started)
     try:
-        await server.serve(sockets=[sock])
+        await http.serve(sockets=[sock])
     finally:
         tiring.cancel()
         await asyncio.get_running_loop().run_in_executor(None, worker.close)
@@ -124,7 +135,7 @@ def configured(worker: Worker, tls: Tls | None = None) -> uvicorn.Config:
     """Return what uvicorn runs: the desk's protocol, and the application behind it."""
     protocol: Any = partial(Protocol, worker.desk, worker.access)
     return uvicorn.Config(
-        app(worker.desk, worker.office, worker.access),
+        app(worker.desk, worker.office, worker.access, worker.tally),
         http=protocol,
         ws="none",
         lifespan="off",
