@@ -277,7 +277,7 @@ class Loop:
                 continue
             if once:
                 return step
-            self.clock.sleep(min(poll, self.every))
+            self.clock.sleep(min(poll, self.every, *self.release.left(self.clock.now())))
 
     # What the stages look at ------------------------------------------------------------
 

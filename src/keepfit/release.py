@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -77,6 +77,12 @@ class Release:
             state.rollout is not None and state.paused is None and now >= state.rollout.fact.until
         )
 
+    def left(self, now: datetime) -> Iterator[timedelta]:
+        """Yield how long the stage that is on lasts at least, where that is not over."""
+        rollout = self.loop.state.rollout
+        if rollout is not None and now < rollout.fact.until:
+            yield rollout.fact.until - now
+
     def advance(self, now: datetime) -> None:
         """Take the rollout to its next stage, to its end, or back; and watch what was promoted."""
         state = self.loop.state
@@ -114,14 +120,14 @@ class Release:
         """Let the gate judge by live rows: promote, take back, or wait while that is allowed."""
         versions = self.loop.state.versions
         version, champion = versions[rollout.fact.version], versions[rollout.fact.champion]
+        if not self.loop.pipeline.gate:
+            self._promote(rollout, [], "no gate", now)
+            return
         rows = self.live.rows(version, champion, rollout.batch, now)
         judged = self.live.last(version, champion, rows, rollout.last)
         new: list[Fact] = [] if judged is None else [judged]
         if judged is not None and judged.answer == Answer.PROMOTE:
-            reason = f"after {_stages(self.loop.pipeline.rollout or ())}"
-            reason += f"; {judged.verdicts[0].reason}" if judged.verdicts else ""
-            promoted = facts.Promoted(version=version.name, reason=reason, previous=champion.name)
-            self.loop.append_decision([*new, promoted], now)
+            self._promote(rollout, new, judged.verdicts[0].reason, now)
         elif judged is not None and judged.answer == Answer.REFUSE:
             self._take_back(rollout, new, _said("not good enough", judged), now)
         elif now >= rollout.fact.limit:
@@ -130,6 +136,15 @@ class Release:
             self._take_back(rollout, new, reason, now)
         elif new:
             self.loop.append_decision(new, now)
+
+    def _promote(self, rollout: Rollout, judged: list[Fact], why: str, now: datetime) -> None:
+        fact = rollout.fact
+        promoted = facts.Promoted(
+            version=fact.version,
+            reason=f"after {_stages(self.loop.pipeline.rollout or ())}; {why}",
+            previous=fact.champion,
+        )
+        self.loop.append_decision([*judged, promoted], now)
 
     def _take_back(self, rollout: Rollout, judged: list[Fact], reason: str, now: datetime) -> None:
         fact = rollout.fact

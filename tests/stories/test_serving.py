@@ -43,7 +43,7 @@ class Home:
 
     def pipeline(self) -> Pipeline:
         # Each process has its own; here the file is read anew.
-        sys.modules.pop(FILE.stem, None)
+        sys.modules.pop(self.file.stem, None)
         return load(str(self.file))
 
     def trained(self) -> Home:

@@ -240,7 +240,7 @@ class Story:
 
     def _rolled_out(self, fact: facts.RolledOut, at: datetime) -> Line:
         self._rolled.add(fact.version)
-        length = humanise(rounded(fact.until - at))
+        length = humanise(fact.until - at)
         more = f", stage {fact.stage} of {fact.stages}" if fact.stages > 1 else ""
         text = f"{told(fact.share)} beside {fact.champion}, for {length} at least{more}"
         return Line(at, "◐", f"{fact.version} rolled out", text)
