@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepfit.journal import ANSWER, LABEL, Answers, Fate, Journal, New, Writer, checkpoint
+from keepfit.journal import ANSWER, LABEL, Fate, Journal, New, Sheet, Writer, checkpoint
 from keepfit.journal.sheets import apart
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()
@@ -54,7 +54,7 @@ def test_rows_in_one_body_are_read_as_rows_of_their_own(path: Path) -> None:
     with contextlib.closing(Writer(path)) as writer:
         writer.write([New(ANSWER, "alone", 5, "v1", 0.5, b'{"a":1}')])
         for body in bodies_of(rows):
-            assert writer.write(Answers(ids, 7, versions, scores, body)) == ()
+            assert writer.write(Sheet(ids, 7, versions, scores, body)) == ()
         assert writer.write([New(LABEL, "r149", 8, None, None, b"1")]) == (Fate.ACCEPTED,)
     with contextlib.closing(Journal(path)) as journal:
         kept = journal.after(0)
@@ -77,7 +77,7 @@ def test_rows_in_one_body_are_read_as_rows_of_their_own(path: Path) -> None:
 
 def test_rows_whose_body_was_forgotten_are_forgotten_too(path: Path) -> None:
     with contextlib.closing(Writer(path)) as writer:
-        writer.write(Answers(["a", "b"], 7, ["v1"] * 2, [0.1, 0.2], b'[{"x":1},{"x":2}]'))
+        writer.write(Sheet(["a", "b"], 7, ["v1"] * 2, [0.1, 0.2], b'[{"x":1},{"x":2}]'))
     with contextlib.closing(Journal(path)) as journal:
         last = journal.last()
         assert journal.trim(last - 1, before=10) == 2
@@ -92,7 +92,7 @@ def test_answers_count_as_many_entries_as_rows(path: Path) -> None:
         held = threading.Event()
         first = [New(ANSWER, 1, 1, "v1", 0.5, b"{}")]
         writer.submit(first, lambda outcome: held.wait(30) and None)
-        many = Answers(list(range(9)), 1, ["v1"] * 9, [0.5] * 9, b"[]")
+        many = Sheet(list(range(9)), 1, ["v1"] * 9, [0.5] * 9, b"[]")
         taken = [writer.submit(many, lambda outcome: None) for _ in range(2)]
         held.set()
     assert taken[-1] is False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, Answers, Fate, Kept, New
+from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, Fate, Kept, New, Sheet
 from keepfit.journal.file import Journal, journal_of
 from keepfit.journal.writer import Outcome, Writer
 
@@ -11,7 +11,7 @@ __all__ = [
     "EVENT",
     "LABEL",
     "ROW",
-    "Answers",
+    "Sheet",
     "Fate",
     "Journal",
     "Kept",

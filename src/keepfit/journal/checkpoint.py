@@ -63,12 +63,14 @@ class Checkpoints:
 
     def _run(self) -> None:
         with closing(sqlite3.connect(self._path, isolation_level=None)) as connection:
-            while self._due.wait() and not self._closed:
+            while not self._closed:
+                self._due.wait()
                 # What is written meanwhile is left for the next round, which has less to do.
                 for _ in range(ROUNDS):
-                    if passed(connection) <= LEFT:
+                    if self._closed or passed(connection) <= LEFT:
                         break
                 self._nearly.set()
+                # Before it is looked whether to end: that is said by the same event.
                 self._due.clear()
 
 

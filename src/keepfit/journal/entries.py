@@ -37,8 +37,8 @@ class New(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """Answers to the rows of one request, which are kept in one body: an entry for each.
+class Sheet:
+    """Sheet to the rows of one request, which are kept in one body: an entry for each.
 
     ``body`` is of a form that `journal.sheets` takes apart, with as many rows as there are ids.
     """

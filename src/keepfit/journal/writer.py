@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from keepfit.errors import KeepfitError
 from keepfit.journal.checkpoint import Checkpoints
-from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, SHEET, Answers, Fate, New
+from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, SHEET, Fate, New, Sheet
 from keepfit.journal.file import Turn, connected, writing
 
 GROUP = 2_000
@@ -32,7 +32,7 @@ _Stored: TypeAlias = "tuple[int, int | str, int, str | None, float | bytes | Non
 
 
 class _Submission(NamedTuple):
-    entries: Sequence[New] | Answers
+    entries: Sequence[New] | Sheet
     done: Done
     rows: int
     size: int
@@ -84,13 +84,13 @@ class Writer:
         """How many entries wait to be written."""
         return self._entries
 
-    def submit(self, entries: Sequence[New] | Answers, done: Done) -> bool:
+    def submit(self, entries: Sequence[New] | Sheet, done: Done) -> bool:
         """Hand in entries that belong together; return False, and do nothing, when too many wait.
 
         ``done`` hears the fate of each label and event, in order, or the error that kept all
         of them from being written.
         """
-        if isinstance(entries, Answers):
+        if isinstance(entries, Sheet):
             count, size = len(entries.ids), len(entries.body)
         else:
             count = len(entries)
@@ -176,7 +176,7 @@ class Writer:
         fates: list[Fates] = []
         for one in group:
             entries = one.entries
-            if isinstance(entries, Answers):
+            if isinstance(entries, Sheet):
                 plain += _sheet(entries)
                 fates.append(())
             elif entries and entries[0].kind in (LABEL, EVENT):
@@ -221,12 +221,12 @@ _NEWEST = "SELECT body FROM entries WHERE id = ? AND kind = ? ORDER BY position 
 _KNOWN = f"SELECT 1 FROM entries WHERE id = ? AND kind IN ({ANSWER}, {ROW}) LIMIT 1"
 
 
-def _sheet(answers: Answers) -> list[_Stored]:
+def _sheet(sheet: Sheet) -> list[_Stored]:
     """Return the body that rows share, and behind it each row's entry with its place in it."""
-    count, at = len(answers.ids), answers.at
-    columns = (answers.ids, repeat(at, count), answers.versions, answers.scores)
+    count, at = len(sheet.ids), sheet.at
+    columns = (sheet.ids, repeat(at, count), sheet.versions, sheet.scores)
     entries = zip(repeat(ANSWER, count), *columns, range(1, count + 1), strict=True)
-    return [(SHEET, count, at, None, None, answers.body), *entries]
+    return [(SHEET, count, at, None, None, sheet.body), *entries]
 
 
 def _tell(told: Told) -> None:

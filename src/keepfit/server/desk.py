@@ -11,7 +11,7 @@ import msgspec
 
 from keepfit.batch import Roles
 from keepfit.errors import KeepfitError, SchemaMismatch
-from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, New, Outcome
+from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, New, Outcome, Sheet
 from keepfit.journal.entries import packed
 from keepfit.server import rows as sent
 from keepfit.server.batcher import Answers, Batcher
@@ -66,14 +66,15 @@ class Desk:
         try:
             serving = self._serving()
             rows, alone = sent.read(body, kind)
+            kept = b"" if kind.startswith(sent.ARROW) else body
             if self.follower.challenger is not None:
-                self._split(rows, body if alone else b"", serving, self.follower.challenger, send)
+                self._split(rows, kept, alone, serving, self.follower.challenger, send)
                 return
             if alone and serving.answerer.alone:
                 self._one(rows[0], body, serving, send)
                 return
             told = self._telling(serving, alone)
-            self.answer(rows, serving, told, send, body if alone else b"")
+            self.answer(rows, serving, told, send, kept, alone=alone)
         except Exception as error:
             send(refused(error))
 
@@ -99,10 +100,12 @@ class Desk:
         told: Told,
         send: Send,
         body: bytes = b"",
+        *,
+        alone: bool = False,
     ) -> None:
         """Answer rows, write them down, and send what ``told`` makes of ids and answers.
 
-        ``body`` is the one row as it came, when there is one alone.
+        ``body`` is what they came in, where that was JSON, and ``alone`` that it is one row.
 
         Raises
         ------
@@ -111,17 +114,23 @@ class Desk:
         """
         if self._refused(rows, told, send):
             return
-        received = self._received(rows, body)
+        received = self._received(rows, body, alone)
         versions = [serving.version] * len(rows)
 
         def keep(answers: Answers) -> None:
             self.keep(received, answers, versions, told, send)
 
-        for row in rows:
-            complete(row, serving.answerer.model.features)
         self.ask(rows, serving, keep, send)
 
-    def split(self, rows: Sequence[Row], split: Split, send: Send, body: bytes = b"") -> None:
+    def split(
+        self,
+        rows: Sequence[Row],
+        split: Split,
+        send: Send,
+        body: bytes = b"",
+        *,
+        alone: bool = False,
+    ) -> None:
         """Answer rows of which each falls to the champion or to a challenger.
 
         Raises
@@ -130,15 +139,20 @@ class Desk:
             A row lacks a column, or has an id or a time that is none.
         """
         if not self._refused(rows, split.tell(split.champion), send):
-            split.answer(self._received(rows, body), send)
+            split.answer(self._received(rows, body, alone), send)
 
     def _split(
-        self, rows: Sequence[Row], body: bytes, serving: Serving, challenger: Challenger, send: Send
+        self,
+        rows: Sequence[Row],
+        body: bytes,
+        alone: bool,
+        serving: Serving,
+        challenger: Challenger,
+        send: Send,
     ) -> None:
-        """Answer a request of JSON while a challenger is being rolled out."""
-        alone = bool(body)
+        """Answer a request of rows while a challenger is being rolled out."""
         split = Split(self, serving, challenger, lambda one: self._telling(one, alone), self._mixed)
-        self.split(rows, split, send, body)
+        self.split(rows, split, send, body, alone=alone)
 
     def _mixed(self, ids: list[int | str], answers: list[Answer], servings: list[Serving]) -> Reply:
         """Return a response in which each row names the version that answered it."""
@@ -157,11 +171,10 @@ class Desk:
         sent.checked(rows, self.roles)
         return False
 
-    def _received(self, rows: Sequence[Row], body: bytes) -> Received:
-        """Return rows with their ids; of one that came alone the body itself is kept."""
-        ids = [self._id(row) for row in rows]
-        bodies = [body] if body else [msgspec.json.encode(row) for row in rows]
-        return Received(rows, ids, bodies, time.time_ns() // 1_000)
+    def _received(self, rows: Sequence[Row], body: bytes, alone: bool) -> Received:
+        """Return rows with their ids; what is kept of them is the body that they came in."""
+        content = body or msgspec.json.encode(rows)
+        return Received(rows, self._ids_of(rows), content, alone, time.time_ns() // 1_000)
 
     def ask(
         self,
@@ -177,7 +190,11 @@ class Desk:
             except Exception as error:
                 answers = error
             then(answers)
-        elif not self.batcher.submit(serving, rows, then):
+            return
+        for row in rows:
+            if not serving.features <= row.keys():
+                complete(row, serving.answerer.model.features)
+        if not self.batcher.submit(serving, rows, then):
             send(BUSY)
 
     def keep(
@@ -193,18 +210,18 @@ class Desk:
             send(refused(answers))
             return
         try:
-            scores = list(map(_kept, answers))
+            scores = _all_kept(answers)
             reply = told(received.ids, answers)
         except Exception as error:
             send(refused(error))
             return
         self.counters.rows += len(scores)
-        each = zip(received.ids, versions, scores, received.bodies, strict=True)
-        entries = [
-            New(ANSWER, id_, received.at, version, score, content)
-            for id_, version, score, content in each
-        ]
-        self._write(entries, lambda fates: reply, send)
+        ids, at, body = received.ids, received.at, received.body
+        if received.alone:
+            entry = New(ANSWER, ids[0], at, versions[0], scores[0], body)
+            self._write((entry,), lambda fates: reply, send)
+        else:
+            self._write(Sheet(ids, at, versions, scores, body), lambda fates: reply, send)
 
     def take(self, body: bytes, kind: str, send: Send) -> None:
         """Keep rows, with or without their label, that nobody asks a prediction of."""
@@ -299,6 +316,13 @@ class Desk:
         ids = self._kind_of_ids()
         return ids.new() if value is None else ids.of(value)
 
+    def _ids_of(self, rows: Sequence[Row]) -> list[int | str]:
+        name, ids = self.roles.id or "", self._kind_of_ids()
+        given = [row.get(name) for row in rows]
+        if given.count(None) == len(given):
+            return ids.several(len(given))
+        return [ids.new() if value is None else ids.of(value) for value in given]
+
     def _label(self, one: Label, now: int) -> New:
         at = now if one.known_at is None else _micro(one)
         if at > now + AHEAD:
@@ -312,7 +336,7 @@ class Desk:
         )
 
     def _write(
-        self, entries: Sequence[New], reply: Callable[[tuple[Fate, ...]], Reply], send: Send
+        self, entries: Sequence[New] | Sheet, reply: Callable[[tuple[Fate, ...]], Reply], send: Send
     ) -> None:
         def done(outcome: Outcome) -> None:
             send(_unwritten(outcome) if isinstance(outcome, Exception) else reply(outcome))
@@ -356,6 +380,15 @@ def _kept(answer: Answer) -> float | bytes:
     elif all(map(math.isfinite, answer)):
         return packed(answer)
     raise KeepfitError("the model answers with no number", hint="`keepfit rollback` takes it back")
+
+
+def _all_kept(answers: Sequence[Answer]) -> Sequence[float | bytes]:
+    try:
+        if all(map(math.isfinite, answers)):  # type: ignore[arg-type]
+            return answers  # type: ignore[return-value]
+    except TypeError:  # they are several scores each
+        pass
+    return list(map(_kept, answers))
 
 
 def _counted(fates: Sequence[Fate]) -> dict[str, Any]:

@@ -163,14 +163,14 @@ class Ids:
         number = (self._last << _TAG_BITS) | self._tag
         return number if self.kind == "number" else f"{number:016x}"
 
-    def several(self, count: int) -> list[int] | list[str]:
+    def several(self, count: int) -> list[int | str]:
         """Return as many ids that nobody has."""
         first = max(self._last + 1, time.time_ns() // 1_000)
         self._last = first + count - 1
         numbers = range(
             first << _TAG_BITS | self._tag, (first + count) << _TAG_BITS, 1 << _TAG_BITS
         )
-        return list(numbers) if self.kind == "number" else [f"{one:016x}" for one in numbers]
+        return [*numbers] if self.kind == "number" else [f"{one:016x}" for one in numbers]
 
 
 def checked(rows: Sequence[Row], roles: Roles) -> None:

@@ -19,11 +19,15 @@ Mixed: TypeAlias = Callable[[list[int | str], list[Answer], "list[Serving]"], Re
 
 
 class Received(NamedTuple):
-    """Rows as they came: their ids, what is kept of each, and when, in microseconds since 1970."""
+    """Rows as they came, in which body, and when, in microseconds since 1970; and their ids.
+
+    ``alone`` says that the body is the one row itself, and not rows.
+    """
 
     rows: Sequence[Row]
     ids: list[int | str]
-    bodies: Sequence[bytes]
+    body: bytes
+    alone: bool
     at: int
 
 
