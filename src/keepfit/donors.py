@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OF_VERSIONS = (
     *("TrainingStarted", "Trained", "TrainingFailed"),
-    *("Judged", "Promoted", "RolledBack"),
+    *("Judged", "RolledOut", "Promoted", "RolledBack"),
 )
 """The facts that say which versions there are and which one serves: few among all."""
 

@@ -290,6 +290,39 @@ def test_a_persons_promotion_ends_the_rollout(tmp_path: Path) -> None:
     assert (loop.state.champion, loop.state.previous, loop.state.rollout) == ("v2", "v1", None)
 
 
+def test_another_version_promoted_by_hand_ends_the_rollout_too(tmp_path: Path) -> None:
+    given, loop = rolling(tmp_path)
+    loop.clock.sleep(DAY)
+    loop.step()
+    given.train(reason="a new column")
+    given.promote("v3", reason="it must be this one", force=True)
+    assert (loop.state.champion, loop.state.rollout) == ("v3", None)
+    assert loop.state.versions["v2"].state == "superseded"
+
+
+def test_what_another_process_takes_back_is_not_promoted(tmp_path: Path) -> None:
+    _, loop = rolling(tmp_path)
+    rollout = loop.state.rollout
+    assert rollout is not None
+    fact = rollout.fact
+    back = RolledBack(version="v2", to="v1", reason="too slow", share=fact.share)
+    with Ledger(tmp_path / "ledger.db") as other:
+        other.append("churn", [back], at=loop.clock.now(), expected_seq=loop.state.seq)
+    # The loop has not heard of it, and would go to the next stage.
+    loop.release.advance(fact.until)
+    assert (loop.state.champion, loop.state.rollout) == ("v1", None)
+    assert loop.state.versions["v2"].state == "rolled back"
+
+
+def test_a_pause_holds_a_rollout_where_it_is(tmp_path: Path) -> None:
+    given, loop = rolling(tmp_path)
+    given.pause(reason="holidays")
+    assert not of(play(loop, 6), RolledOut)
+    given.resume(reason="back")
+    (staged,) = of(play(loop, 1), RolledOut)
+    assert staged.fact.stage == 2
+
+
 def test_what_a_person_trains_meanwhile_waits_for_its_turn(tmp_path: Path) -> None:
     given, loop = rolling(tmp_path)
     loop.clock.sleep(DAY)

@@ -69,7 +69,7 @@ def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:
     """Take back the version that is being rolled out, or the champion."""
     state.counts.rolled_back += 1
     state.since.append(fact)
-    if state.rollout is not None and fact.version == state.rollout.fact.version:
+    if fact.share is not None:
         end_rollout(state, "rolled back")
         return
     # What is being rolled out was held against the champion that is taken back.
