@@ -202,7 +202,8 @@ def test_each_door_asks_for_its_role(
 ) -> None:
     role, body = GUARDED[place]
     status, told = guarded.ask(*place, body)
-    assert (status, told["error"]["message"]) == (401, "expected a token, got none")
+    said = told["error"] if place[1].startswith("/v2") else told["error"]["message"]
+    assert (status, said.partition("\n")[0]) == (401, "expected a token, got none")
     wrong = JSON | {"authorization": "Bearer keepfit_wrong"}
     assert guarded.ask(*place, body, wrong)[0] == 401
     for other in ROLES:

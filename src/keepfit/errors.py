@@ -12,6 +12,8 @@ KeepfitError
 ├── TrainingError (RuntimeError)      a training that ended without a model
 ├── LedgerConflict (RuntimeError)     another writer appended first
 ├── LeaseLost (RuntimeError)          another process holds the loop
+├── AccessDenied (PermissionError)    a server that asks for a token, or for another one
+├── Unreachable (ConnectionError)     a server that does not answer, however often it is asked
 ├── ArtifactCorrupt (OSError)         a stored file whose content is not what its name says
 └── ExtraMissing (ImportError)        an optional package is not installed
 """
@@ -83,6 +85,14 @@ class LedgerConflict(KeepfitError, RuntimeError):
 
 class LeaseLost(KeepfitError, RuntimeError):
     """Another process holds the loop of this pipeline."""
+
+
+class AccessDenied(KeepfitError, PermissionError):
+    """A server asks for a token, or for one that may do more."""
+
+
+class Unreachable(KeepfitError, ConnectionError):
+    """A server does not answer, however often it is asked."""
 
 
 class ArtifactCorrupt(KeepfitError, OSError):

@@ -48,7 +48,7 @@ class Predictor:
         import numpy as np
         import polars as pl
 
-        frame = _frame(rows)
+        frame = table(rows)
         scores = self.model.predict(frame)
         classes = self.model.classes
         if self.model.task == "regression":
@@ -111,7 +111,14 @@ def load(spec: str, home: str | Path | None = None) -> Predictor:
     return Predictor(name, version, loads(Artifacts(where["artifacts"]).get(version.artifact)))
 
 
-def _frame(rows: Any) -> pl.DataFrame:
+def table(rows: Any) -> pl.DataFrame:
+    """Return a Polars, pandas or Arrow table as one of Polars.
+
+    Raises
+    ------
+    ConfigError
+        It is none of these.
+    """
     import polars as pl
 
     if isinstance(rows, pl.DataFrame):

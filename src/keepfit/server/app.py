@@ -19,6 +19,7 @@ from keepfit.server.access import CHALLENGE, Access, Caller
 from keepfit.server.desk import Desk
 from keepfit.server.http import MOST_BYTES, TOO_LARGE
 from keepfit.server.inference import routes as inference
+from keepfit.server.inference import texted
 from keepfit.server.replies import Reply, Send, answered, refused, said
 from keepfit.server.tensors import LENGTH
 
@@ -81,7 +82,7 @@ def guarding(access: Access) -> Callable[[str, Callable[[Request], Awaitable[Rep
             if role:
                 caller = access.admit(request.scope["headers"], request.scope["client"], role)
                 if isinstance(caller, Reply):
-                    return response(caller)
+                    return response(_formed(request, caller))
                 request.state.caller = caller
             try:
                 return response(await handler(request))
@@ -109,13 +110,22 @@ def response(reply: Reply) -> Response:
 async def _told(request: Request, error: Exception) -> Response:
     """Tell of a path or a method that does not exist."""
     assert isinstance(error, HTTPException)
+    return response(_formed(request, _astray(request, error)))
+
+
+def _astray(request: Request, error: HTTPException) -> Reply:
     if error.status_code == 404:
-        return response(said(404, f"expected a path of this server, got {request.url.path!r}"))
+        return said(404, f"expected a path of this server, got {request.url.path!r}")
     if error.status_code == 405:
         allowed = (error.headers or {}).get("allow", "another")
         message = f"expected the method {allowed} for {request.url.path}, got {request.method}"
-        return response(said(405, message))
-    return response(said(error.status_code, str(error.detail)))
+        return said(405, message)
+    return said(error.status_code, str(error.detail))
+
+
+def _formed(request: Request, reply: Reply) -> Reply:
+    """Return an error in the form of the protocol that the path belongs to."""
+    return texted(reply) if request.url.path.startswith("/v2") else reply
 
 
 async def body_of(request: Request) -> bytes | Reply:

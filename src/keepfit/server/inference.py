@@ -56,13 +56,18 @@ def _worded(handler: Handler) -> Handler:
             reply = await handler(request)
         except Exception as error:
             reply = refused(error)
-        if reply.status < 400:
-            return reply
-        told = msgspec.json.decode(reply.body)["error"]
-        text = "\n".join(filter(None, (told["message"], told.get("hint"))))
-        return reply._replace(body=msgspec.json.encode({"error": text}))
+        return texted(reply)
 
     return worded
+
+
+def texted(reply: Reply) -> Reply:
+    """Return an error of the house in the protocol's form, and any other reply as it is."""
+    if reply.status < 400:
+        return reply
+    told = msgspec.json.decode(reply.body)["error"]
+    text = "\n".join(filter(None, (told["message"], told.get("hint"))))
+    return reply._replace(body=msgspec.json.encode({"error": text}))
 
 
 class _Doors:

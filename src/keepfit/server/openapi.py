@@ -16,7 +16,8 @@ from keepfit.server.tensors import Inference
 
 Schema = dict[str, Any]
 _REF = "#/components/schemas/{name}"
-_JSON = "application/json"
+_JSON, _BYTES = "application/json", "application/octet-stream"
+_BINARY: Schema = {"schema": {"type": "string", "format": "binary"}}
 
 MEANINGS = {
     200: "Done.",
@@ -116,18 +117,19 @@ def document(pipeline: str) -> bytes:
     >>> found["paths"]["/predict/{pipeline}"]["post"]["responses"]["401"]["description"]
     'It has no token, or one that is unknown or revoked.'
     """
-    kinds: list[Any] = [shapes.Problem]
+    kinds: list[Any] = [shapes.Problem, shapes.InferenceProblem]
     for one in OPERATIONS.values():
         kinds += [*one.takes, *one.gives]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     # Types of one union may all be structs here, which the package reads one by one.
     shown = iter(schemas)
-    problem = next(shown)
+    house, protocol = next(shown), next(shown)
     paths: Schema = {}
     for (method, path), one in OPERATIONS.items():
-        takes, gives = ([next(shown) for _ in kinds] for kinds in (one.takes, one.gives))
+        takes, gives = ([next(shown) for _ in group] for group in (one.takes, one.gives))
         told = _operation(method, path, pipeline, one)
-        told["responses"] = _responses(one, _any(gives), problem)
+        problem = protocol if path.startswith("/v2") else house
+        told["responses"] = _responses(path, one, _any(gives), problem)
         if takes:
             told["requestBody"] = {"required": True, "content": _content(path, _any(takes))}
         paths.setdefault(path, {})[method.lower()] = told
@@ -177,18 +179,22 @@ def _place(name: str, pipeline: str) -> Schema:
 def _content(path: str, schema: Schema) -> Schema:
     content: Schema = {_JSON: {"schema": schema}}
     if path in ("/predict/{pipeline}", "/rows/{pipeline}"):
-        content[ARROW] = {"schema": {"type": "string", "format": "binary"}}
+        content[ARROW] = _BINARY
+    if path.endswith("/infer"):
+        content[_BYTES] = _BINARY
     if path == "/events":
         content["application/cloudevents+json"] = {"schema": schema}
     return content
 
 
-def _responses(one: Operation, gives: Schema, problem: Schema) -> Schema:
+def _responses(path: str, one: Operation, gives: Schema, problem: Schema) -> Schema:
     kind = "text/plain" if one.gives == (str,) else _JSON
     statuses: Sequence[int] = sorted({*one.statuses, *((401, 403) if one.role else ())})
     told: Schema = {
         "200": {"description": MEANINGS[200], "content": {kind: {"schema": gives}}},
     }
+    if path.endswith("/infer"):
+        told["200"]["content"][_BYTES] = _BINARY
     for status in statuses:
         said: Schema = {
             "description": MEANINGS[status],

@@ -23,14 +23,20 @@ class Problem(msgspec.Struct):
     error: Said
 
 
-class Answer(msgspec.Struct, kw_only=True):
+class InferenceProblem(msgspec.Struct):
+    """An error, in the form of the Open Inference Protocol."""
+
+    error: str
+
+
+class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A row's answer: ``probability`` of the second of two classes, ``probabilities`` of several."""
 
     id: Id
     prediction: Cell
-    probability: float | msgspec.UnsetType = msgspec.UNSET
-    probabilities: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
-    version: str | msgspec.UnsetType = msgspec.UNSET
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+    version: str | None = None
 
 
 class Answers(msgspec.Struct):
@@ -40,7 +46,7 @@ class Answers(msgspec.Struct):
     """
 
     predictions: list[Answer]
-    version: str | msgspec.UnsetType = msgspec.UNSET
+    version: str | None = None
 
 
 class Rows(msgspec.Struct):
@@ -166,4 +172,4 @@ class InferenceAnswer(msgspec.Struct):
     model_name: str
     model_version: str
     outputs: list[dict[str, Any]]
-    id: str | msgspec.UnsetType = msgspec.UNSET
+    id: str | None = None
