@@ -6,7 +6,6 @@ Imported only when rows are at hand.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,13 +17,11 @@ from keepfit.batch import ARRIVED_AT, ID, KNOWN_AT, LABEL, RESERVED, TIME, Batch
 from keepfit.facts import Finding, Outcome
 from keepfit.journal import LABEL as LABEL_ENTRY
 from keepfit.journal import Kept
+from keepfit.landing.texts import NUMBER
 from keepfit.profile import kind_of
 from keepfit.sources.batches import labels_of, once, read_at, rows_of
 
 UTC = pl.Datetime("us", "UTC")
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-"""Text that is read as a number, with blanks around it."""
-
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from keepfit.landing.rows import NUMBER
+from keepfit.landing.texts import NUMBER
 from keepfit.learners.encoding import GONE, Column
 
 Cell = Callable[[Any], float]
