@@ -316,7 +316,11 @@ class Comparison:
 
 @runtime_checkable
 class Gate(Protocol):
-    """What a challenger must show."""
+    """What a challenger must show.
+
+    At the end of a rollout it is asked again, about live rows. One that has nothing to say of
+    them, as where a person was asked, has ``live = False``.
+    """
 
     @property
     def name(self) -> str:

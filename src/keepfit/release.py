@@ -127,7 +127,8 @@ class Release:
         judged = self.live.last(version, champion, rows, rollout.last)
         new: list[Fact] = [] if judged is None else [judged]
         if judged is not None and judged.answer == Answer.PROMOTE:
-            self._promote(rollout, new, judged.verdicts[0].reason, now)
+            why = judged.verdicts[0].reason if judged.verdicts else "no gate on live rows"
+            self._promote(rollout, new, why, now)
         elif judged is not None and judged.answer == Answer.REFUSE:
             self._take_back(rollout, new, _said("not good enough", judged), now)
         elif now >= rollout.fact.limit:
@@ -161,17 +162,24 @@ class Release:
         assert service is not None
         version, before = versions[service.version], versions[service.previous]
         judged = self.live.harm(version, before, service.batch, service.looks, now, "service")
-        if judged is None or not self.live.answers(before, version, service.batch, now):
+        if judged is None:
             return
         if judged.answer != Answer.REFUSE:
             self.loop.append_decision([judged], now)
-            return
+        elif self.live.answers(before, version, service.batch, now):
+            self._undo(version, before, judged, now)
+
+    def _undo(self, version: Version, before: Version, judged: Judged, now: datetime) -> None:
+        """Make the version before champion again, once it has answered stored rows as it did."""
         reason = _said(f"worse than {before.name}", judged)
         try:
             rows = verified(self.loop, before)
         except RollbackFailed as error:
-            paused = facts.Paused(reason=f"{version.name} is {reason}; but {error.message}")
-            self.loop.append_decision([judged, paused], now)
+            new: list[Fact] = [judged]
+            if self.loop.state.paused is None:
+                why = f"{version.name} is {reason}; but {error.message}"
+                new.append(facts.Paused(reason=why))
+            self.loop.append_decision(new, now)
             return
         back = facts.RolledBack(version=version.name, to=before.name, reason=reason, rows=rows)
         if self.loop.append_decision([judged, back], now):
@@ -182,10 +190,8 @@ class Release:
         most, period = self.loop.pipeline.breaker
         undone = [name for at, name in self.loop.state.undone if at > now - period]
         if len(undone) >= most and self.loop.state.paused is None:
-            reason = (
-                f"{len(undone)} promotions were taken back within {humanise(period)}: "
-                f"{', '.join(undone)}"
-            )
+            many = "1 promotion was" if len(undone) == 1 else f"{len(undone)} promotions were"
+            reason = f"{many} taken back within {humanise(period)}: {', '.join(undone)}"
             self.loop.append_decision([facts.Paused(reason=reason)], now)
 
 
