@@ -114,7 +114,8 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _not_finite(model: Model, rows: pl.DataFrame) -> str | None:
-    sample = rows.gather_every(max(1, -(-rows.height // SAMPLE)))
+    step = -(-rows.height // SAMPLE)
+    sample = rows.gather_every(step) if step > 1 else rows
     scores = np.asarray(model.predict(sample))
     bad = ~np.isfinite(scores.reshape(sample.height, -1)).all(axis=1)
     if not bad.any():

@@ -51,8 +51,14 @@ class Boosting(ABC):
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters, as JSON can hold them."""
-        found = {**self.estimator.get_params(), **self._own()}
+        found = {**self._given, **self._own()}
         return {key: estimators.as_json(value) for key, value in sorted(found.items())}
+
+    @cached_property
+    def _given(self) -> dict[str, Any]:
+        """The estimator's parameters, asked for once: it looks through its signatures each time."""
+        found: dict[str, Any] = self.estimator.get_params()
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,7 +78,7 @@ class Boosting(ABC):
 
     def _stated(self, names: tuple[str, ...]) -> Any:
         """Return the value of a parameter under any of its names, None where it is left open."""
-        found = self.estimator.get_params()
+        found = self._given
         return next((found[name] for name in reversed(names) if found.get(name) is not None), None)
 
     def fit(

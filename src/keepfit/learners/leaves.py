@@ -131,9 +131,9 @@ def _stepped(
 def _numbers(trees: list[str], name: str) -> list[Floats]:
     """Return the numbers on a line of each tree; none where a tree does not have it."""
     lines = [_line(tree, f"\n{name}=") for tree in trees]
-    numbers = np.array(" ".join(lines).split(), dtype=np.float64)
-    ends = np.cumsum([line.count(" ") + 1 if line else 0 for line in lines])
-    return np.split(numbers, ends[:-1])
+    numbers = np.fromstring(" ".join(lines), dtype=np.float64, sep=" ")
+    ends = np.cumsum([line.count(" ") + 1 if line else 0 for line in lines]).tolist()
+    return [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _line(tree: str, name: str) -> str:

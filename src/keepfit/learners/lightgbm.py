@@ -135,7 +135,7 @@ class LightGBM(Boosting):
 
     def _settings(self, matrix: np.ndarray, seed: int) -> dict[str, Any]:
         """Return what the user left open and keepfit sets: seed, threads, silence, repeatability."""
-        found = self.estimator.get_params()
+        found = self._given
 
         def left(names: tuple[str, ...]) -> bool:
             return all(found.get(name) is None for name in names)
@@ -194,7 +194,7 @@ class LightGBM(Boosting):
         import lightgbm as lgb
 
         self._check_scale(before)
-        parameters = self.estimator.get_params() | self._settings(matrix, seed)
+        parameters = self._given | self._settings(matrix, seed)
         stated = [parameters.pop(name) for name in ("n_estimators", *_ROUNDS) if name in parameters]
         rounds = stated[-1]
         bounded(before.booster.current_iteration(), rounds, "rounds of trees")
