@@ -237,6 +237,29 @@ def test_whoever_has_no_token_is_told_how_to_show_one(
         assert connection.getresponse().status == 200
 
 
+def test_those_who_are_turned_away_are_counted(
+    guarded: Served, keys: dict[str, dict[str, str]]
+) -> None:
+    def count(status: int) -> float:
+        _, text = guarded.ask("GET", "/metrics", None, keys["read"])
+        named = f'keepfit_requests_total{{route="denied",status="{status}"}} '
+        lines = [one for one in text.decode().splitlines() if one.startswith(named)]
+        return float(lines[0].rpartition(" ")[2]) if lines else 0.0
+
+    before = count(401), count(403)
+    for path in ("/predict/churn", "/labels/churn"):
+        guarded.ask("POST", path, ROW_)
+    guarded.ask("POST", "/predict/churn", ROW_, keys["label"])
+    assert (count(401), count(403)) == (before[0] + 2, before[1] + 1)
+
+
+def test_where_a_request_comes_from_is_not_for_a_header_to_say(tmp_path: Path) -> None:
+    for served in opened(tmp_path, LGBMClassifier(n_estimators=3, verbosity=-1)):
+        headers = JSON | {"x-forwarded-for": "10.0.0.7", "x-forwarded-proto": "https"}
+        for path in ("/predict/churn", "/rows/churn"):
+            assert served.ask("POST", path, ROW_, headers)[0] == 200
+
+
 def test_a_token_that_is_revoked_is_turned_away_within_a_second_on_an_open_connection(
     guarded: Served, keys: dict[str, dict[str, str]]
 ) -> None:

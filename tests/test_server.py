@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sklearn.ensemble import RandomForestClassifier
 
 from keepfit.facts import Signalled
-from keepfit.journal import ANSWER, LABEL, ROW
+from keepfit.journal import ANSWER, EVENT, LABEL, ROW
 from keepfit.server import http as protocol
 from keepfit.server.guide import Guide
 from keepfit.server.rows import Ids
@@ -216,6 +216,16 @@ def test_events_come_structured_in_batches_and_binary_and_count_once(trees: Serv
     assert facts[-1].data["data"] == {"items": 7}
 
 
+def test_events_too_many_or_too_large_are_refused(trees: Served) -> None:
+    event = {"specversion": "1.0", "id": "large", "source": "shop", "type": "prices"}
+    before = len(trees.kept(EVENT))
+    status, told = trees.ask("POST", "/events", event | {"data": "x" * 65_536})
+    assert (status, "at most 65,536 bytes" in told["error"]["message"]) == (400, True)
+    status, told = trees.ask("POST", "/events", [event] * 1_001)
+    assert (status, "at most 1,000 events" in told["error"]["message"]) == (400, True)
+    assert len(trees.kept(EVENT)) == before
+
+
 @pytest.mark.parametrize(
     "event",
     [{}, [], 7, {"id": "1", "source": "a"}, {"id": 1, "source": "a", "type": "b"}],
@@ -294,7 +304,8 @@ def test_a_giant_body_is_refused_before_it_has_come(served: Served, path: str) -
     assert served.ask("POST", "/predict/churn", ROW_)[0] == 200
 
 
-def test_connections_that_are_slow_or_silent_are_ended(served: Served) -> None:
+@pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
+def test_connections_that_are_slow_or_silent_are_ended(served: Served, path: str) -> None:
     assert served.worker is not None
     assert served.server is not None
     place = ("127.0.0.1", served.port)
@@ -302,7 +313,7 @@ def test_connections_that_are_slow_or_silent_are_ended(served: Served) -> None:
         socket.create_connection(place, timeout=30) as slow,
         socket.create_connection(place, timeout=30) as silent,
     ):
-        slow.sendall(b"POST /predict/churn HTTP/1.1\r\ncontent-length: 99\r\n\r\n{")
+        slow.sendall(f"POST {path} HTTP/1.1\r\ncontent-length: 99\r\n\r\n{{".encode())
         until = time.monotonic() + 30
         found: list[protocol.Protocol] = []
         while not any(one.begun for one in found) and time.monotonic() < until:
@@ -355,7 +366,8 @@ def test_health_metrics_status_and_why_tell_of_the_champion(trees: Served) -> No
 
 
 def test_people_pause_resume_and_promote_with_a_reason_that_is_kept(trees: Served) -> None:
-    assert trees.ask("POST", "/pause", {})[0] == 400
+    for reason in ({}, {"reason": ""}, {"reason": " "}, {"reason": "x" * 10_001}):
+        assert trees.ask("POST", "/pause", reason)[0] == 400
     status, told = trees.ask("POST", "/pause", {"reason": "holidays", "by": "ada"})
     assert (status, told["paused"]) == (200, "holidays")
     assert trees.ask("POST", "/resume", {"reason": "over"})[1]["paused"] is None

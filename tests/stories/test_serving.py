@@ -78,9 +78,12 @@ class Server:
         self.port = int(told["address"].rpartition(":")[2])
         self.until(lambda: self.health()["ready"])
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Any:
         with contextlib.closing(self.connection()) as connection:
-            connection.request(method, path, None if body is None else json.dumps(body))
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, headers or {})
             with connection.getresponse() as response:
                 return json.loads(response.read())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -16,6 +16,7 @@ from starlette.routing import Route
 from keepfit.errors import VersionUnknown, nearest
 from keepfit.server import events, exposition
 from keepfit.server.access import CHALLENGE, Access, Caller
+from keepfit.server.counters import Counters
 from keepfit.server.desk import Desk
 from keepfit.server.http import MOST_BYTES, TOO_LARGE
 from keepfit.server.inference import routes as inference
@@ -30,21 +31,25 @@ if TYPE_CHECKING:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+MOST_LETTERS = 10_000
+"""Letters of a reason: it is kept for good, and shown wherever its fact is."""
+
+
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """What a person asks for: with a reason, which is kept, and who gave it.
 
     Where there are tokens, the fact names the token; ``by`` says for whom.
     """
 
-    reason: str
-    by: str | None = None
-    version: str | None = None
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_LETTERS)]
+    by: Annotated[str, msgspec.Meta(max_length=100)] | None = None
+    version: Annotated[str, msgspec.Meta(max_length=100)] | None = None
     force: bool = False
 
 
 def app(desk: Desk, office: Office, access: Access, tally: Tally) -> Starlette:
     """Return the application of a server."""
-    doors, guard = _Doors(desk, office), guarding(access)
+    doors, guard = _Doors(desk, office), guarding(access, desk.counters)
     guarded: Sequence[tuple[str, str, str, Callable[[Request], Awaitable[Reply]]]] = (
         ("/predict/{pipeline}", "POST", "predict", doors.predict),
         ("/labels/{pipeline}", "POST", "label", doors.labels),
@@ -74,7 +79,9 @@ def app(desk: Desk, office: Office, access: Access, tally: Tally) -> Starlette:
     return made
 
 
-def guarding(access: Access) -> Callable[[str, Callable[[Request], Awaitable[Reply]]], Handler]:
+def guarding(
+    access: Access, counters: Counters
+) -> Callable[[str, Callable[[Request], Awaitable[Reply]]], Handler]:
     """Return what makes a handler one for those alone who may: a role, or none for everybody."""
 
     def guard(role: str, handler: Callable[[Request], Awaitable[Reply]]) -> Handler:
@@ -82,6 +89,7 @@ def guarding(access: Access) -> Callable[[str, Callable[[Request], Awaitable[Rep
             if role:
                 caller = access.admit(request.scope["headers"], request.scope["client"], role)
                 if isinstance(caller, Reply):
+                    counters.deny(caller.status)
                     return response(_formed(request, caller))
                 request.state.caller = caller
             try:

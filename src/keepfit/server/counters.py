@@ -32,6 +32,11 @@ class Counters:
 
         return counted
 
+    def deny(self, status: int) -> None:
+        """Count a request of somebody who may not ask, whose time says nothing of the server."""
+        key = "denied", status
+        self.requests[key] = self.requests.get(key, 0) + 1
+
     def count(self, route: str, status: int, took: float) -> None:
         """Count a request."""
         key = route, status

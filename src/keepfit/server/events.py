@@ -18,6 +18,12 @@ NEEDED = ("id", "source", "type")
 MOST_LETTERS = 1_000
 """Letters of an attribute."""
 
+MOST_EVENTS = 1_000
+"""Events of one request: each becomes a fact of the ledger."""
+
+MOST_BYTES = 64 * 1024
+"""Bytes of an event: what CloudEvents has everybody take, and as much as a fact should hold."""
+
 _HINT = 'send {"specversion": "1.0", "id": "17", "source": "shop", "type": "prices"}'
 
 
@@ -38,6 +44,11 @@ def read(body: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
             found = [found]
     if not found:
         raise ConfigError("expected an event, got none", hint=_HINT)
+    if len(found) > MOST_EVENTS:
+        raise ConfigError(
+            f"expected at most {MOST_EVENTS:,} events in a request, got {len(found):,}",
+            hint="send them in several requests",
+        )
     return [_checked(one) for one in found]
 
 
@@ -85,4 +96,10 @@ def _checked(event: Any) -> dict[str, Any]:
             raise ConfigError(f"expected text for {name!r} of an event, got {value!r}", hint=_HINT)
     if event.get("specversion", "1.0") != "1.0":
         raise ConfigError(f"expected CloudEvents 1.0, got {event['specversion']!r}", hint=_HINT)
+    length = len(msgspec.json.encode(event))
+    if length > MOST_BYTES:
+        raise ConfigError(
+            f"expected an event of at most {MOST_BYTES:,} bytes, got {length:,}",
+            hint="store what is large, and send where it lies",
+        )
     return event

@@ -166,6 +166,7 @@ class Protocol(HttpToolsProtocol):
         self._keep = seen.should_keep_alive()
         caller = self._access.admit(headers, self.client, "predict")
         if isinstance(caller, Reply):
+            self.desk.counters.deny(caller.status)
             self._send(caller)
             return
         kind = ""
@@ -238,7 +239,8 @@ class Protocol(HttpToolsProtocol):
         if self._closing:
             return
         self._closing = True
-        if not self._answering and self._free():
+        # A handler that still waits for its request has said nothing yet.
+        if not self._answering and (self._free() or not self.cycle.response_started):
             self._write(reply, keep=False)
         self.transport.close()
 
@@ -253,11 +255,12 @@ class Protocol(HttpToolsProtocol):
 
     def tire(self, now: float) -> None:
         """End a connection that takes too long to send a request, or has none to send."""
-        if self._answering or not self._free() or self.transport is None:
+        if self._answering or self.transport is None:
             return
-        if self.begun is not None and now - self.begun > REQUEST_SECONDS:
-            self._refuse(TOO_SLOW)
-        elif now - self.touched > IDLE_SECONDS:
+        if self.begun is not None:
+            if now - self.begun > REQUEST_SECONDS:
+                self._refuse(TOO_SLOW)
+        elif self._free() and now - self.touched > IDLE_SECONDS:
             self.transport.close()
 
 

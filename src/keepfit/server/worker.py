@@ -120,6 +120,11 @@ async def _serve(
 ) -> None:
     worker = Worker(pipeline, server)
     worker.follower.start()
+    import os,gc
+    if os.environ.get("H4")=="gc":
+        def fr():
+            gc.collect(); gc.freeze(); gc.set_threshold(20_000, 20, 50)
+        asyncio.get_running_loop().call_later(2, fr)
     http = uvicorn.Server(configured(worker, tls))
     tiring = asyncio.create_task(tire(http.server_state.connections))
     if started is not None:
@@ -143,6 +148,8 @@ def configured(worker: Worker, tls: Tls | None = None) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
+        # What a header says of where a request comes from, whoever sends it may write.
+        proxy_headers=False,
         date_header=False,
         timeout_graceful_shutdown=GRACE,
         ssl_certfile=None if tls is None else tls.certfile,
