@@ -120,11 +120,6 @@ async def _serve(
 ) -> None:
     worker = Worker(pipeline, server)
     worker.follower.start()
-    import os,gc
-    if os.environ.get("H4")=="gc":
-        def fr():
-            gc.collect(); gc.freeze(); gc.set_threshold(20_000, 20, 50)
-        asyncio.get_running_loop().call_later(2, fr)
     http = uvicorn.Server(configured(worker, tls))
     tiring = asyncio.create_task(tire(http.server_state.connections))
     if started is not None:
