@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from keepfit.server.app import app
 from keepfit.server.batcher import Batcher
 from keepfit.server.desk import Desk
 from keepfit.server.exposition import counted
-from keepfit.server.follower import Follower
+from keepfit.server.follower import POLL, Follower
 from keepfit.server.http import Protocol, tire
 from keepfit.server.office import Office
 from keepfit.server.tally import Tally
@@ -121,14 +122,30 @@ async def _serve(
     worker = Worker(pipeline, server)
     worker.follower.start()
     http = uvicorn.Server(configured(worker, tls))
-    tiring = asyncio.create_task(tire(http.server_state.connections))
+    besides = [
+        asyncio.create_task(tire(http.server_state.connections)),
+        asyncio.create_task(settle(worker.follower)),
+    ]
     if started is not None:
         asyncio.get_running_loop().call_soon(started)
     try:
         await http.serve(sockets=[sock])
     finally:
-        tiring.cancel()
+        for one in besides:
+            one.cancel()
         await asyncio.get_running_loop().run_in_executor(None, worker.close)
+
+
+async def settle(follower: Follower) -> None:
+    """Once something serves, take what is there by now for what stays.
+
+    Python's collector of cycles looks at everything now and then, which holds up every answer:
+    80 ms with what the packages of a model bring.
+    """
+    while follower.current is None:
+        await asyncio.sleep(POLL)
+    gc.collect()
+    gc.freeze()
 
 
 def configured(worker: Worker, tls: Tls | None = None) -> uvicorn.Config:
