@@ -237,6 +237,48 @@ def test_whoever_has_no_token_is_told_how_to_show_one(
         assert connection.getresponse().status == 200
 
 
+@pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
+def test_whoever_may_not_ask_is_told_so_before_the_body_has_come(
+    guarded: Served, keys: dict[str, dict[str, str]], path: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=30) as connection:
+        connection.sendall(head.encode() + b"[")
+        assert connection.recv(4_096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_each_of_several_requests_sent_at_once_shows_its_own_token(
+    guarded: Served, keys: dict[str, dict[str, str]]
+) -> None:
+    def sent(headers: dict[str, str], *more: str) -> bytes:
+        body = json.dumps(ROW_)
+        named = [f"{name}: {value}" for name, value in headers.items()]
+        lines = ["POST /predict/churn HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+        return "\r\n".join([*lines, *named, *more, "", body]).encode()
+
+    good, bad = sent(keys["predict"]), sent(JSON)
+    last = sent(keys["label"], "connection: close")
+    found = guarded.raw(good + bad + good + bad + bad + good + last)
+    statuses = [part.split(b" ", 1)[0] for part in found.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [b"200", b"401", b"200", b"401", b"401", b"200", b"403"]
+
+
+@given(at=st.integers(0, 90), noise=st.binary(max_size=30), cut=st.integers(0, 30))
+@settings(max_examples=60, deadline=None)
+def test_no_bytes_break_a_server(
+    guarded: Served, keys: dict[str, dict[str, str]], at: int, noise: bytes, cut: int
+) -> None:
+    head = f"POST /predict/churn HTTP/1.1\r\nauthorization: {keys['predict']['authorization']}\r\n"
+    whole = head.encode() + b"content-length: 2\r\n\r\n[]"
+    place = ("127.0.0.1", guarded.port)
+    with contextlib.suppress(OSError), socket.create_connection(place, timeout=30) as connection:
+        connection.sendall(whole[:at] + noise + whole[at + cut :])
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65_536):
+            pass
+    assert guarded.ask("POST", "/predict/churn", [], keys["predict"])[0] == 200
+
+
 def test_those_who_are_turned_away_are_counted(
     guarded: Served, keys: dict[str, dict[str, str]]
 ) -> None:

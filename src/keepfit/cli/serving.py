@@ -60,6 +60,7 @@ def _serve(
 ) -> None:
     # One row is answered quicker by one thread than by many that wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from keepfit.server.access import loopback
     from keepfit.server.process import serve as serving
 
     pipeline = load(file, home)
@@ -74,6 +75,8 @@ def _serve(
             terminal.headline(pipeline.name, "up" if options["loop"] else "serve", details), "head"
         )
         terminal.say(f"  POST {address}/predict/{pipeline.name}; Ctrl-C ends it", "dim")
+        if address.startswith("http://") and not loopback(host):
+            terminal.say("  tokens travel readable: --certfile, or a proxy, encrypts them", "warn")
 
     try:
         serving(pipeline, file, host=host, port=port, workers=workers, started=started, **options)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from keepfit.server.access import CHALLENGE, Access
+from keepfit.server.access import Access
 from keepfit.server.desk import Desk
 from keepfit.server.replies import JSON, Reply, said
 
@@ -114,7 +114,7 @@ class Protocol(HttpToolsProtocol):
         seen = _Seen(self.parser)
         # One by one: what came before is answered before.
         behind = self._answering or bool(self._queue)
-        if behind or (self._is_hot(seen) and self._free()):
+        if behind or (self._is_hot(seen) and self._free() and self._admits(self.headers)):
             self._hot, self._seen = True, seen
             return
         self._cold()
@@ -126,6 +126,10 @@ class Protocol(HttpToolsProtocol):
             and not self.expect_100_continue
             and not seen.should_upgrade()
         )
+
+    def _admits(self, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Return whether they who ask may; others are told so, and their body is not awaited."""
+        return not isinstance(self._access.admit(headers, self.client, "predict"), Reply)
 
     def _free(self) -> bool:
         return self.cycle is None or bool(self.cycle.response_complete)
@@ -164,11 +168,6 @@ class Protocol(HttpToolsProtocol):
     def _answer(self, headers: list[tuple[bytes, bytes]], body: bytes, seen: _Seen) -> None:
         self._answering = True
         self._keep = seen.should_keep_alive()
-        caller = self._access.admit(headers, self.client, "predict")
-        if isinstance(caller, Reply):
-            self.desk.counters.deny(caller.status)
-            self._send(caller)
-            return
         kind = ""
         for name, value in headers:
             if name == b"content-type":
@@ -192,7 +191,7 @@ class Protocol(HttpToolsProtocol):
         """Begin with the request that waits, the way it would have gone by itself."""
         while self._queue and not self._answering and self._free():
             whole = self._queue.popleft()
-            if whole.hot:
+            if whole.hot and self._admits(whole.headers):
                 self._answer(whole.headers, whole.body, whole.seen)
                 continue
             self._replay(whole)
@@ -228,8 +227,6 @@ class Protocol(HttpToolsProtocol):
         head = [_LINES[reply.status], _REST, b"%d\r\n" % len(reply.body)]
         if reply.retry_after is not None:
             head.append(b"retry-after: %d\r\n" % reply.retry_after)
-        if reply.status == 401:
-            head.append(b"www-authenticate: " + CHALLENGE + b"\r\n")
         if not keep:
             head.append(b"connection: close\r\n")
         self.transport.write(b"".join((*head, b"\r\n", reply.body)))
