@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from lightgbm import LGBMClassifier
 
 from keepfit.errors import ConfigError
 from keepfit.server import access as doors
+from keepfit.server import app
 from keepfit.server.access import Access, Caller, bindable
 from keepfit.server.process import _secured, listening
 from keepfit.server.replies import Reply
@@ -343,8 +345,9 @@ def test_a_fact_names_the_token_and_a_body_cannot_sign_for_another(
 
 
 def test_what_the_loop_holds_up_says_when_to_come_again(
-    guarded: Served, keys: dict[str, dict[str, str]]
+    guarded: Served, keys: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(app, "PATIENCE", 0.1)
     connection = http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=30)
     ask = json.dumps({"reason": "worse"})
     with guarded.world.loop.holding(), contextlib.closing(connection):
@@ -353,6 +356,27 @@ def test_what_the_loop_holds_up_says_when_to_come_again(
         assert (response.status, response.headers["retry-after"]) == (409, "5")
         told = json.loads(response.read())
     assert "hold" in told["error"]["message"]
+
+
+def test_a_hand_waits_for_the_loop_to_end_its_step(
+    guarded: Served, keys: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "PATIENCE", 60.0)
+    found: list[Any] = []
+
+    def asks() -> None:
+        ask = {"reason": "better", "version": "v1"}
+        found.append(guarded.ask("POST", "/promote", ask, keys["operate"]))
+
+    thread = threading.Thread(target=asks)
+    with guarded.world.loop.holding():
+        thread.start()
+        # Others are answered meanwhile.
+        assert guarded.ask("GET", "/status", None, keys["read"])[0] == 200
+        assert found == []
+    thread.join(60)
+    ((status, told),) = found
+    assert (status, told["error"]["message"]) == (400, "v1 is the champion already")
 
 
 def test_tricks_with_paths_find_no_way_around_the_token(
