@@ -12,7 +12,7 @@ install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 endif
 
 .DEFAULT_GOAL := check
-.PHONY: help setup demo test lint check bench story coverage format clean
+.PHONY: help setup demo test lint check bench story stress coverage format clean
 
 check: lint test ## all that CI checks: format, lint, types, floors, tests
 
@@ -35,6 +35,9 @@ lint: .venv/.dev ## format, lint, types and floors
 
 story: .venv/.dev ## the long lives
 	@$(PYTEST) tests/stories $(ARGS)
+
+stress: .venv/.dev ## a hundred swaps under load, and a hundred kills
+	@KEEPFIT_STRESS=100 $(PYTEST) tests/stories/test_stress.py $(ARGS)
 
 coverage: .venv/.dev ## the tests, and what they leave out
 	@$(PYTEST) -q --cov --cov-report=term $(ARGS)
