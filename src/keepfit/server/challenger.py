@@ -88,9 +88,9 @@ class Challenger:
         return self._assignment.takes(id_ if unit is None else unit)
 
     def copy(self, rows: Sequence[Row]) -> None:
-        """Let it see rows that it does not answer, if it has seen none for a while."""
+        """Let it see rows while it answers nobody, if it has seen none for a while."""
         now = time.monotonic()
-        if now - self._copied >= COPIED_EVERY:
+        if not self.challenge.share and now - self._copied >= COPIED_EVERY:
             self._copied = now
             self.ask(rows, lambda answers: None)
 

@@ -67,11 +67,12 @@ class Desk:
             serving = self._serving()
             rows, alone = sent.read(body, kind)
             kept = b"" if kind.startswith(sent.ARROW) else body
-            if self.follower.challenger is not None:
-                self._split(rows, kept, alone, serving, self.follower.challenger, send)
-                return
             if alone and serving.answerer.alone:
                 self._one(rows[0], body, serving, send)
+                return
+            if self.follower.challenger is not None:
+                split = self._between(serving, self.follower.challenger, alone)
+                self.split(rows, split, send, kept, alone=alone)
                 return
             told = self._telling(serving, alone)
             self.answer(rows, serving, told, send, kept, alone=alone)
@@ -81,7 +82,11 @@ class Desk:
     def _one(self, row: Row, body: bytes, serving: Serving, send: Send) -> None:
         """Answer one row at once: what `answer` does, without what only several rows need."""
         sent.checked((row,), self.roles)
-        id_ = self._id(row)
+        id_, challenger = self._id(row), self.follower.challenger
+        if challenger is not None and challenger.takes(row, id_):
+            received = Received((row,), [id_], body, True, time.time_ns() // 1_000)
+            self._between(serving, challenger, alone=True).answer(received, send)
+            return
         answer = serving.answerer.one(row)
         entry = New(ANSWER, id_, time.time_ns() // 1_000, serving.version, _kept(answer), body)
         reply = Reply(200, self.wording(serving).one(id_, answer))
@@ -92,6 +97,8 @@ class Desk:
         self.counters.rows += 1
         if not self.writer.submit((entry,), done):
             send(BUSY)
+        if challenger is not None:
+            challenger.copy((row,))
 
     def answer(
         self,
@@ -141,18 +148,9 @@ class Desk:
         if not self._refused(rows, split.tell(split.champion), send):
             split.answer(self._received(rows, body, alone), send)
 
-    def _split(
-        self,
-        rows: Sequence[Row],
-        body: bytes,
-        alone: bool,
-        serving: Serving,
-        challenger: Challenger,
-        send: Send,
-    ) -> None:
-        """Answer a request of rows while a challenger is being rolled out."""
-        split = Split(self, serving, challenger, lambda one: self._telling(one, alone), self._mixed)
-        self.split(rows, split, send, body, alone=alone)
+    def _between(self, serving: Serving, challenger: Challenger, alone: bool) -> Split:
+        """Return what answers a request of rows while a challenger is being rolled out."""
+        return Split(self, serving, challenger, lambda one: self._telling(one, alone), self._mixed)
 
     def _mixed(self, ids: list[int | str], answers: list[Answer], servings: list[Serving]) -> Reply:
         """Return a response in which each row names the version that answered it."""
