@@ -63,7 +63,7 @@ class Office:
         return self._stands()
 
     def rollback(self, asked: Asked) -> dict[str, Any]:
-        """Make the previous champion champion again."""
+        """Take back what is being rolled out, or else the champion, for the one before."""
         self._pipeline.rollback(reason=asked.reason, by=asked.by)
         return self._stands()
 

@@ -47,7 +47,7 @@ class Operation(NamedTuple):
 _TAKEN = (400, 404, 408, 413, 422, 500, 503)
 _ASKED = (400, 404, 408, 409, 413, 422, 500)
 _LOOKED = (404, 500)
-_ROWS = (dict[str, Any], list[dict[str, Any]], shapes.Rows, shapes.Columns)
+_ROWS = (dict[str, Any], list[dict[str, Any]], shapes.Rows, shapes.Named, shapes.Columns)
 _ANSWERS = (shapes.Answer, shapes.Answers)
 _EVENTS = (shapes.Event, list[shapes.Event])
 _STANDS = (shapes.Stands,)
@@ -72,7 +72,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         "Make a version the champion", "operate", (Asked,), _STANDS, _ASKED
     ),
     ("POST", "/rollback"): Operation(
-        "Make the previous champion champion again", "operate", (Asked,), _STANDS, _ASKED
+        "Take back what is being rolled out, or the champion", "operate", (Asked,), _STANDS, _ASKED
     ),
     ("POST", "/pause"): Operation(
         "Neither train nor promote", "operate", (Asked,), _STANDS, _ASKED
