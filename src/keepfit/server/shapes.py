@@ -55,6 +55,13 @@ class Rows(msgspec.Struct):
     rows: list[dict[str, Any]]
 
 
+class Named(msgspec.Struct):
+    """Rows, as a list of values for each, in the order of the names."""
+
+    names: list[str]
+    rows: list[list[Any]]
+
+
 class Columns(msgspec.Struct):
     """Rows, as a list per column, all of one length."""
 
