@@ -347,3 +347,6 @@ def test_status_and_why_tell_of_it(tmp_path: Path) -> None:
     play(loop, 8)
     told = repr(given.why("v2"))
     assert "● promoted on 2024-01-18, replacing v1: after shadow 3 d, canary" in told
+    # Of the looks that decided nothing the last is shown, however many there were.
+    assert told.count("· compared on") + told.count("… compared on") == 1
+    assert told.count("✓ compared on") == 1

@@ -82,7 +82,7 @@ def promote(
 def rollback(
     reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False
 ) -> None:
-    """Take back what is being rolled out, or else the champion, for the one before."""
+    """Take back what is rolled out, or else the champion."""
     from keepfit.hand import Hand
 
     with _loop(home, pipeline, as_json=as_json) as loop:

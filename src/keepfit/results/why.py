@@ -316,7 +316,7 @@ def _forgot(judged: facts.Judged) -> str:
 
 def _release(version: Version, state: State, chain: _Chain) -> list[str]:
     told = [(at, _stage(at, fact)) for at, fact in chain.rolled_out]
-    told += [(at, _look(at, fact)) for at, fact in chain.judged if fact.during]
+    told += _looks([(at, fact) for at, fact in chain.judged if fact.during])
     for at, promoted in chain.promoted:
         by = f"by {promoted.by}" + (", against its gate" if promoted.forced else "") + ": "
         who = "" if promoted.by == "keepfit" else by
@@ -345,6 +345,17 @@ def _release(version: Version, state: State, chain: _Chain) -> list[str]:
 def _stage(at: datetime, fact: facts.RolledOut) -> str:
     where = f"stage {fact.stage} of {fact.stages}, to {page.day(fact.until)} at least"
     return f"◐ {rollouts.told(fact.share)} from {page.day(at)}, beside {fact.champion}: {where}"
+
+
+def _looks(looks: list[tuple[datetime, facts.Judged]]) -> list[tuple[datetime, str]]:
+    """Return the looks at live rows that decided something, and the last of those that did not."""
+    quiet = [(at, fact) for at, fact in looks if fact.answer == Answer.NOT_ENOUGH]
+    told = [(at, _look(at, fact)) for at, fact in looks if fact.answer != Answer.NOT_ENOUGH]
+    if quiet:
+        at, last = quiet[-1]
+        before = f", after {counted(len(quiet) - 1, 'look')} before" if quiet[1:] else ""
+        told.append((at, _look(at, last) + before))
+    return told
 
 
 def _look(at: datetime, judged: facts.Judged) -> str:
