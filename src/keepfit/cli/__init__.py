@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli import backtesting, handing, looking, running, serving, setting_up, tokens
+from keepfit.cli import (
+    alerting,
+    backtesting,
+    handing,
+    looking,
+    running,
+    serving,
+    setting_up,
+    tokens,
+)
 
 app = typer.Typer(
     name="keepfit",
@@ -40,6 +49,7 @@ VERBS = (
     handing.rollback,
     handing.pause,
     handing.resume,
+    alerting.alerts,
     setting_up.doctor,
 )
 """The verbs, in the order of the help."""

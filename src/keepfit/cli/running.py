@@ -149,18 +149,21 @@ def run(
 
 
 def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: bool) -> None:
+    from keepfit.alerts import telling
+
     narrator = terminal.Narrator(
         pipeline.name, patience=2.0, minutes=True, verbosity=1 + verbose, as_json=as_json
     )
     for entry in pipeline.loop().memory.ledger.facts(pipeline.name):
         narrator.recall(entry)
     try:
-        last = pipeline.run(once=True, poll=poll, listen=narrator.entry)
-        narrator.rest()
-        _rested(last, narrator.told)
-        if not once:
-            terminal.say(f"  looks for more every {poll}; Ctrl-C ends it", "dim")
-            pipeline.run(poll=poll, listen=narrator.entry)
+        with telling(pipeline):
+            last = pipeline.run(once=True, poll=poll, listen=narrator.entry)
+            narrator.rest()
+            _rested(last, narrator.told)
+            if not once:
+                terminal.say(f"  looks for more every {poll}; Ctrl-C ends it", "dim")
+                pipeline.run(poll=poll, listen=narrator.entry)
     except KeyboardInterrupt as stop:
         narrator.close()
         terminal.say("\nstopped between two facts; the same command goes on from the last one")

@@ -45,6 +45,7 @@ class Attentive(WallClock):
 def main(file: str, home: str, parent: str) -> None:
     """Run the loop until asked to end, as long as the process lives that started this one."""
     from keepfit import terminal
+    from keepfit.alerts import telling
     from keepfit.cli.finding import load
     from keepfit.server.__main__ import ends_with
 
@@ -56,7 +57,8 @@ def main(file: str, home: str, parent: str) -> None:
         narrator.recall(entry)
     loop.clock = Attentive(loop)
     try:
-        pipeline.run(poll=LANDED_EVERY, listen=narrator.entry)
+        with telling(pipeline):
+            pipeline.run(poll=LANDED_EVERY, listen=narrator.entry)
     finally:
         narrator.close()
         pipeline.close()

@@ -1,0 +1,274 @@
+"""Follows the facts of a pipeline and tells people, in a thread that nothing else waits for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from keepfit.alerts.kinds import Chronicle, Kind, Message, Waiting
+from keepfit.alerts.posting import Post
+from keepfit.alerts.settings import Settings, settings_of
+from keepfit.clock import Clock, WallClock, humanise
+from keepfit.errors import LeaseLost
+
+if TYPE_CHECKING:
+    from keepfit.facts import Entry
+    from keepfit.ledger import Ledger
+    from keepfit.pipeline import Pipeline
+
+logger = logging.getLogger("keepfit.alerts")
+
+LOOKED_EVERY = 2.0
+FOLD = "alerts-1"
+MOST = 20
+"""Alerts that wait for a target that cannot be reached; of earlier ones it hears how many."""
+
+PATIENCE = (5.0, 600.0)
+"""Seconds until a target that did not answer is tried again: twice as long each time, to a limit."""
+
+
+class Told(msgspec.Struct):
+    """What has been told: to each target up to which fact, and each cause when."""
+
+    upto: dict[str, int] = {}
+    causes: dict[str, datetime] = {}
+
+
+class Teller:
+    """Tells the targets of a pipeline what is new in its ledger, each alert and each cause once.
+
+    What has been told is kept in the ledger, so that a restart neither repeats nor loses an
+    alert, and a lease lets one of several processes tell. A process that is killed between an
+    alert and the note of it tells that one again. A target that cannot be reached holds up
+    neither the others nor the loop. Of a ledger that nobody was told of, the past is not told.
+
+    Parameters
+    ----------
+    ledger
+        Where facts are read.
+    pipeline
+        Whose.
+    settings
+        Whom to tell.
+    label_delay
+        How late labels are, by the source's own word.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pipeline: str,
+        settings: Settings,
+        *,
+        label_delay: timedelta | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.ledger, self.pipeline, self.settings = ledger, pipeline, settings
+        self.posts = [Post(target, settings.link) for target in settings.targets]
+        self._delay = label_delay or timedelta(0)
+        self._clock = clock or WallClock()
+        self._chronicle, self._unlabelled = Chronicle(pipeline), Waiting()
+        self._seq = 0
+        self._waiting: list[Message] = []
+        self._tried: dict[str, tuple[float, float]] = {}
+        self._heard: set[tuple[str, int, str]] = set()
+        self._told = self._begin()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keepfit alerts", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tell."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Tell what is new, and end."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._looked()
+
+    def look(self) -> None:
+        """Take in what is new, and tell whoever can be reached."""
+        for entry in self.ledger.facts(self.pipeline, after=self._seq):
+            self._add(self._heed(entry))
+        self._add(self._stale())
+        if not self._waiting:
+            return
+        try:
+            lease = self.ledger.lease(f"{self.pipeline} alerts")
+        except LeaseLost:
+            return  # another process tells, and is looked after when it has
+        with lease:
+            self._catch_up()
+            if self._send():
+                self._keep()
+
+    # What there is to tell ----------------------------------------------------------------
+
+    def _begin(self) -> Told:
+        """Take in what was there, without telling it; return what has been told so far."""
+        kept = self.ledger.fold(self.pipeline, FOLD)
+        told = Told() if kept is None else msgspec.json.decode(kept[1], type=Told)
+        newest = self.ledger.seq(self.pipeline)
+        strangers = [one.target.key for one in self.posts if one.target.key not in told.upto]
+        told.upto |= dict.fromkeys(strangers, newest)
+        if strangers:
+            self.ledger.save_fold(self.pipeline, FOLD, newest, msgspec.json.encode(told))
+        first = min((told.upto[post.target.key] for post in self.posts), default=newest)
+        for entry in self.ledger.facts(self.pipeline):
+            message = self._heed(entry)
+            if entry.seq > first and message is not None:
+                self._waiting.append(message)
+        return told
+
+    def _catch_up(self) -> None:
+        """Take in what another process has told since."""
+        kept = self.ledger.fold(self.pipeline, FOLD)
+        if kept is not None:
+            other = msgspec.json.decode(kept[1], type=Told)
+            for key, seq in other.upto.items():
+                self._told.upto[key] = max(seq, self._told.upto.get(key, 0))
+            self._told.causes |= other.causes
+
+    def _heed(self, entry: Entry) -> Message | None:
+        self._seq = entry.seq
+        self._unlabelled.hear(entry.fact)
+        return self._chronicle.hear(entry)
+
+    def _add(self, message: Message | None) -> None:
+        if message is not None:
+            self._waiting.append(message)
+
+    def _stale(self) -> Message | None:
+        """Return an alert when rows wait for labels for too long, once until they have come."""
+        now, cause = self._clock.now(), Kind.STALE_LABELS.value
+        oldest = self._unlabelled.since()
+        if oldest is None or now - oldest < self._delay + self.settings.stale_labels:
+            self._told.causes.pop(cause, None)
+            return None
+        if cause in self._told.causes or any(one.cause == cause for one in self._waiting):
+            return None
+        return Message(
+            kind=Kind.STALE_LABELS,
+            seq=self._seq,
+            at=now,
+            title=f"{self.pipeline}: stale labels",
+            body=f"rows of {oldest:%Y-%m-%d} wait for labels since {humanise(now - oldest)}; "
+            f"{self._unlabelled.rows():,} rows in all",
+            look="status",
+            cause=cause,
+        )
+
+    # Telling ------------------------------------------------------------------------------
+
+    def _send(self) -> bool:
+        """Tell each target what it has not heard; return whether anything is to be noted."""
+        newest = self._seq
+        fresh = [message for message in self._waiting if self._new(message)]
+        done = [self._to(post, fresh) for post in self.posts]
+        for post, reached in zip(self.posts, done, strict=True):
+            if reached:
+                self._told.upto[post.target.key] = newest
+        if all(done):
+            told = {message.cause: message.at for message in fresh if message.cause}
+            self._told.causes |= told
+            self._waiting = []
+            self._heard.clear()
+        return any(done)
+
+    def _new(self, message: Message) -> bool:
+        """Return whether a cause has not been told for a while, and comes first among its like."""
+        if not message.cause:
+            return True
+        before = self._told.causes.get(message.cause)
+        if before is not None and message.at - before < self.settings.again:
+            return False
+        first = next(one for one in self._waiting if one.cause == message.cause)
+        return message is first
+
+    def _to(self, post: Post, messages: Sequence[Message]) -> bool:
+        """Tell one target; return whether it has heard all that is for it."""
+        key = post.target.key
+        due = [
+            message
+            for message in messages
+            if post.target.hears(self.pipeline, message.kind)
+            and (message.seq > self._told.upto[key] or message.kind is Kind.STALE_LABELS)
+            and (key, message.seq, message.kind) not in self._heard
+        ]
+        next_try, pause = self._tried.get(key, (0.0, PATIENCE[0]))
+        if not due:
+            return True
+        if time.monotonic() < next_try:
+            return False
+        for message in _bounded(due):
+            if not post.send(message):
+                logger.warning("%s cannot be reached; tried again in %.0f s", post.target, pause)
+                self._tried[key] = time.monotonic() + pause, min(2 * pause, PATIENCE[1])
+                return False
+            self._told.upto[key] = max(self._told.upto[key], message.seq)
+            self._heard.add((key, message.seq, message.kind))
+        self._tried.pop(key, None)
+        return True
+
+    def _keep(self) -> None:
+        now = max(self._told.causes.values(), default=self._clock.now())
+        self._told.causes = {
+            cause: at
+            for cause, at in self._told.causes.items()
+            if now - at < self.settings.again or cause == Kind.STALE_LABELS.value
+        }
+        body = msgspec.json.encode(self._told)
+        self.ledger.save_fold(self.pipeline, FOLD, self._seq, body)
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOKED_EVERY):
+            self._looked()
+
+    def _looked(self) -> None:
+        try:
+            self.look()
+        except Exception:  # an alert that cannot be sent must not end what it tells of
+            logger.exception("alerts about %s cannot be sent for now", self.pipeline)
+
+
+def _bounded(due: Sequence[Message]) -> Sequence[Message]:
+    """Return the newest alerts, the first of which says how many came before."""
+    left = len(due) - MOST
+    if left <= 0:
+        return due
+    first = due[left]
+    return [
+        first._replace(body=f"{first.body}\n{left:,} earlier alerts are left out"),
+        *due[left + 1 :],
+    ]
+
+
+@contextlib.contextmanager
+def telling(pipeline: Pipeline) -> Iterator[Teller | None]:
+    """Tell people of a pipeline while what is inside runs, where ``keepfit.toml`` names any."""
+    settings = settings_of(pipeline.home)
+    if not settings.targets:
+        yield None
+        return
+    from keepfit.home import places
+    from keepfit.ledger import Ledger
+
+    with Ledger(places(pipeline.home)["ledger"]) as ledger:
+        delay = pipeline.source.roles.label_delay
+        teller = Teller(ledger, pipeline.name, settings, label_delay=delay)
+        teller.start()
+        try:
+            yield teller
+        finally:
+            teller.close()
+
+
+logger.addHandler(logging.NullHandler())
