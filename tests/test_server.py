@@ -67,13 +67,16 @@ def test_a_row_is_answered_with_its_version_and_the_id_to_send_the_label_for(
     assert json.loads(kept.body) == ROW_
 
 
-@pytest.mark.parametrize(
-    "form", ["list", "rows", "columns", "arrow"], ids=["list", "rows", "columns", "arrow"]
-)
+FORMS = ["list", "rows", "columns", "names", "arrow"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=FORMS)
 def test_rows_may_come_in_several_forms(served: Served, form: str) -> None:
     rows = [ROW_, {"x": None, "y": 2.0, "kind": "b"}, {"x": 1.5, "y": 0.0, "kind": "new"}]
     columns = {name: [row[name] for row in rows] for name in ROW_}
+    named = {"names": list(ROW_), "rows": [list(row.values()) for row in rows]}
     bodies: dict[str, Any] = {"list": rows, "rows": {"rows": rows}, "columns": {"columns": columns}}
+    bodies["names"] = named
     headers = JSON
     if form == "arrow":
         sink = io.BytesIO()
@@ -107,6 +110,8 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "lists": ([[1, 2]], 400, "expected rows as JSON objects"),
     "deep": (b"[" * 100_000, 400, "expected rows as JSON"),
     "uneven": ({"columns": {"x": [1], "y": [1, 2]}}, 400, "lists of one length"),
+    "a value less": ({"names": ["x", "y"], "rows": [[1]]}, 400, "a value for each of the names"),
+    "a name twice": ({"names": ["x", "x"], "rows": [[1, 2]]}, 400, "a value for each of the names"),
     "a column less": ({"x": 1, "y": 2}, 422, "expected a value for `kind`"),
     "an id that is none": (ROW_ | {"id": 1.5}, 422, "expected a whole number as id"),
     "an id that is text": (ROW_ | {"id": "a"}, 422, "expected a whole number as id"),
@@ -302,6 +307,31 @@ def test_a_giant_body_is_refused_before_it_has_come(served: Served, path: str) -
     with contextlib.suppress(ConnectionError):
         assert answers(served.raw(request(giant, path)))[:1] in ([b"413"], [])
     assert served.ask("POST", "/predict/churn", ROW_)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
+def test_what_all_connections_send_at_once_is_bounded(
+    trees: Served, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol.ROOM, "most", 1_000_000)
+    large = b"[" + b" " * 800_000 + b"]"
+    for sent in (large[:-1], large):
+        with socket.create_connection(("127.0.0.1", trees.port), timeout=30) as connection:
+            connection.sendall(request(large, path)[: -len(large)] + sent[:700_000])
+            until = time.monotonic() + 30
+            while protocol.ROOM.held < 600_000:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            # Who is ended while they send may not get to read why.
+            with contextlib.suppress(ConnectionError):
+                assert answers(trees.raw(request(large, path)))[:1] in ([b"503"], [])
+            assert protocol.ROOM.held <= 1_000_000
+            assert trees.ask("POST", "/predict/churn", ROW_)[0] == 200
+        while protocol.ROOM.held:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert answers(trees.raw(request(large, path, CLOSE)))[0] in (b"200", b"400")
+    assert protocol.ROOM.held == 0
 
 
 @pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])

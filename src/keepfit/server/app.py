@@ -19,7 +19,7 @@ from keepfit.server import events, exposition
 from keepfit.server.access import CHALLENGE, Access, Caller
 from keepfit.server.counters import Counters
 from keepfit.server.desk import Desk
-from keepfit.server.http import MOST_BYTES, TOO_LARGE
+from keepfit.server.http import FULL, MOST_BYTES, ROOM, TOO_LARGE
 from keepfit.server.inference import routes as inference
 from keepfit.server.inference import texted
 from keepfit.server.replies import Reply, Send, answered, refused, said
@@ -112,7 +112,8 @@ def response(reply: Reply) -> Response:
     headers = {} if reply.retry_after is None else {"retry-after": str(reply.retry_after)}
     if reply.status == 401:
         headers["www-authenticate"] = CHALLENGE.decode()
-    if reply.status == 413:
+    # What is left of their bodies is not read.
+    if reply.status == 413 or reply is FULL:
         headers["connection"] = "close"
     if reply.head:
         headers[LENGTH] = str(reply.head)
@@ -142,14 +143,20 @@ def _formed(request: Request, reply: Reply) -> Reply:
 
 
 async def body_of(request: Request) -> bytes | Reply:
-    """Return the body of a request, or what to say when it is too large."""
-    parts, length = [], 0
-    async for part in request.stream():
-        length += len(part)
-        if length > MOST_BYTES:
-            return TOO_LARGE
-        parts.append(part)
-    return b"".join(parts)
+    """Return the body of a request, or what to say when it is too large, or too much at once."""
+    parts: list[bytes] = []
+    length = 0
+    try:
+        async for part in request.stream():
+            if length + len(part) > MOST_BYTES:
+                return TOO_LARGE
+            if not ROOM.take(len(part)):
+                return FULL
+            length += len(part)
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        ROOM.give(length)
 
 
 async def later(ask: Callable[[Send], None]) -> Reply:

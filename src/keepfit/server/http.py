@@ -44,6 +44,28 @@ TOO_LARGE = said(413, f"expected a body of at most {MOST_BYTES:,} bytes", "send 
 TOO_SLOW = said(408, f"expected the whole request within {REQUEST_SECONDS:g} s")
 
 
+class Room:
+    """What bodies that are still coming hold of a worker's memory, all connections together."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.held = most, 0
+
+    def take(self, length: int) -> bool:
+        """Take room for so many bytes, and return whether there was some."""
+        if self.held + length > self.most:
+            return False
+        self.held += length
+        return True
+
+    def give(self, length: int) -> None:
+        """Give room back."""
+        self.held -= length
+
+
+ROOM = Room(256 * 1024 * 1024)
+FULL = said(503, "more is being sent at once than a server holds", "try again in a second", 1)
+
+
 class _Whole(NamedTuple):
     """A request that came while the one before was being answered."""
 
@@ -110,7 +132,6 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Decide which way a request goes, once its headers are known."""
         self._hot = False
-        self._parts, self._length = [], 0
         seen = _Seen(self.parser)
         # One by one: what came before is answered before.
         behind = self._answering or bool(self._queue)
@@ -139,11 +160,24 @@ class Protocol(HttpToolsProtocol):
         if not self._hot:
             super().on_body(body)
             return
-        self._length += len(body)
-        if self._length > MOST_BYTES:
+        if self._closing:
+            return
+        if self._length + len(body) > MOST_BYTES:
             self._refuse(TOO_LARGE)
+        elif not ROOM.take(len(body)):
+            self._refuse(FULL)
         else:
+            self._length += len(body)
             self._parts.append(body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what had come."""
+        self._let_go()
+        super().connection_lost(exc)
+
+    def _let_go(self) -> None:
+        ROOM.give(self._length)
+        self._parts, self._length = [], 0
 
     def on_message_complete(self) -> None:
         """Answer a request, or let it wait for its turn."""
@@ -156,6 +190,7 @@ class Protocol(HttpToolsProtocol):
         self._hot = False
         assert self._seen is not None
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._let_go()
         if self._answering or self._queue:
             whole = _Whole(self._is_hot(self._seen), self.url, self.headers, body, self._seen)
             self._queue.append(whole)
