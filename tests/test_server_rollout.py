@@ -43,8 +43,8 @@ class Odd(ClassifierMixin, BaseEstimator):
         far = X[:, 0] > self.far_
         if far.any() and self.fault == "raises":
             raise ValueError("a table is missing")
-        if far.any() and self.fault == "slow":
-            time.sleep(0.7)
+        if far.any() and self.fault in ("slow", "hangs"):
+            time.sleep(0.7 if self.fault == "slow" else 60.0)
         if self.fault == "nan":
             found[far] = np.nan
         return found
@@ -261,7 +261,12 @@ def test_metrics_tell_of_the_share(rolling: Rolling) -> None:
 @pytest.mark.parametrize("share", [0.999, 0.0], ids=["canary", "shadow"])
 @pytest.mark.parametrize(
     ("fault", "says"),
-    [("raises", "ValueError: a table is missing"), ("nan", "no number"), ("slow", "no answer in")],
+    [
+        ("raises", "ValueError: a table is missing"),
+        ("nan", "no number"),
+        ("slow", "no answer in"),
+        ("hangs", "no answer in"),
+    ],
 )
 def test_faults_are_answered_by_the_champion_and_end_the_rollout(
     rolling: Rolling, fault: str, says: str, share: float
