@@ -62,13 +62,6 @@ class Named(msgspec.Struct):
     rows: list[list[Any]]
 
 
-class Named(msgspec.Struct):
-    """Rows as lists of values, in the order of their names."""
-
-    names: list[str]
-    rows: list[list[Any]]
-
-
 class Columns(msgspec.Struct):
     """Rows, as a list per column, all of one length."""
 
