@@ -12,7 +12,7 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
-PAGES = 2_000
+PAGES = 4_000
 """Pages of the log between two checkpoints, as far as they can be counted."""
 
 PAGE = 4_096
