@@ -97,6 +97,7 @@ class Loop:
         self.watcher = Watch(self)
         self.prober = Prober(self)
         self.release = Release(self)
+        self.backlog = False
         self.state = self._folded()
         self._saved = self.state.seq
         self._lease: Lease | None = None
@@ -124,6 +125,7 @@ class Loop:
                 self.recover()
                 if self.state.cursor != cursor:
                     batch = self.source.read(self.state.cursor, now=now, every=self.every)
+                self.backlog = batch.backlog
                 self.turns.finish(now)
                 findings = self.collect(batch, now)
                 self.check(findings, now)

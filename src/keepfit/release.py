@@ -40,7 +40,7 @@ class Release:
         if champion is None or not self.loop.pipeline.rollout:
             return facts.Promoted(version=version.name, reason=reason, previous=champion)
         name = f"{self.loop.pipeline.name}/{version.name}/{self.loop.state.seq}"
-        return self._staged(version.name, champion, name, 0, at)
+        return self._staged(version.name, champion, name, 0, self._moment(at))
 
     def _staged(
         self, version: str, champion: str, rollout: str, place: int, at: datetime
@@ -59,7 +59,18 @@ class Release:
             until=until,
             limit=until + PATIENCE * self._length() if last else until,
             unit=self.loop.pipeline.unit,
+            began=at,
         )
+
+    def _moment(self, now: datetime) -> datetime:
+        """Return the time by which stages are counted: that of the rows, while they are a backlog.
+
+        So a backlog is treated as it would have been when it happened.
+        """
+        watermark = self.loop.state.watermark
+        if not self.loop.backlog or watermark is None:
+            return now
+        return min(now, watermark)
 
     def _delay(self) -> timedelta:
         return self.loop.source.roles.label_delay or timedelta(0)
@@ -90,11 +101,11 @@ class Release:
             self._serve(now)
         if state.rollout is None or self._harmful(state.rollout, now):
             return
-        fact = state.rollout.fact
-        if state.paused is not None or now < fact.until:
+        fact, moment = state.rollout.fact, self._moment(now)
+        if state.paused is not None or moment < fact.until:
             return
         if fact.stage < len(self.loop.pipeline.rollout or ()):
-            following = self._staged(fact.version, fact.champion, fact.rollout, fact.stage, now)
+            following = self._staged(fact.version, fact.champion, fact.rollout, fact.stage, moment)
             self.loop.append_decision([following], now)
         else:
             self._end(state.rollout, now)
@@ -131,8 +142,8 @@ class Release:
             self._promote(rollout, new, why, now)
         elif judged is not None and judged.answer == Answer.REFUSE:
             self._take_back(rollout, new, _said("not good enough", judged), now)
-        elif now >= rollout.fact.limit:
-            waited = humanise(rollout.fact.limit - rollout.began_at)
+        elif self._moment(now) >= rollout.fact.limit:
+            waited = humanise((1 + PATIENCE) * self._length())
             reason = f"{rows.height:,} labelled live rows in {waited} are not enough evidence"
             self._take_back(rollout, new, reason, now)
         elif new:

@@ -110,7 +110,8 @@ class RolledOut(Fact, frozen=True, kw_only=True):
 
     ``rollout`` is its id, of which with the ``unit`` it is drawn who is answered by
     ``version``: a ``share`` of zero is a shadow. The stage is number ``stage`` of ``stages``; it
-    ends at ``until`` at the earliest, and the last one at ``limit`` at the latest.
+    ends at ``until`` at the earliest, and the last one at ``limit`` at the latest, both counted
+    from ``began``: the moment of the fact, or that of the rows where they are a backlog.
     """
 
     version: str
@@ -122,6 +123,7 @@ class RolledOut(Fact, frozen=True, kw_only=True):
     until: datetime
     limit: datetime
     unit: str | None = None
+    began: datetime | None = None
 
 
 class Promoted(Fact, frozen=True, kw_only=True):

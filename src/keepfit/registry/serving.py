@@ -28,7 +28,7 @@ def rolled_out(state: State, fact: RolledOut, at: datetime) -> None:
         return
     supersede(state, fact.version)
     state.leave(fact.version, "rolling out")
-    state.rollout = Rollout(fact=fact, began_at=at, since=at, batch=state.batch)
+    state.rollout = Rollout(fact=fact, since=at, batch=state.batch)
 
 
 def promoted(state: State, fact: Promoted, at: datetime) -> None:

@@ -77,13 +77,11 @@ class Looks(msgspec.Struct):
 class Rollout(msgspec.Struct, kw_only=True):
     """A challenger on its way to become champion.
 
-    ``began_at`` and ``batch`` are when it began, and the newest batch then; ``since`` is when
-    its stage did. ``early`` are looks that ask whether it does harm, ``last`` those that may
-    promote it.
+    ``batch`` is the newest when it began, ``since`` when its stage did. ``early`` are looks that
+    ask whether it does harm, ``last`` those that may promote it.
     """
 
     fact: RolledOut
-    began_at: datetime
     since: datetime
     batch: int
     early: Looks = msgspec.field(default_factory=Looks)

@@ -240,10 +240,16 @@ class Story:
 
     def _rolled_out(self, fact: facts.RolledOut, at: datetime) -> Line:
         self._rolled.add(fact.version)
-        length = humanise(fact.until - at)
+        length = humanise(fact.until - (fact.began or at))
         more = f", stage {fact.stage} of {fact.stages}" if fact.stages > 1 else ""
         text = f"{told(fact.share)} beside {fact.champion}, for {length} at least{more}"
-        return Line(at, "◐", f"{fact.version} rolled out", text)
+        loud = not self._small(self._behind(fact.version))
+        return Line(at, "◐", f"{fact.version} rolled out", text, loud=loud)
+
+    def _behind(self, version: str) -> str:
+        """Return the version that passed the gate, which a final one is made of."""
+        started = self._started.get(version)
+        return started.final_of or version if started else version
 
     def _promoted(self, fact: facts.Promoted, at: datetime) -> Line:
         judged = self._judged.get(fact.version)
@@ -261,9 +267,7 @@ class Story:
         else:
             text = f"{replaces}; {fact.reason}" if replaces else "the first champion"
         # A final update says little; what stands behind it passed the gate a moment before.
-        started = self._started.get(fact.version)
-        behind = started.final_of or fact.version if started else fact.version
-        loud = fact.by != "keepfit" or not self._small(behind)
+        loud = fact.by != "keepfit" or not self._small(self._behind(fact.version))
         return Line(at, "●", f"{fact.version} promoted", text, tone="good", loud=loud)
 
     def _rolled_back(self, fact: facts.RolledBack, at: datetime) -> Line:
