@@ -224,6 +224,28 @@ def test_a_target_that_is_away_hears_later_and_holds_up_nobody(
     away.close()
 
 
+def test_what_one_target_was_told_does_not_hang_on_another(
+    ledger: Ledger, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepfit.alerts.teller.PATIENCE", (0.0, 0.0))
+    away = Receiver()
+    away.refuses = True
+    targets = Target(receiver.url, "desk"), Target(away.url, "away")
+    one = teller(ledger, *targets)
+    told(ledger, drifted("age"))
+    one.look()
+    told(ledger, drifted("age"), days=0.5)
+    teller(ledger, *targets).look()
+    assert receiver.titles() == ["churn: drift"]
+    told(ledger, drifted("age"), days=3)
+    one.look()
+    assert receiver.titles() == ["churn: drift", "churn: drift"]
+    away.refuses = False
+    one.look()
+    assert away.titles() == receiver.titles()
+    away.close()
+
+
 def test_what_waits_for_a_target_is_bounded(
     ledger: Ledger, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +284,20 @@ def test_labels_that_do_not_come_are_told_once(
     assert receiver.titles() == expected
     teller(ledger, Target(receiver.url, "desk"), label_delay=timedelta(days=delay)).look()
     assert receiver.titles() == expected
+
+
+def test_who_hears_nothing_of_stale_labels_costs_nothing(
+    ledger: Ledger, receiver: Receiver
+) -> None:
+    arrived = facts.Arrived(
+        batch=1, rows=40, labels=0, cursor="c", digest="d", from_=START, to=START
+    )
+    told(ledger, Promoted(version="v1", reason="the first"), arrived)
+    one = teller(ledger, Target(receiver.url, "desk", about=("failed",)))
+    with ledger.lease("churn alerts"):
+        one.look()
+    assert not one.waiting
+    assert receiver.got == []
 
 
 # Settings ---------------------------------------------------------------------------------

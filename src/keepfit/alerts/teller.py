@@ -19,6 +19,7 @@ from keepfit.clock import Clock, WallClock, humanise
 from keepfit.errors import LeaseLost
 
 if TYPE_CHECKING:
+    from keepfit.alerts.settings import Target
     from keepfit.facts import Entry
     from keepfit.ledger import Ledger
     from keepfit.pipeline import Pipeline
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("keepfit.alerts")
 
 LOOKED_EVERY = 2.0
-FOLD = "alerts-1"
+FOLD = "alerts-2"
 MOST = 20
 """Alerts that wait for a target that cannot be reached; of earlier ones it hears how many."""
 
@@ -35,10 +36,14 @@ PATIENCE = (5.0, 600.0)
 
 
 class Told(msgspec.Struct):
-    """What has been told: to each target up to which fact, and each cause when."""
+    """What has been told: to each target up to which fact, and each cause to each of them when."""
 
     upto: dict[str, int] = {}
-    causes: dict[str, datetime] = {}
+    causes: dict[str, dict[str, datetime]] = {}
+
+    def to(self, key: str) -> dict[str, datetime]:
+        """Return when a target was told of each cause."""
+        return self.causes.setdefault(key, {})
 
 
 class Teller:
@@ -76,9 +81,8 @@ class Teller:
         self._clock = clock or WallClock()
         self._chronicle, self._unlabelled = Chronicle(pipeline), Waiting()
         self._seq = 0
-        self._waiting: list[Message] = []
+        self.waiting: list[Message] = []
         self._tried: dict[str, tuple[float, float]] = {}
-        self._heard: set[tuple[str, int, str]] = set()
         self._told = self._begin()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keepfit alerts", daemon=True)
@@ -99,7 +103,7 @@ class Teller:
         for entry in self.ledger.facts(self.pipeline, after=self._seq):
             self._add(self._heed(entry))
         self._add(self._stale())
-        if not self._waiting:
+        if not self.waiting:
             return
         try:
             lease = self.ledger.lease(f"{self.pipeline} alerts")
@@ -125,7 +129,7 @@ class Teller:
         for entry in self.ledger.facts(self.pipeline):
             message = self._heed(entry)
             if entry.seq > first and message is not None:
-                self._waiting.append(message)
+                self.waiting.append(message)
         return told
 
     def _catch_up(self) -> None:
@@ -135,7 +139,8 @@ class Teller:
             other = msgspec.json.decode(kept[1], type=Told)
             for key, seq in other.upto.items():
                 self._told.upto[key] = max(seq, self._told.upto.get(key, 0))
-            self._told.causes |= other.causes
+            for key, causes in other.causes.items():
+                self._told.to(key).update(causes)
 
     def _heed(self, entry: Entry) -> Message | None:
         self._seq = entry.seq
@@ -144,16 +149,23 @@ class Teller:
 
     def _add(self, message: Message | None) -> None:
         if message is not None:
-            self._waiting.append(message)
+            self.waiting.append(message)
 
     def _stale(self) -> Message | None:
         """Return an alert when rows wait for labels for too long, once until they have come."""
         now, cause = self._clock.now(), Kind.STALE_LABELS.value
         oldest = self._unlabelled.since()
         if oldest is None or now - oldest < self._delay + self.settings.stale_labels:
-            self._told.causes.pop(cause, None)
+            for causes in self._told.causes.values():
+                causes.pop(cause, None)
             return None
-        if cause in self._told.causes or any(one.cause == cause for one in self._waiting):
+        targets = (post.target for post in self.posts)
+        told = all(
+            cause in self._told.to(target.key)
+            for target in targets
+            if target.hears(self.pipeline, Kind.STALE_LABELS)
+        )
+        if told or any(one.cause == cause for one in self.waiting):
             return None
         return Message(
             kind=Kind.STALE_LABELS,
@@ -170,39 +182,31 @@ class Teller:
 
     def _send(self) -> bool:
         """Tell each target what it has not heard; return whether anything is to be noted."""
-        newest = self._seq
-        fresh = [message for message in self._waiting if self._new(message)]
-        done = [self._to(post, fresh) for post in self.posts]
+        done = [self._to(post) for post in self.posts]
         for post, reached in zip(self.posts, done, strict=True):
             if reached:
-                self._told.upto[post.target.key] = newest
+                self._told.upto[post.target.key] = self._seq
         if all(done):
-            told = {message.cause: message.at for message in fresh if message.cause}
-            self._told.causes |= told
-            self._waiting = []
-            self._heard.clear()
+            self.waiting = []
         return any(done)
 
-    def _new(self, message: Message) -> bool:
-        """Return whether a cause has not been told for a while, and comes first among its like."""
-        if not message.cause:
-            return True
-        before = self._told.causes.get(message.cause)
-        if before is not None and message.at - before < self.settings.again:
-            return False
-        first = next(one for one in self._waiting if one.cause == message.cause)
-        return message is first
+    def _due(self, target: Target) -> list[Message]:
+        """Return what a target has not heard, of each cause once in a while."""
+        upto, before = self._told.upto[target.key], dict(self._told.to(target.key))
+        due = []
+        for message in self.waiting:
+            known = message.seq <= upto and message.kind is not Kind.STALE_LABELS
+            if known or not target.hears(self.pipeline, message.kind):
+                continue
+            last = before.get(message.cause) if message.cause else None
+            if last is None or message.at - last >= self.settings.again:
+                before[message.cause] = message.at
+                due.append(message)
+        return due
 
-    def _to(self, post: Post, messages: Sequence[Message]) -> bool:
+    def _to(self, post: Post) -> bool:
         """Tell one target; return whether it has heard all that is for it."""
-        key = post.target.key
-        due = [
-            message
-            for message in messages
-            if post.target.hears(self.pipeline, message.kind)
-            and (message.seq > self._told.upto[key] or message.kind is Kind.STALE_LABELS)
-            and (key, message.seq, message.kind) not in self._heard
-        ]
+        key, due = post.target.key, self._due(post.target)
         next_try, pause = self._tried.get(key, (0.0, PATIENCE[0]))
         if not due:
             return True
@@ -214,17 +218,19 @@ class Teller:
                 self._tried[key] = time.monotonic() + pause, min(2 * pause, PATIENCE[1])
                 return False
             self._told.upto[key] = max(self._told.upto[key], message.seq)
-            self._heard.add((key, message.seq, message.kind))
+            if message.cause:
+                self._told.to(key)[message.cause] = message.at
         self._tried.pop(key, None)
         return True
 
     def _keep(self) -> None:
-        now = max(self._told.causes.values(), default=self._clock.now())
-        self._told.causes = {
-            cause: at
-            for cause, at in self._told.causes.items()
-            if now - at < self.settings.again or cause == Kind.STALE_LABELS.value
-        }
+        for key, causes in self._told.causes.items():
+            now = max(causes.values(), default=self._clock.now())
+            self._told.causes[key] = {
+                cause: at
+                for cause, at in causes.items()
+                if now - at < self.settings.again or cause == Kind.STALE_LABELS.value
+            }
         body = msgspec.json.encode(self._told)
         self.ledger.save_fold(self.pipeline, FOLD, self._seq, body)
 
