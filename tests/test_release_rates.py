@@ -38,7 +38,7 @@ class Played:
         self.source = SimpleNamespace(roles=Roles(time="time"))
         self.scorer = SimpleNamespace(faults={}, model=lambda version: None)
         self.memory = SimpleNamespace(lake=SimpleNamespace(count_labelled=lambda **_: self.height))
-        self.turns = self
+        self.turns, self.backlog = self, False
         self.day = 0
         self.release = Release(cast("Any", self))
         begun = self.release.begin(self.state.versions["v2"], "", START)
