@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keepfit import terminal
 from keepfit.cli.finding import load
 from keepfit.cli.words import FAILED, File, Home, Json, verb
+
+if TYPE_CHECKING:
+    from keepfit.alerts import Target
 
 
 @verb
@@ -48,13 +51,11 @@ def alerts(
         raise typer.Exit(FAILED)
 
 
-def _tried(pipeline: str, target: object) -> bool:
+def _tried(pipeline: str, target: Target) -> bool:
     from keepfit.alerts.kinds import Kind, Message
     from keepfit.alerts.posting import Post
-    from keepfit.alerts.settings import Target
     from keepfit.clock import WallClock
 
-    assert isinstance(target, Target)
     message = Message(
         kind=Kind.RESUMED,
         seq=0,

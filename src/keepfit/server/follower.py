@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace as replaced
 
 from keepfit.journal import Journal
-from keepfit.rollouts import Faults
+from keepfit.rollouts import Faults, told
 from keepfit.server.challenger import Challenge, Challenger
 from keepfit.server.models import Models, Pointer, Serving, logger, pointed
 
@@ -144,7 +144,7 @@ class Follower:
             logger.exception("%s does not load here; it answers nobody", challenge.version)
             self._failed = challenge.rollout, Faults(2, 2, f"it does not load: {error}")
             return None
-        logger.info("%s is rolled out at %g", challenge.version, challenge.share)
+        logger.info("%s is rolled out: %s", challenge.version, told(challenge.share))
         return Challenger(challenge, serving, champion.seconds, deliver, faults)
 
     def _tell(self, journal: Journal) -> None:
