@@ -406,6 +406,8 @@ def test_a_worker_that_died_while_it_waited_is_replaced(
     assert_works(local)
 
 
+# The signal may come while psutil has a file of /proc open.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 def test_ctrl_c_ends_the_worker_and_goes_on(local: executors.Local, tmp_path: Path) -> None:
     note = tmp_path / "pid"
 
