@@ -137,10 +137,10 @@ def costs(folder: Path, scale: Scale) -> list[str]:
     return [
         f"### In chunks of {CHUNK:,}",
         "",
-        "Seconds to fit on so many labelled rows and to estimate every chunk of as many others, in "
-        "brackets how many times keepfit's. Of the largest size, the fit and the estimates apart "
-        "(a fit once, estimates as a median), CPU of both, the peak of memory of the estimates "
-        "beyond the loaded rows, and the mean distance from the realised value.",
+        "Median seconds to fit on so many labelled rows and to estimate every chunk of as many "
+        "others, in brackets how many times keepfit's. Of the largest size, the fit and the "
+        "estimates apart, CPU of both, the peak of memory of the estimates beyond the loaded rows, "
+        "and the mean distance from the realised value.",
         "",
         *table(["", *head, "fit", "estimates", "CPU", "peak MB", "error"], body),
         "",

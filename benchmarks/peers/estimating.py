@@ -120,8 +120,10 @@ def _answer(tool: EstimateTool, asked: argparse.Namespace) -> dict[str, Any]:
         tool.estimate(fitted, tool.table(few, labelled=False))
     reference = tool.table(known, labelled=True)
     rows = tool.table(Scored.load(asked.rows), labelled=False)
-    fitting = Meter()
-    fitted = fitting.time(partial(tool.fit, reference))
+    fitting, fitted = Meter(), None
+    for _ in repeats(asked.repeats, asked.budget):
+        fitted = None
+        fitted = fitting.time(partial(tool.fit, reference))
     fit = fitting.answer()
     meter = Meter()
     result = None

@@ -17,7 +17,7 @@ class CBPE(EstimateTool):
         return rows
 
     def fit(self, reference: Scored) -> Any:
-        return of_keepfit.CBPE().fit(reference.labels, reference.scores)
+        return of_keepfit.CBPE(metrics=self.metrics).fit(reference.labels, reference.scores)
 
     def estimate(self, fitted: Any, rows: Scored) -> Any:
         return {
@@ -40,7 +40,7 @@ class Weighted(CBPE):
 
     def fit(self, reference: Any) -> Any:
         rows, features = reference
-        return of_keepfit.Weighted().fit(rows.labels, rows.scores, features)
+        return of_keepfit.Weighted(metrics=self.metrics).fit(rows.labels, rows.scores, features)
 
     def estimate(self, fitted: Any, rows: Any) -> Any:
         scored, features = rows
