@@ -10,9 +10,6 @@ from keepfit import facts
 from keepfit.facts import Answer, Entry
 from keepfit.results.sentences import Line, Story, cause
 
-NOT_SERVED = "not served"
-"""The event by which a server says that a champion does not serve."""
-
 
 class Kind(StrEnum):
     """What an alert is about."""
@@ -144,7 +141,7 @@ def _kind(fact: facts.Fact) -> Kind | None:
         decay = fact.decision.train and cause(fact.decision) == "decay"
         return Kind.DECAY if decay else None
     if isinstance(fact, facts.Signalled):
-        return Kind.NOT_SERVED if fact.event == NOT_SERVED else None
+        return Kind.NOT_SERVED if fact.event == facts.NOT_SERVED else None
     return _PLAIN.get(type(fact))
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from keepfit.facts.base import Fact
 from keepfit.facts.hands import (
+    NOT_SERVED,
     Overridden,
     Paused,
     Resumed,
@@ -71,6 +72,7 @@ __all__ = [
     "Found",
     "Judged",
     "KINDS",
+    "NOT_SERVED",
     "Outcome",
     "Overridden",
     "PastScored",

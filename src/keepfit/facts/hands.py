@@ -6,6 +6,9 @@ from typing import Any
 
 from keepfit.facts.base import Fact
 
+NOT_SERVED = "not served"
+"""The event by which a server says that a champion does not serve, and why."""
+
 
 class Paused(Fact, frozen=True, kw_only=True):
     """The loop goes on collecting and scoring, and neither trains nor promotes."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace as replaced
 
+from keepfit import rollouts
 from keepfit.journal import Journal
 from keepfit.rollouts import Faults
-from keepfit.rollouts import told as staged
 from keepfit.server.challenger import Challenge, Challenger
 from keepfit.server.models import Models, Pointer, Serving, logger, pointed
 
@@ -145,7 +145,7 @@ class Follower:
             logger.exception("%s does not load here; it answers nobody", challenge.version)
             self._failed = challenge.rollout, Faults(2, 2, f"it does not load: {error}")
             return None
-        logger.info("%s is rolled out: %s", challenge.version, staged(challenge.share))
+        logger.info("%s is rolled out: %s", challenge.version, rollouts.told(challenge.share))
         return Challenger(challenge, serving, champion.seconds, deliver, faults)
 
     def _tell(self, journal: Journal) -> None:

@@ -19,7 +19,7 @@ from msgspec.structs import replace as replaced
 from keepfit.artifacts import Artifacts
 from keepfit.clock import WallClock
 from keepfit.errors import LedgerConflict
-from keepfit.facts import Fact, Promoted, RolledBack, RolledOut, Signalled
+from keepfit.facts import NOT_SERVED, Fact, Promoted, RolledBack, RolledOut, Signalled
 from keepfit.home import places
 from keepfit.journal import EVENT, Journal, journal_of
 from keepfit.landing import Place
@@ -40,8 +40,6 @@ KEPT = 2 * 86_400
 """Seconds for which entries are kept after they have landed."""
 
 TIDIED_EVERY = 60.0
-NOT_SERVED = "not served"
-"""The event that says a champion does not serve, and why."""
 
 _TRIED = 3
 
