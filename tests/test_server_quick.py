@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +21,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from keepfit import learners
-from keepfit.errors import SchemaMismatch
+from keepfit.errors import ArtifactCorrupt, SchemaMismatch
 from keepfit.learners.encoding import Column, Encoding
 from keepfit.server.cells import cells
+from keepfit.server.forest import FEW, Forest, Libraries, libraries
 from keepfit.server.linear import Folded
 from keepfit.server.quick import Frames, Matrix, quickest
 from keepfit.server.trees import Trees
@@ -180,3 +184,40 @@ def test_a_row_without_a_column_is_told_which_and_what_comes_near(name: str) -> 
     with pytest.raises(SchemaMismatch, match="`kind`, which the model needs") as told:
         quickest(fitted(name)).one(row)
     assert told.value.hint == "the nearest key sent is `kinds`"
+
+
+@pytest.mark.parametrize("count", [1, 2, FEW, FEW + 1, 1_000])
+@pytest.mark.parametrize("name", ["trees binary", "trees multiclass", "trees numbers"])
+def test_trees_answer_a_matrix_of_any_length_to_the_last_bit(name: str, count: int) -> None:
+    model = fitted(name)
+    table = np.random.default_rng(1).normal(size=(count, len(model.features)))
+    assert Trees(model, _found()).answer(table).tolist() == model.answer(table).tolist()
+
+
+@pytest.mark.parametrize("text", ["", "tree\n", "no trees at all"])
+def test_a_text_without_trees_is_refused(text: str) -> None:
+    with pytest.raises(ArtifactCorrupt, match="expected trees that answer"):
+        Forest(_found(), text, 3)
+
+
+def test_trees_answer_without_the_packages_that_training_brings(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(fitted("trees binary").dumps())
+    script = """
+import sys
+from keepfit.learners import loads
+from keepfit.server.quick import quickest
+answerer = quickest(loads(open(sys.argv[1], "rb").read()))
+print(answerer.one({"x": 0.5, "count": 3, "kind": "a", "flag": True, "at": None}))
+print(*sorted({"lightgbm", "sklearn", "pandas", "polars", "scipy", "pyarrow"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "model")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    row = {"x": 0.5, "count": 3, "kind": "a", "flag": True, "at": None}
+    assert float(told[0]) == quickest(fitted("trees binary")).one(row)
+    assert told[1] == ""
+
+
+def _found() -> Libraries:
+    found = libraries()
+    assert found is not None
+    return found
