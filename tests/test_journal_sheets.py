@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepfit.journal import ANSWER, LABEL, Fate, Journal, New, Sheet, Writer, checkpoint
-from keepfit.journal.sheets import apart
+from keepfit.journal.sheets import apart, packed
 
 VALUES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text()
 ROWS = st.lists(
@@ -36,7 +36,8 @@ def bodies_of(rows: list[dict[str, Any]]) -> list[bytes]:
         {"columns": {name: [row[name] for row in rows] for name in names}},
         {"names": names, "rows": [[row[name] for name in names] for row in rows]},
     )
-    return [msgspec.json.encode(form) for form in forms]
+    plain = [msgspec.json.encode(form) for form in forms]
+    return [*plain, packed(names, [[row[name] for name in names] for row in rows])]
 
 
 @given(ROWS)
@@ -58,9 +59,9 @@ def test_rows_in_one_body_are_read_as_rows_of_their_own(path: Path) -> None:
         assert writer.write([New(LABEL, "r149", 8, None, None, b"1")]) == (Fate.ACCEPTED,)
     with contextlib.closing(Journal(path)) as journal:
         kept = journal.after(0)
-        assert [one.kind for one in kept] == [ANSWER] * 601 + [LABEL]
+        assert [one.kind for one in kept] == [ANSWER] * 751 + [LABEL]
         assert kept[0].body == b'{"a":1}'
-        for first in (1, 151, 301, 451):
+        for first in (1, 151, 301, 451, 601):
             part = kept[first : first + 150]
             assert [msgspec.json.decode(one.body) for one in part] == rows
             assert [(one.id, one.version, one.scores, one.at) for one in part] == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -16,7 +16,8 @@ from keepfit.journal.entries import packed
 from keepfit.server import rows as sent
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
-from keepfit.server.quick import Answer, complete
+from keepfit.server.forms import Forms
+from keepfit.server.quick import Answer, Matrix, complete
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Label, Row
 from keepfit.server.split import Received, Split, Told
@@ -57,6 +58,7 @@ class Desk:
         self.counters = counters or Counters()
         self._ids = Ids()
         self._worded: tuple[Serving | None, Wording | None] = None, None
+        self._forms: tuple[Serving | None, Forms | None] = None, None
 
     # Rows ---------------------------------------------------------------------------------
 
@@ -65,6 +67,8 @@ class Desk:
         send = self.counters.timed("predict", send)
         try:
             serving = self._serving()
+            if self._tabled(body, kind, serving, send):
+                return
             rows, alone = sent.read(body, kind)
             kept = b"" if kind.startswith(sent.ARROW) else body
             if alone and serving.answerer.alone:
@@ -74,6 +78,8 @@ class Desk:
                 split = self._between(serving, self.follower.challenger, alone)
                 self.split(rows, split, send, kept, alone=alone)
                 return
+            if not alone:
+                self._forms_of(serving).learn(rows)
             told = self._telling(serving, alone)
             self.answer(rows, serving, told, send, kept, alone=alone)
         except Exception as error:
@@ -84,11 +90,11 @@ class Desk:
         sent.checked((row,), self.roles)
         id_, challenger = self._id(row), self.follower.challenger
         if challenger is not None and challenger.takes(row, id_):
-            received = Received((row,), [id_], body, True, time.time_ns() // 1_000)
+            received = Received((row,), [id_], body, True, _now())
             self._between(serving, challenger, alone=True).answer(received, send)
             return
         answer = serving.answerer.one(row)
-        entry = New(ANSWER, id_, time.time_ns() // 1_000, serving.version, _kept(answer), body)
+        entry = New(ANSWER, id_, _now(), serving.version, _kept(answer), body)
         reply = Reply(200, self.wording(serving).one(id_, answer))
 
         def done(outcome: Outcome) -> None:
@@ -99,6 +105,19 @@ class Desk:
             send(BUSY)
         if challenger is not None:
             challenger.copy((row,))
+
+    def _tabled(self, body: bytes, kind: str, serving: Serving, send: Send) -> bool:
+        """Answer rows of a known form at once: what `answer` does; return whether that could be."""
+        if kind.startswith(sent.ARROW) or self.follower.challenger is not None:
+            return False
+        table = self._forms_of(serving).read(body)
+        if table is None or not 0 < len(table.values) <= AT_ONCE:
+            return False
+        received = Received((), self._ids_from(table.ids), table.body, False, _now())
+        answers = cast("Matrix", serving.answerer).tabled(table.values)
+        versions = [serving.version] * len(answers)
+        self.keep(received, answers, versions, self._telling(serving, alone=False), send)
+        return True
 
     def answer(
         self,
@@ -172,7 +191,7 @@ class Desk:
     def _received(self, rows: Sequence[Row], body: bytes, alone: bool) -> Received:
         """Return rows with their ids; what is kept of them is the body that they came in."""
         content = body or msgspec.json.encode(rows)
-        return Received(rows, self._ids_of(rows), content, alone, time.time_ns() // 1_000)
+        return Received(rows, self._ids_of(rows), content, alone, _now())
 
     def ask(
         self,
@@ -234,7 +253,7 @@ class Desk:
         except Exception as error:
             send(refused(error))
             return
-        at = time.time_ns() // 1_000
+        at = _now()
         entries = [
             New(ROW, id_, at, None, None, msgspec.json.encode(row))
             for id_, row in zip(ids, rows, strict=True)
@@ -251,7 +270,7 @@ class Desk:
             if len(found) > MOST_ROWS:
                 send(_too_many(found))
                 return
-            now = time.time_ns() // 1_000
+            now = _now()
             entries = [self._label(one, now) for one in found]
         except Exception as error:
             send(refused(error))
@@ -261,7 +280,7 @@ class Desk:
     def event(self, events: Sequence[dict[str, Any]], send: Send) -> None:
         """Keep events, each once by its source and id."""
         send = self.counters.timed("events", send)
-        now = time.time_ns() // 1_000
+        now = _now()
         entries = [
             New(EVENT, f"{one['source']} {one['id']}", now, None, None, msgspec.json.encode(one))
             for one in events
@@ -285,6 +304,13 @@ class Desk:
             self._worded = serving, Wording(serving)
         assert self._worded[1] is not None
         return self._worded[1]
+
+    def _forms_of(self, serving: Serving) -> Forms:
+        """Return the forms in which rows have come for a version."""
+        if self._forms[0] is not serving or self._forms[1] is None:
+            self._forms = serving, Forms(serving, self.roles)
+        assert self._forms[1] is not None
+        return self._forms[1]
 
     def serving(self) -> Serving:
         """Return what serves now.
@@ -315,8 +341,11 @@ class Desk:
         return ids.new() if value is None else ids.of(value)
 
     def _ids_of(self, rows: Sequence[Row]) -> list[int | str]:
-        name, ids = self.roles.id or "", self._kind_of_ids()
-        given = [row.get(name) for row in rows]
+        name = self.roles.id or ""
+        return self._ids_from([row.get(name) for row in rows])
+
+    def _ids_from(self, given: Sequence[Any]) -> list[int | str]:
+        ids = self._kind_of_ids()
         if given.count(None) == len(given):
             return ids.several(len(given))
         return [ids.new() if value is None else ids.of(value) for value in given]
@@ -406,6 +435,11 @@ def _too_many(found: Sequence[Any]) -> Reply:
         f"expected at most {MOST_ROWS:,} in a request, got {len(found):,}",
         "send them in several requests",
     )
+
+
+def _now() -> int:
+    """Return the moment, in microseconds since 1970 in UTC."""
+    return time.time_ns() // 1_000
 
 
 def _micro(one: Label) -> int:

@@ -6,7 +6,6 @@ one product, to 1e-12; everything else is the model's own answer.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Sequence
 from itertools import chain
@@ -75,11 +74,11 @@ class Encoder:
     def __init__(self, model: FittedModel) -> None:
         columns = model.head.encoding.columns
         self.width = len(columns)
-        self._names = [column.name for column in columns]
+        self.names = [column.name for column in columns]
         self._needed = model.features
         self._cells = cells(columns)
         self._plain = all(column.kind in _PLAIN for column in columns)
-        getter = itemgetter(*self._names)
+        getter = itemgetter(*self.names)
         self._get = getter if self.width > 1 else lambda row: (getter(row),)
 
     def fill(self, buffer: Any, first: int, row: Row) -> None:
@@ -111,25 +110,34 @@ class Encoder:
             return [cell(value) for cell, value in zip(self._cells, self._get(row), strict=True)]
         except KeyError:
             complete(row, self._needed)
-            values = map(row.get, self._names)
+            values = map(row.get, self.names)
             return [cell(value) for cell, value in zip(self._cells, values, strict=True)]
 
     def matrix(self, rows: Sequence[Row]) -> np.ndarray:
         """Return rows as a matrix."""
         import numpy as np
 
+        try:
+            values = list(map(self._get, rows))
+        except KeyError:
+            return np.array([self.values(row) for row in rows])
+        return self.stacked(values)
+
+    def stacked(self, rows: Sequence[Sequence[Any]]) -> np.ndarray:
+        """Return rows of which each is its values, in the order of `names`, as a matrix."""
+        import numpy as np
+
         if self._plain:
             try:
                 # In one call of C, which takes numbers and nothing that only looks like one.
-                values = chain.from_iterable(map(self._get, rows))
-                packed = struct.pack(f"={self.width * len(rows)}d", *values)
+                packed = struct.pack(f"={self.width * len(rows)}d", *chain.from_iterable(rows))
                 return np.frombuffer(packed).reshape(len(rows), self.width)
-            except (struct.error, KeyError, OverflowError):
+            except (struct.error, OverflowError):
                 pass  # a value is missing, or comes as text
-        buffer = (ctypes.c_double * (self.width * len(rows)))()
-        for place, row in enumerate(rows):
-            self.fill(buffer, place * self.width, row)
-        return np.ctypeslib.as_array(buffer).reshape(len(rows), self.width)
+        cells = self._cells
+        return np.array(
+            [[cell(value) for cell, value in zip(cells, row, strict=True)] for row in rows]
+        )
 
 
 class Matrix:
@@ -147,9 +155,15 @@ class Matrix:
 
     def many(self, rows: Sequence[Row]) -> list[Answer]:
         """Return the scores of rows."""
+        return self._listed(self.encoder.matrix(rows))
+
+    def tabled(self, rows: Sequence[Sequence[Any]]) -> list[Answer]:
+        """Return the scores of rows of which each is its values, in the encoder's order."""
+        return self._listed(self.encoder.stacked(rows))
+
+    def _listed(self, matrix: np.ndarray) -> list[Answer]:
         import numpy as np
 
-        matrix = self.encoder.matrix(rows)
         dense = self.model.head.dense
         scores = np.asarray(self.answer(matrix if dense is None else dense.apply(matrix)), float)
         if self.model.task == "binary" and scores.ndim == 2:

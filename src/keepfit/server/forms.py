@@ -1,0 +1,153 @@
+"""Rows of JSON that all have the same columns, read without a dictionary for each.
+
+A client mostly sends rows of one form. Once it is known, its rows are read into tuples, in half
+the time, and kept so: the names once, and not with every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from keepfit.batch import RESERVED, Roles
+from keepfit.journal.sheets import packed
+from keepfit.server.cells import seconds
+from keepfit.server.quick import Matrix
+
+if TYPE_CHECKING:
+    from keepfit.server.models import Serving
+
+Values = Sequence[Any]
+
+KNOWN = 16
+"""Forms that are known at once at most: each takes a class of its own."""
+
+SHORT = 64 * 1024
+"""Bytes of the longest body that is tried: longer ones hold more rows than are answered at once."""
+
+
+class Table(NamedTuple):
+    """Rows of a request: those values of each that the model needs, in its order, and its ids.
+
+    ``body`` is what is kept of them.
+    """
+
+    values: Sequence[Values]
+    ids: Sequence[Any]
+    body: bytes
+
+
+class Form:
+    """The columns of rows, in the order in which they are sent, of which the model needs some."""
+
+    def __init__(self, names: tuple[str, ...], needed: Sequence[str], roles: Roles) -> None:
+        self.names = names
+        fields = [f"c{place}" for place in range(len(names))]
+        row = msgspec.defstruct(
+            "Row",
+            [(field, Any) for field in fields],
+            rename=dict(zip(fields, names, strict=True)),
+            forbid_unknown_fields=True,
+            gc=False,
+        )
+        self._decode = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
+        self._pick = _picking([names.index(name) for name in needed], len(names))
+        self._id = names.index(roles.id) if roles.id in names else None
+        self._time = names.index(roles.time) if roles.time in names else None
+
+    def rows(self, body: bytes) -> list[Values]:
+        """Return the values of each object of a list.
+
+        Raises
+        ------
+        msgspec.MsgspecError
+            One has other columns, or it is no such list.
+        """
+        return list(map(msgspec.structs.astuple, self._decode(body)))
+
+    def table(self, rows: Sequence[Values]) -> Table | None:
+        """Return rows as they are answered and kept, or None where one has a time that is none.
+
+        Raises
+        ------
+        OverflowError
+            A whole number does not fit into 64 bits.
+        """
+        if self._time is not None and not all(_timely(row[self._time]) for row in rows):
+            return None
+        ids = [None] * len(rows) if self._id is None else [row[self._id] for row in rows]
+        values = rows if self._pick is None else list(map(self._pick, rows))
+        return Table(values, ids, packed(self.names, rows))
+
+
+class _Named(msgspec.Struct, forbid_unknown_fields=True):
+    """Rows as lists, and what their values are called."""
+
+    names: tuple[str, ...]
+    rows: list[list[Any]]
+
+
+_named = msgspec.json.Decoder(_Named).decode
+_NAMED = b'{"names":'
+
+
+def _picking(places: list[int], width: int) -> Callable[[Values], Values] | None:
+    """Return what takes the values at some places, or None where it is all of them in order."""
+    if places == list(range(width)):
+        return None
+    if len(places) == 1:
+        place = places[0]
+        return lambda row: (row[place],)
+    return itemgetter(*places)
+
+
+def _timely(at: Any) -> bool:
+    if at is None:
+        return True
+    found = seconds(at)
+    return found == found
+
+
+class Forms:
+    """The forms in which rows have come for a version."""
+
+    def __init__(self, serving: Serving, roles: Roles) -> None:
+        answerer = serving.answerer
+        able = isinstance(answerer, Matrix) and answerer.alone
+        self._needed = answerer.encoder.names if isinstance(answerer, Matrix) and able else None
+        self._roles = roles
+        self._known: dict[tuple[str, ...], Form] = {}
+        self._last: Form | None = None
+
+    def read(self, body: bytes) -> Table | None:
+        """Return the rows of a body where their form is known, else None."""
+        if self._last is None or len(body) > SHORT:
+            return None
+        try:
+            if body[:1] == b"[":
+                return self._last.table(self._last.rows(body))
+            return self._listed(_named(body)) if body.startswith(_NAMED) else None
+        except (msgspec.MsgspecError, RecursionError, OverflowError):
+            return None  # it is read in the other way, which says what is wrong, if anything is
+
+    def _listed(self, found: _Named) -> Table | None:
+        form = self._known.get(found.names)
+        if form is None or set(map(len, found.rows)) != {len(found.names)}:
+            return None
+        return form.table(found.rows)
+
+    def learn(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Expect the form of these rows, which `read` did not know, from now on."""
+        if self._needed is None or len(rows) < 2:
+            return
+        names = tuple(rows[0])
+        if names != tuple(rows[-1]) or not RESERVED.isdisjoint(names):
+            return
+        if names not in self._known:
+            if len(self._known) >= KNOWN or not set(self._needed) <= set(names):
+                return
+            self._known[names] = Form(names, self._needed, self._roles)
+        self._last = self._known[names]
