@@ -19,6 +19,7 @@ import uvicorn
 from keepfit.journal import Journal, Kept
 from keepfit.server.access import Tls
 from keepfit.server.models import Pointer, point
+from keepfit.server.office import Office
 from keepfit.server.process import listening
 from keepfit.server.worker import Worker, configured
 from tests.servers import World
@@ -43,7 +44,8 @@ class Served:
         assert self.ready.wait(30)
 
     async def _run(self) -> None:
-        self.worker = Worker(self.world.made)
+        made = self.world.made
+        self.worker = Worker(made.home, made.name, made.source.roles, Office(made))
         self.worker.follower.start()
         self.server = uvicorn.Server(configured(self.worker, self.tls))
         asyncio.get_running_loop().call_soon(self.ready.set)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from keepfit import terminal
 from keepfit.cli.finding import load
-from keepfit.cli.words import File, Home, Json, stopped, verb
+from keepfit.cli.words import File, Home, Json, verb
 
 Host = Annotated[str, typer.Option("--host", help="Others than this machine need tokens.")]
 Port = Annotated[int, typer.Option("--port", help="0 takes a free one.", min=0, max=65_535)]
@@ -61,42 +61,13 @@ def _serve(
     # One row is answered quicker by one thread than by many that wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from keepfit.server.access import loopback
-    from keepfit.server.process import serve as serving
+    from keepfit.server.order import begin
+    from keepfit.server.process import ordered
 
-    pipeline = load(file, home)
-    _heard()
-
-    def started(address: str) -> None:
-        if as_json:
-            terminal.data({"pipeline": pipeline.name, "address": address, "pid": os.getpid()})
-            return
-        details = [address, f"home {pipeline.home}"]
-        terminal.say(
-            terminal.headline(pipeline.name, "up" if options["loop"] else "serve", details), "head"
+    with contextlib.closing(load(file, home)) as pipeline:
+        order = ordered(
+            pipeline, file, host=host, port=port, workers=workers, as_json=as_json, **options
         )
-        terminal.say(f"  POST {address}/predict/{pipeline.name}; Ctrl-C ends it", "dim")
-        if address.startswith("http://") and not loopback(host):
-            terminal.say("  tokens travel readable: --certfile, or a proxy, encrypts them", "warn")
-
-    try:
-        serving(pipeline, file, host=host, port=port, workers=workers, started=started, **options)
-    except KeyboardInterrupt as stop:
-        terminal.say("\nstopped: what was answered is on disk")
-        raise stopped(stop) from None
-    finally:
-        pipeline.close()
-
-
-class _Told(logging.Handler):
-    """Tells people what the server has to say, as all else is told."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell a record."""
-        style = "warn" if record.levelno >= logging.WARNING else "dim"
-        terminal.say(f"  {record.getMessage()}", style)
-
-
-def _heard() -> None:
-    logger = logging.getLogger("keepfit.server")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(_Told())
+    if order.tls is None and not loopback(host) and not as_json:
+        terminal.say("  tokens travel readable: --certfile, or a proxy, encrypts them", "warn")
+    begin(order)

@@ -1,25 +1,71 @@
-"""A worker of several, started by `keepfit serve`: ``python -m keepfit.server``, with what `main` takes."""
+"""A process of a server: ``python -m keepfit.server ORDER``, begun by `keepfit serve`."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 import threading
 import time
-from pathlib import Path
+
+import msgspec
+import typer
+
+from keepfit import terminal
+from keepfit.cli.words import stopped, verb
+from keepfit.server.order import Order
 
 
-def main(file: str, home: str, parent: str, number: str, *tls: str) -> None:
-    """Serve on a socket that was handed down, as long as the process lives that did so."""
-    from keepfit.cli.finding import load
-    from keepfit.server.access import Tls
+def main(order: Order) -> None:
+    """Carry out an order until this process is asked to end."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sock = socket.socket(fileno=order.sock)
+    if order.parent is None:
+        from keepfit.server.process import serve
+
+        heard()
+        try:
+            serve(order, sock, started=lambda: _tell(order))
+        except KeyboardInterrupt as stop:
+            terminal.say("\nstopped: what was answered is on disk")
+            raise stopped(stop) from None
+        return
     from keepfit.server.worker import run
 
-    ends_with(int(parent))
-    pipeline = load(file, Path(home))
-    sock, passed = socket.socket(fileno=int(number)), Tls(*tls) if tls else None
-    run(pipeline, sock, tls=passed, server=int(parent))
+    ends_with(order.parent)
+    try:
+        run(order, sock)
+    except KeyboardInterrupt as stop:
+        raise stopped(stop) from None
+
+
+def _tell(order: Order) -> None:
+    """Tell that requests are answered, and where."""
+    if order.as_json:
+        told = {"pipeline": order.pipeline, "address": order.address, "pid": os.getpid()}
+        terminal.data(told)
+        return
+    details = [order.address, f"home {order.home}"]
+    verb = "up" if order.loop else "serve"
+    terminal.say(terminal.headline(order.pipeline, verb, details), "head")
+    terminal.say(f"  POST {order.address}/predict/{order.pipeline}; Ctrl-C ends it", "dim")
+
+
+class _Told(logging.Handler):
+    """Tells people what the server has to say, as all else is told."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell a record."""
+        style = "warn" if record.levelno >= logging.WARNING else "dim"
+        terminal.say(f"  {record.getMessage()}", style)
+
+
+def heard() -> None:
+    """Let people hear what the server has to say."""
+    logger = logging.getLogger("keepfit.server")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Told())
 
 
 def ends_with(parent: int) -> None:
@@ -37,5 +83,7 @@ def ends_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main(*sys.argv[1:])
+    try:
+        verb(main)(msgspec.json.decode(sys.argv[1], type=Order))
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)

@@ -15,11 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from keepfit.errors import ConfigError, ExtraMissing, KeepfitError
 from keepfit.server.access import Tls, bindable
+from keepfit.server.order import Order
 from keepfit.tokens import Tokens, tokens_of
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ RESTED = 1.0
 """Seconds before a process that died is started again."""
 
 
-def serve(
+def ordered(
     pipeline: Pipeline,
     file: str,
     *,
@@ -40,9 +42,9 @@ def serve(
     loop: bool = False,
     certfile: str | None = None,
     keyfile: str | None = None,
-    started: Callable[[str], None] | None = None,
-) -> None:
-    """Serve a pipeline until the process is asked to end.
+    as_json: bool = False,
+) -> Order:
+    """Return what it takes to serve a pipeline, with a socket that listens already.
 
     Parameters
     ----------
@@ -58,8 +60,8 @@ def serve(
         Whether the loop runs too, in a process of its own.
     certfile, keyfile
         Of the certificate to serve HTTPS with, and of its key where that is a file of its own.
-    started
-        Hears the address once requests are answered.
+    as_json
+        Whether the address is told as JSON.
 
     Raises
     ------
@@ -71,28 +73,45 @@ def serve(
     KeepfitError
         The port is taken.
     """
+    _check(pipeline)
+    if workers > 1 and os.name == "nt":
+        raise ConfigError("expected one worker on Windows, got several", hint="--workers 1")
+    tls = _secured(certfile, keyfile)
+    sock = listening(bindable(host, Tokens(tokens_of(pipeline.home))), port)
+    address = _address("http" if tls is None else "https", host, sock.getsockname()[1])
+    return Order(
+        pipeline.name,
+        str(pipeline.home.absolute()),
+        file,
+        pipeline.source.roles,
+        sock.detach(),
+        address,
+        workers,
+        loop,
+        tls,
+        as_json,
+    )
+
+
+def serve(order: Order, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
+    """Serve until the process is asked to end; ``started`` is called once requests are answered."""
     from keepfit.server.guide import Guide
 
-    _check(pipeline)
-    tls = _secured(certfile, keyfile)
-    tokens = Tokens(tokens_of(pipeline.home))
-    sock = listening(bindable(host, tokens), port)
-    told = _address("http" if tls is None else "https", host, sock.getsockname()[1])
-    guide = Guide(pipeline.home, pipeline.name)
-    children = [_looping(file, pipeline.home)] if loop else []
-    if workers > 1:
-        children += [_working(file, pipeline.home, sock, certfile, keyfile)] * workers
+    guide = Guide(order.folder, order.pipeline)
+    children = [_looping(order)] if order.loop else []
+    if order.workers > 1:
+        children += [_working(order)] * order.workers
     family = Family(children)
     guide.start()
     try:
-        if workers == 1:
+        if order.workers == 1:
             from keepfit.server.worker import run
 
             with family.watched():
-                run(pipeline, sock, None if started is None else lambda: started(told), tls=tls)
+                run(order, sock, started)
         else:
             if started is not None:
-                started(told)
+                started()
             family.watch()
     finally:
         family.end()
@@ -167,21 +186,14 @@ def listening(host: str, port: int) -> socket.socket:
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
 
-def _looping(file: str, home: Path) -> Start:
-    return lambda: subprocess.Popen(
-        [sys.executable, "-m", "keepfit.server.looping", file, str(home), str(os.getpid())]
-    )
+def _looping(order: Order) -> Start:
+    command = [sys.executable, "-m", "keepfit.server.looping", order.file, order.home]
+    return lambda: subprocess.Popen([*command, str(os.getpid())])
 
 
-def _working(
-    file: str, home: Path, sock: socket.socket, certfile: str | None, keyfile: str | None
-) -> Start:
-    if os.name == "nt":
-        raise ConfigError("expected one worker on Windows, got several", hint="--workers 1")
-    where = [file, str(home), str(os.getpid()), str(sock.fileno())]
-    where += [one for one in (certfile, keyfile) if one is not None]
-    command = [sys.executable, "-m", "keepfit.server", *where]
-    return lambda: subprocess.Popen(command, pass_fds=[sock.fileno()])
+def _working(order: Order) -> Start:
+    command = replace(order, parent=os.getpid()).command()
+    return lambda: subprocess.Popen(command, pass_fds=[order.sock])
 
 
 class Family:

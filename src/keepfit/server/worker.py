@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -19,6 +20,7 @@ from keepfit.journal import Writer, journal_of
 from keepfit.server.access import Access, Tls
 from keepfit.server.app import app
 from keepfit.server.batcher import Batcher
+from keepfit.server.clerk import Clerk
 from keepfit.server.desk import Desk
 from keepfit.server.exposition import counted
 from keepfit.server.follower import POLL, Follower
@@ -28,7 +30,8 @@ from keepfit.server.tally import Tally
 from keepfit.tokens import Tokens, tokens_of
 
 if TYPE_CHECKING:
-    from keepfit.pipeline import Pipeline
+    from keepfit.batch import Roles
+    from keepfit.server.order import Order
 
 GRACE = 10
 """Seconds that requests have to end when the server does."""
@@ -39,24 +42,32 @@ _log = logging.getLogger("keepfit.server")
 
 
 class Worker:
-    """A desk with all that it needs, to be used in the thread of one event loop."""
+    """A desk with all that it needs, to be used in the thread of one event loop.
 
-    def __init__(self, pipeline: Pipeline, server: int | None = None) -> None:
+    Parameters
+    ----------
+    home, name, roles
+        The pipeline's.
+    office
+        What people ask of it, and what they do.
+    server
+        The process that this one is a worker of, where there are several.
+    """
+
+    def __init__(
+        self, home: Path, name: str, roles: Roles, office: Office, server: int | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
-        path = journal_of(pipeline.home, pipeline.name)
+        path = journal_of(home, name)
         deliver = partial(_told_in, loop)
-        self.follower = Follower(
-            path, Artifacts(places(pipeline.home)["artifacts"]), deliver=deliver
-        )
+        self.follower = Follower(path, Artifacts(places(home)["artifacts"]), deliver=deliver)
         self.writer = Writer(path, deliver=deliver)
         self.batcher = Batcher(deliver)
-        self.desk = Desk(
-            pipeline.name, pipeline.source.roles, self.follower, self.writer, self.batcher
-        )
-        self.office = Office(pipeline)
-        self.access = Access(Tokens(tokens_of(pipeline.home)), pipeline.name)
+        self.desk = Desk(name, roles, self.follower, self.writer, self.batcher)
+        self.office = office
+        self.access = Access(Tokens(tokens_of(home)), name)
         self.access.start()
-        folder = path.parent / "counted" / pipeline.name
+        folder = path.parent / "counted" / name
         self.tally = Tally(folder, partial(counted, self.desk), server)
         self.tally.start()
 
@@ -86,21 +97,13 @@ def _tell(told: list[tuple[Callable[[Any], None], Any]]) -> None:
             _log.exception("a reply could not be sent")
 
 
-def run(
-    pipeline: Pipeline,
-    sock: socket.socket,
-    started: Callable[[], None] | None = None,
-    *,
-    tls: Tls | None = None,
-    server: int | None = None,
-) -> None:
+def run(order: Order, sock: socket.socket, started: Callable[[], None] | None = None) -> None:
     """Serve on a socket until the process is asked to end.
 
-    ``started`` is called once requests are answered; ``server`` is the process that this one is
-    a worker of, when there are several.
+    ``started`` is called once requests are answered.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(pipeline, sock, started, tls, server))
+        runner.run(_serve(order, sock, started))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -112,16 +115,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-async def _serve(
-    pipeline: Pipeline,
-    sock: socket.socket,
-    started: Callable[[], None] | None,
-    tls: Tls | None,
-    server: int | None,
-) -> None:
-    worker = Worker(pipeline, server)
+async def _serve(order: Order, sock: socket.socket, started: Callable[[], None] | None) -> None:
+    office = Clerk(order.file, order.folder, order.pipeline)
+    worker = Worker(order.folder, order.pipeline, order.roles, office, order.parent)
     worker.follower.start()
-    http = uvicorn.Server(configured(worker, tls))
+    http = uvicorn.Server(configured(worker, order.tls))
     besides = [
         asyncio.create_task(tire(http.server_state.connections)),
         asyncio.create_task(settle(worker.follower)),
