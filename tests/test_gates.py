@@ -363,7 +363,7 @@ def test_losses_that_are_not_the_metric_are_not_taken_for_it():
 
         contributions = None
 
-        def _value(self, labels, scores):
+        def _value(self, labels, scores, weights):
             return float(np.abs(labels - scores).mean())
 
         def losses(self, labels, scores):

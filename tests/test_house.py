@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "keepfit"
 MODULES = sorted(SOURCE.rglob("*.py"))
 DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
-NAMES = {"AsyncClient", "Challenger", "Client", "Ledger", "Pipeline", "load"}
+NAMES = {"AsyncClient", "Challenger", "Client", "Explore", "Ledger", "Pipeline", "load"}
 NAMESPACES = {
     *("checks", "datasets", "drift", "estimates", "executors", "gates"),
     *("learners", "metrics", "rollouts", "selection", "sources", "triggers"),

@@ -22,6 +22,7 @@ from keepfit import (
 )
 from keepfit.challenger import Challenger
 from keepfit.client import AsyncClient, Client
+from keepfit.explore import Explore
 from keepfit.ledger import Ledger
 from keepfit.pipeline import Pipeline
 from keepfit.predictor import load
@@ -32,6 +33,7 @@ __all__ = [
     "AsyncClient",
     "Challenger",
     "Client",
+    "Explore",
     "Ledger",
     "Pipeline",
     "checks",

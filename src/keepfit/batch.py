@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -23,8 +24,17 @@ LABEL = "_label"
 KNOWN_AT = "_known_at"
 VERSION = "_version"
 SCORE = "_score"
-RESERVED = frozenset({ID, TIME, ARRIVED_AT, BATCH, LABEL, KNOWN_AT, VERSION, SCORE})
+PROPENSITY = "_propensity"
+PASSED = "_passed"
+WEIGHT = "_weight"
+RESERVED = frozenset(
+    {ID, TIME, ARRIVED_AT, BATCH, LABEL, KNOWN_AT, VERSION, SCORE, PROPENSITY, PASSED, WEIGHT}
+)
 """Names that keepfit gives to its own columns; a source may not use them."""
+
+CARRIED = (PROPENSITY, PASSED)
+"""Own columns that stay with a row beside its features, where labels exist only for what was let
+through (`keepfit.explore`): with what probability it was, and whether it was."""
 
 _DIFFERENCE = "~"
 _LONG = 256
@@ -57,7 +67,8 @@ class Batch:
     """What one read of a source brought.
 
     ``rows`` has the columns ``_id``, ``_time``, ``_arrived_at`` and the features, sorted
-    by time and id, with every id once. ``labels`` has ``_id``, ``_label``, ``_time`` (the
+    by time and id, with every id once; where some were let through by chance, also ``_propensity`` and
+    ``_passed``. ``labels`` has ``_id``, ``_label``, ``_time`` (the
     event time, null when the label came alone and its row is unknown) and ``_known_at``.
     Times are microseconds in UTC. ``cursor`` tells the source where to go on,
     ``watermark`` is the event time up to which everything has been read, ``findings``
@@ -75,6 +86,17 @@ class Batch:
     def empty(self) -> bool:
         """Whether nothing came."""
         return self.rows.is_empty() and self.labels.is_empty()
+
+
+def carried(columns: Iterable[str]) -> list[str]:
+    """Return the columns that describe a row: features, and what else stays with it.
+
+    Examples
+    --------
+    >>> carried(["_id", "_time", "amount", "_propensity"])
+    ['amount', '_propensity']
+    """
+    return [name for name in columns if name not in RESERVED or name in CARRIED]
 
 
 def digest(frame: pl.DataFrame) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from keepfit import clock, learners
 from keepfit.challenger import Challenger, default
 from keepfit.errors import ConfigError
+from keepfit.explore import Explore
 from keepfit.protocols import Learner, Source
 
 FINAL_FITS = ("all", "update")
@@ -108,6 +109,40 @@ def unit(column: str | None) -> str | None:
     if column is not None and (not isinstance(column, str) or not column):
         raise ConfigError(f"expected unit to be a column, got {column!r}")
     return column
+
+
+def explore(
+    value: Explore | None, learner: Learner, challengers: Sequence[Challenger], metric: Any
+) -> Explore | None:
+    """Return what is explored, once all that learns and judges can weigh rows.
+
+    Raises
+    ------
+    ConfigError
+        It is written wrongly, or a learner or the metric takes no weights.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Explore):
+        raise ConfigError(
+            f"expected explore to be an Explore, got {value!r}",
+            hint="write explore=Explore(0.05, passes_below=0.4)",
+        )
+    for one in (challenger.learner or learner for challenger in challengers):
+        if not learners.weighs(one):
+            raise ConfigError(
+                f"expected learners that take weights beside explore=, got {one.name}",
+                hint="LightGBM, XGBoost and CatBoost do, and estimators of scikit-learn whose "
+                "fit takes sample_weight; a learner of your own says so with `weighs = True`",
+            )
+    from keepfit import metrics
+
+    if not metrics.weighs(metric):
+        raise ConfigError(
+            f"expected a metric that takes weights beside explore=, got {metric!r}",
+            hint="the built-in ones do, and functions that take sample_weight",
+        )
+    return value
 
 
 def breaker(text: str) -> tuple[int, timedelta]:

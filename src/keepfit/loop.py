@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from msgspec.structs import asdict
 from msgspec.structs import replace as replaced
 
-from keepfit import facts
+from keepfit import explore, facts
 from keepfit.batch import LABEL, Batch, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
@@ -297,11 +298,14 @@ class Loop:
         return rows.select(kept)
 
     def labelled(self, as_of: datetime, **bounds: Any) -> Any:
-        """Return the labelled rows known at a moment, without those in quarantine."""
+        """Return the labelled rows known at a moment, without those in quarantine.
+
+        Nor are those among them that were stopped: few of their labels ever come to be known.
+        """
         rows = self.memory.lake.labelled(
             as_of=as_of, until_batch=self.state.batch, excluded=self.state.excluded, **bounds
         )
-        return self.columns(rows)
+        return self.columns(explore.observed(rows))
 
     def _labels(self, number: int, now: datetime) -> Any:
         scored = self.memory.lake.scored(number, now)
@@ -447,21 +451,8 @@ def _planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
 
 
 def _arrived(landed: Landed) -> facts.Arrived:
-    return facts.Arrived(
-        batch=landed.number,
-        rows=landed.rows,
-        labels=landed.labels,
-        cursor=landed.cursor,
-        digest=landed.digest,
-        from_=landed.from_,
-        to=landed.to,
-        watermark=landed.watermark,
-        duplicates=landed.duplicates,
-        corrections=landed.corrections,
-        late=landed.late,
-        lost=landed.lost,
-        retyped=landed.retyped,
-    )
+    told = asdict(landed)
+    return facts.Arrived(batch=told.pop("number"), **told)
 
 
 def _as_came(rows: Any, arrived: facts.Arrived, accepted: Sequence[str]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import LABEL, TIME
+from keepfit.explore import Explore, weights
 from keepfit.facts import PastScored
+from keepfit.metrics import value_of
 from keepfit.protocols import Past
 
 if TYPE_CHECKING:
@@ -22,7 +24,12 @@ TO_SHOW = 250
 
 
 def stretches(
-    rows: pl.DataFrame, new: Any, old: Any, *, at_most: int = PER_STRETCH
+    rows: pl.DataFrame,
+    new: Any,
+    old: Any,
+    *,
+    at_most: int = PER_STRETCH,
+    explore: Explore | None = None,
 ) -> tuple[Past, ...]:
     """Return both models on stretches of labelled rows, oldest first; none of too few rows."""
     import numpy as np
@@ -37,6 +44,7 @@ def stretches(
     times = asked.get_column(TIME)
     labels = new.codes(asked.get_column(LABEL))
     ours, theirs = same_classes(new, old, new.predict(asked), old.predict(asked))
+    weighed = weights(asked, explore)
     found, first = [], 0
     for part in places:
         place, first = slice(first, first + part.size), first + part.size
@@ -48,6 +56,7 @@ def stretches(
                 labels=labels[place][kept],
                 challenger=ours[place][kept],
                 champion=theirs[place][kept],
+                weights=None if weighed is None else weighed[place][kept],
             )
         )
     return tuple(found)
@@ -55,8 +64,8 @@ def stretches(
 
 def scored_past(metric: Any, past: Past) -> PastScored:
     """Return how both models do on a stretch of the past."""
-    ours = number(metric.value(past.labels, past.challenger))
-    theirs = number(metric.value(past.labels, past.champion))
+    ours = number(value_of(metric, past.labels, past.challenger, past.weights))
+    theirs = number(value_of(metric, past.labels, past.champion, past.weights))
     sign = 1.0 if metric.greater_is_better else -1.0
     return PastScored(
         from_=past.from_,

@@ -14,6 +14,7 @@ from keepfit import clock as clock_
 from keepfit import drift, gates, given, learners, rollouts, triggers
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
+from keepfit.explore import Explore
 from keepfit.protocols import Check, Detector, Executor, Gate, Learner, Source, Trigger
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ class Pipeline:
     unit
         The column whose values a canary keeps together, as a customer's number; the id when
         not given.
+    explore
+        What share of the rows that the score would stop is let through, where only what passes
+        gets a label: ``Explore(0.05, passes_below=0.4)``.
     breaker
         Champions taken back, within a time, that pause the pipeline.
     cooldown, budget, enough, max_age
@@ -110,6 +114,7 @@ class Pipeline:
         final_fit: str | None = None,
         rollout: Rollout | Sequence[Rollout] | None = None,
         unit: str | None = None,
+        explore: Explore | None = None,
         breaker: str = "3 per 30d",
         cooldown: str | timedelta | None = None,
         budget: str | None = None,
@@ -150,6 +155,7 @@ class Pipeline:
         self.final_fit = given.final_fit(final_fit, self.challengers, default=challengers is None)
         self.rollout = None if rollout is None else rollouts.resolve(rollout)
         self.unit = given.unit(unit)
+        self.explore = given.explore(explore, self.learner, self.challengers, self.metric)
         self.breaker = given.breaker(breaker)
         self.embargo = clock_.duration(embargo)
         self.seed = seed

@@ -256,6 +256,7 @@ class Learner(Protocol):
         ``start`` is ``"scratch"``, ``"pretrained"``, ``"champion"`` or ``"transfer"``; for the
         last two ``previous`` is the champion, or the model of another stream. A learner that
         has `ways` names the pairs of start and update that it knows, and is asked for no other.
+        One with ``weighs = True`` heeds what rows weigh, where they have a column ``_weight``.
         """
 
 
@@ -271,7 +272,11 @@ class Metric(Protocol):
         """Whether a greater value is a better one."""
 
     def value(self, labels: np.ndarray, scores: np.ndarray) -> float:
-        """Return the metric; NaN where it is not defined (one class, no rows)."""
+        """Return the metric; NaN where it is not defined (one class, no rows).
+
+        One with ``weighs = True`` takes what rows weigh as a third argument, here and in
+        `interval`, where it is the last.
+        """
 
     def interval(
         self, labels: np.ndarray, scores: np.ndarray, level: float = 0.95
@@ -291,6 +296,7 @@ class Past:
     labels: np.ndarray
     challenger: np.ndarray
     champion: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,7 +306,8 @@ class Comparison:
     ``labels`` are codes of the classes (or values), in order of event time; ``times`` are
     microseconds. ``rows`` holds the features, for slices. ``look`` counts how often this
     challenger has been judged, ``challengers`` how many share the turn's level. ``past``
-    are stretches of the past, oldest first.
+    are stretches of the past, oldest first. ``weights`` say what each row weighs, None where all
+    weigh the same.
     """
 
     metric: Metric
@@ -312,6 +319,7 @@ class Comparison:
     look: int = 1
     challengers: int = 1
     past: tuple[Past, ...] = ()
+    weights: np.ndarray | None = None
 
 
 @runtime_checkable

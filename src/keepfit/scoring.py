@@ -11,6 +11,7 @@ from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
 from keepfit.drift import Reference
 from keepfit.errors import RollbackFailed
+from keepfit.learners.labels import weights as weights_in
 from keepfit.protocols import Metric, Model
 from keepfit.registry import Rollout, State, Version
 from keepfit.rollouts import Assignment, Faults
@@ -201,14 +202,14 @@ class Scorer:
         name = served[VERSION][0]
         model = self.model(state.versions[name])
         metric = self.metric(model)
-        labels, scores = _aligned(model, known)
-        value = metric.value(labels, scores)
+        labels, scores, weights = _aligned(model, known)
+        value = metrics.value_of(metric, labels, scores, weights)
         if value != value:
             reason = "the metric is not defined on these rows: one class only, or scores that are not finite"
             return facts.Scored(
                 **shared, version=name, metric=metric.name, value=None, n=labels.size, reason=reason
             )
-        low, high = metric.interval(labels, scores)
+        low, high = metrics.interval_of(metric, labels, scores, weights)
         return facts.Scored(
             **shared,
             version=name,
@@ -226,13 +227,15 @@ class Scorer:
         model = self.model(version)
         labels, scores = model.codes(known), self._answers(version, -batch, 0, rows)
         kept = slice(None) if model.task == "regression" else labels >= 0
-        return _finite(self.metric(model).value(labels[kept], scores[kept]))
+        weights = weights_in(rows)
+        own = None if weights is None else weights[kept]
+        return _finite(metrics.value_of(self.metric(model), labels[kept], scores[kept], own))
 
     def errors(self, version: Version, rows: pl.DataFrame) -> list[float]:
         """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers."""
         model = self.model(version)
         served = rows.filter(rows.get_column(VERSION) == version.name).drop_nulls([LABEL, SCORE])
-        labels, scores = _aligned(model, served)
+        labels, scores, _ = _aligned(model, served)
         if model.task == "regression":
             wrong: list[float] = abs(labels - scores).tolist()
             return wrong
@@ -306,16 +309,17 @@ def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:
     return late & Assignment(fact.rollout, fact.share).of(units)
 
 
-def _aligned(model: Model, known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes of labels and scores; rows whose label the model does not know are left out."""
+def _aligned(model: Model, known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return codes of labels, scores and weights, without rows whose label the model does not know."""
     labels = model.codes(known.get_column(LABEL))
     scores = _scores(
         known.get_column(SCORE), width=len(model.classes) if model.task == "multiclass" else None
     )
-    if model.task == "regression":
-        return labels, scores
+    weights = weights_in(known)
     kept = labels >= 0
-    return (labels, scores) if kept.all() else (labels[kept], scores[kept])
+    if model.task == "regression" or kept.all():
+        return labels, scores, weights
+    return labels[kept], scores[kept], None if weights is None else weights[kept]
 
 
 def _scores(values: pl.Series, width: int | None = None) -> np.ndarray:

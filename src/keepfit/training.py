@@ -58,6 +58,10 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
         return TrainingFailed(
             version=version.name, reason="does not load", message=message, cost=cost
         )
+    asked = loop.pipeline.explore
+    misfit = None if asked is None else asked.misfit(model.task)
+    if misfit is not None:
+        return TrainingFailed(version=version.name, reason="explore", message=misfit, cost=cost)
     donor = None if version.donor is None else loop.scorer.load(version.donor.artifact)
     return Trained(
         version=version.name,

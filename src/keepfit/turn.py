@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import costs, facts, gates, relevance
+from keepfit import costs, explore, facts, gates, relevance
 from keepfit.batch import LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
@@ -17,6 +17,7 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
+from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
@@ -191,9 +192,10 @@ class Turn:
         return costs.forecast(self.loop.state.spent, rows=rows, recipe=kind)
 
     def _key(self, challenger: Challenger, rows: str, start: str, update: str, before: str) -> str:
-        """Return what makes two trainings the same: recipe, rows, start and seed."""
-        learner = self._learner(challenger)
-        parts = (learner.fingerprint, rows, start, update, before, str(self.loop.pipeline.seed))
+        """Return what makes two trainings the same: recipe, rows and weights, start and seed."""
+        learner, asked = self._learner(challenger), self.loop.pipeline
+        weighed = () if asked.explore is None else (repr(asked.explore),)
+        parts = (learner.fingerprint, rows, start, update, before, str(asked.seed), *weighed)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _origin(self, parent: str | None, donor: Donor | None) -> str:
@@ -235,7 +237,7 @@ class Turn:
         before = self._origin(version.parent, version.donor)
         return Task(
             learner=learner,
-            rows=self.rows_of(version),
+            rows=explore.weighted(self.rows_of(version), self.loop.pipeline.explore),
             start=version.start,
             update=version.update,
             previous=self.loop.memory.artifacts.get(before) if before else None,
@@ -250,8 +252,10 @@ class Turn:
         snapshot = version.snapshot
         lake = self.loop.memory.lake
         labelled = self.loop.columns(
-            lake.labelled(
-                as_of=snapshot.as_of, until_batch=snapshot.batch, excluded=snapshot.excluded
+            explore.observed(
+                lake.labelled(
+                    as_of=snapshot.as_of, until_batch=snapshot.batch, excluded=snapshot.excluded
+                )
             )
         )
         pool = labelled if snapshot.until is None else _before(labelled, snapshot.until)
@@ -341,6 +345,7 @@ class Turn:
                 new,
                 old,
                 at_most=PER_STRETCH if judges else TO_SHOW,
+                explore=loop.pipeline.explore,
             )
             comparison = self.comparison(
                 rows, new, old, look=look, challengers=self._rivals(version), past=past
@@ -384,6 +389,7 @@ class Turn:
         labels = new.codes(rows.get_column(LABEL))
         ours, theirs = same_classes(new, old, new.predict(rows), old.predict(rows))
         kept = np.ones(labels.size, dtype=bool) if new.task == "regression" else labels >= 0
+        weights = explore.weights(rows, self.loop.pipeline.explore)
         return Comparison(
             metric=self.loop.scorer.metric(new),
             labels=labels[kept],
@@ -391,6 +397,7 @@ class Turn:
             champion=theirs[kept],
             times=rows.get_column(TIME).to_physical().to_numpy()[kept],
             rows=rows if kept.all() else rows.filter(kept),
+            weights=None if weights is None else weights[kept],
             look=look,
             challengers=challengers,
             past=past,
@@ -398,10 +405,13 @@ class Turn:
 
     def values(self, comparison: Comparison) -> tuple[float | None, float | None]:
         """Return the metric of the challenger and of the champion, None where it is not defined."""
-        metric, labels = comparison.metric, comparison.labels
-        old = None if comparison.champion is None else metric.value(labels, comparison.champion)
-        new = number(metric.value(labels, comparison.challenger))
-        return new, None if old is None else number(old)
+        metric, labels, weights = comparison.metric, comparison.labels, comparison.weights
+        both = (
+            None if scores is None else number(value_of(metric, labels, scores, weights))
+            for scores in (comparison.challenger, comparison.champion)
+        )
+        new, old = both
+        return new, old
 
     def _promote(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
         loop = self.loop

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit import estimates, facts, relevance, triggers
+from keepfit import estimates, explore, facts, relevance, triggers
 from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
@@ -63,11 +63,15 @@ class Watch:
         for arrived in self.loop.state.unscored:
             if self._early(arrived, now):
                 continue
-            rows = self.loop.memory.lake.scored(arrived.batch, now)
+            rows = self._weighed(self.loop.memory.lake.scored(arrived.batch, now))
             known = rows.height - rows.get_column(LABEL).null_count()
             if self._mature(arrived, known, rows.height, now):
                 scored.append(self.loop.scorer.score(self.loop.state, arrived, rows))
         return scored
+
+    def _weighed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows that may come to have a label, with what they weigh."""
+        return explore.weighted(explore.observed(rows), self.loop.pipeline.explore)
 
     def compare(self, scored: Sequence[Fact]) -> list[Fact]:
         """Return what the recipes of one turn reach on batches just scored, beside the champion."""
@@ -91,8 +95,8 @@ class Watch:
         loop = self.loop
         rows = loop.memory.lake.batch(batch)
         known = loop.memory.lake.scored(batch, loop.clock.now()).get_column(LABEL)
-        if known.null_count():
-            rows, known = rows.filter(known.is_not_null()), known.drop_nulls()
+        rows = self._weighed(rows.with_columns(known.alias(LABEL)).drop_nulls(LABEL))
+        known = rows.get_column(LABEL)
         reached = {one.name: loop.scorer.reached(one, batch, rows, known) for one in versions}
         return {name: value for name, value in reached.items() if value is not None}
 
@@ -329,7 +333,7 @@ class Watch:
         for fact in scored if followers else ():
             if not isinstance(fact, facts.Scored) or fact.version != loop.state.champion:
                 continue
-            rows = loop.memory.lake.scored(fact.batch, now)
+            rows = explore.observed(loop.memory.lake.scored(fact.batch, now))
             values = loop.scorer.errors(loop.state.versions[fact.version], rows)
             for detector in followers:
                 found.extend(self._followed(detector, values, fact.batch, fact.to, found))

@@ -14,6 +14,7 @@ from msgspec.structs import replace as replaced
 from keepfit.clock import duration
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
+from keepfit.metrics import value_of
 from keepfit.parts import Part
 from keepfit.protocols import Comparison, Metric
 
@@ -207,7 +208,9 @@ class Within(Measured):
         if self.within is not None:
             return -self.within
         metric, champion = comparison.metric, comparison.champion
-        value = math.nan if champion is None else abs(metric.value(comparison.labels, champion))
+        value = math.nan
+        if champion is not None:
+            value = abs(value_of(metric, comparison.labels, champion, comparison.weights))
         if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
             return -0.01
         return -0.02 * value

@@ -80,7 +80,9 @@ class NoForgetting(Part):
     def _judged(self, comparison: Comparison, past: Past) -> Verdict | None:
         from keepfit.metrics.evidence import gain_of
 
-        found = gain_of(comparison.metric, past.labels, past.challenger, past.champion)
+        found = gain_of(
+            comparison.metric, past.labels, past.challenger, past.champion, past.weights
+        )
         if found is None:
             return None
         tail = (1 - self.level) / max(1, len(comparison.past) * comparison.challengers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, Fate, Kept, New, Sheet
+from keepfit.journal.entries import ANSWER, EVENT, LABEL, PASSAGE, ROW, Fate, Kept, New, Sheet
 from keepfit.journal.file import Journal, journal_of
 from keepfit.journal.writer import Outcome, Writer
 
@@ -10,6 +10,7 @@ __all__ = [
     "ANSWER",
     "EVENT",
     "LABEL",
+    "PASSAGE",
     "ROW",
     "Sheet",
     "Fate",

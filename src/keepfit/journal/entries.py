@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-ANSWER, ROW, LABEL, EVENT, SHEET = 1, 2, 3, 4, 5
-"""Kinds of entries: a row with what it was answered, a row alone, a label, an event; and the body
-that the rows of one request share, which is no entry to those who read."""
+ANSWER, ROW, LABEL, EVENT, SHEET, PASSAGE = 1, 2, 3, 4, 5, 6
+"""Kinds of entries: a row with what it was answered, a row alone, a label, an event; the body
+that the rows of one request share, which is no entry to those who read; and whether an answered
+row passes, where chance said so: of the answer with the same id and moment, with the probability
+in the place of scores and 0 or 1 as its body."""
 
 Scores = float | tuple[float, ...] | None
 
@@ -41,6 +43,7 @@ class Sheet:
     """Sheet to the rows of one request, which are kept in one body: an entry for each.
 
     ``body`` is of a form that `journal.sheets` takes apart, with as many rows as there are ids.
+    ``beside`` are entries of their own that are written with them.
     """
 
     ids: Sequence[int | str]
@@ -48,6 +51,7 @@ class Sheet:
     versions: Sequence[str]
     scores: Sequence[float | bytes]
     body: bytes
+    beside: Sequence[New] = ()
 
 
 class Kept(NamedTuple):

@@ -91,7 +91,7 @@ class Writer:
         of them from being written.
         """
         if isinstance(entries, Sheet):
-            count, size = len(entries.ids), len(entries.body)
+            count, size = len(entries.ids) + len(entries.beside), len(entries.body)
         else:
             count = len(entries)
             size = len(entries[0].body) if count == 1 else sum(len(one.body) for one in entries)
@@ -222,11 +222,11 @@ _KNOWN = f"SELECT 1 FROM entries WHERE id = ? AND kind IN ({ANSWER}, {ROW}) LIMI
 
 
 def _sheet(sheet: Sheet) -> list[_Stored]:
-    """Return the body that rows share, and behind it each row's entry with its place in it."""
+    """Return the body that rows share, behind it each row's entry with its place in it, and more."""
     count, at = len(sheet.ids), sheet.at
     columns = (sheet.ids, repeat(at, count), sheet.versions, sheet.scores)
     entries = zip(repeat(ANSWER, count), *columns, range(1, count + 1), strict=True)
-    return [(SHEET, count, at, None, None, sheet.body), *entries]
+    return [(SHEET, count, at, None, None, sheet.body), *entries, *sheet.beside]
 
 
 def _tell(told: Told) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, RESERVED, TIME
+from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, TIME, carried
 from keepfit.lake.asof import resolve
 from keepfit.lake.types import microseconds
 
@@ -40,7 +40,7 @@ class Aligned:
         self.labels = labels.rechunk()
         self.times = integers(self.rows.get_column(TIME))
         self.arrived = integers(self.rows.get_column(ARRIVED_AT))
-        self.features = [name for name in rows.columns if name not in RESERVED]
+        self.features = carried(rows.columns)
         self._join_labels()
         self._find_revised()
 

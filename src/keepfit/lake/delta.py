@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION, Batch
+from keepfit.batch import (
+    ARRIVED_AT,
+    BATCH,
+    CARRIED,
+    ID,
+    KNOWN_AT,
+    LABEL,
+    SCORE,
+    TIME,
+    VERSION,
+    Batch,
+)
 from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.lake.door import BATCHES, LANDED, Landed
 
@@ -99,6 +110,7 @@ class Delta:
         lost, retyped = strayed(batch.rows, self._table("rows").schema)
         new = self._new_rows(batch, number)
         labels, relabelled = self._new_labels(batch, new.rows, number)
+        drawn, explored = new.drawn()
         landed = Landed(
             number=number,
             rows=new.rows.height,
@@ -109,6 +121,8 @@ class Delta:
             corrections=new.corrections + relabelled,
             lost=lost,
             retyped=retyped,
+            drawn=drawn,
+            explored=explored,
             watermark=batch.watermark,
         ).placed(new.rows.get_column(TIME), self.landed(last, source=source))
         self._commit(new, labels, landed, source)
@@ -307,7 +321,8 @@ class Delta:
         from keepfit.lake.intake import held_labels
         from keepfit.lake.replay import with_predictions
 
-        rows = self.batch(number).select(ID, TIME)
+        whole = self.batch(number)
+        rows = whole.select(ID, TIME, *(name for name in CARRIED if name in whole.columns))
         kept = self._table("labels").schema
         if not kept:
             return with_predictions(

@@ -24,12 +24,13 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the lake took of a batch.
 
     ``rows`` and ``labels`` count what was new; ``duplicates`` the rows that the lake held
-    already; ``corrections`` the rows and labels that came again with another content;
-    ``late`` the rows older than the watermark before. ``lost`` names columns that the lake
-    knows and the batch did not have; ``retyped`` those that came with values of another
-    kind, which the lake could not keep, and their type. ``cursor`` and ``watermark`` are
-    those of the batch that landed: after a crash the source may offer more under the same
-    number, and the loop goes on from here.
+    already; ``corrections`` the rows and labels that came again with another content; ``late``
+    the rows older than the watermark before. ``lost`` names columns that the lake knows and the
+    batch did not have; ``retyped`` those that came with values of another kind, which the lake
+    could not keep, and their type. ``drawn`` counts the rows of which chance said whether they
+    pass, ``explored`` those of them that did. ``cursor`` and ``watermark`` are those of the
+    batch that landed: after a crash the source may offer more under the same number, and the
+    loop goes on from here.
     """
 
     number: int
@@ -42,6 +43,8 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     late: int = 0
     lost: tuple[str, ...] = ()
     retyped: dict[str, str] = {}
+    drawn: int = 0
+    explored: int = 0
     from_: datetime | None = None
     to: datetime | None = None
     watermark: datetime | None = None

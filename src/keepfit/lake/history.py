@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, RESERVED, TIME
+from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, TIME, carried
 from keepfit.errors import ConfigError
 from keepfit.lake.aligned import NEVER, Aligned, ascends, integers
 from keepfit.lake.content import digest, row_hashes
@@ -183,8 +183,7 @@ def _by_time(arrived: pl.DataFrame) -> tuple[pl.DataFrame, Integers | None, Inte
 
 
 def _without_repeats(rows: pl.DataFrame) -> pl.DataFrame:
-    features = [name for name in rows.columns if name not in RESERVED]
-    content = pl.Series(_CONTENT, row_hashes(rows, [TIME, *features]))
+    content = pl.Series(_CONTENT, row_hashes(rows, [TIME, *carried(rows.columns)]))
     before = pl.col(_CONTENT).shift().over(ID)
     return rows.with_columns(content).filter(pl.col(_CONTENT).ne_missing(before)).drop(_CONTENT)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, TIME
+from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, PASSED, TIME
 from keepfit.lake.asof import newest
 from keepfit.lake.content import digest, row_hashes
 from keepfit.lake.index import Row
@@ -35,6 +35,13 @@ class NewRows:
     def entries(self) -> list[Row]:
         """Return what the index keeps of the rows."""
         return row_entries(self.rows, self.hashes)
+
+    def drawn(self) -> tuple[int, int]:
+        """Return of how many rows chance said whether they pass, and how many of them did."""
+        if PASSED not in self.rows.columns:
+            return 0, 0
+        passed = self.rows.get_column(PASSED)
+        return passed.len() - passed.null_count(), int(passed.sum())
 
     def digest(self, labels: pl.DataFrame) -> str:
         """Return a digest of the rows and of labels that came with them."""
@@ -70,8 +77,11 @@ def new_rows(rows: pl.DataFrame, versions: Sequence[Row]) -> NewRows:
 
 
 def hashes_of(rows: pl.DataFrame) -> pl.Series:
-    """Return the hash of each row's event time and features."""
-    features = [name for name in rows.columns if name not in OWN]
+    """Return the hash of each row's event time and features.
+
+    Whether a row was let through is no part of it: its source tells of the row again without.
+    """
+    features = [name for name in rows.columns if name not in (*OWN, *CARRIED)]
     return pl.Series(row_hashes(rows, [TIME, *features])).reinterpret(signed=True)
 
 

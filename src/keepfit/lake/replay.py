@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from keepfit.batch import ARRIVED_AT, BATCH, ID, LABEL, SCORE, TIME, VERSION, Batch, Roles
+from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, LABEL, SCORE, TIME, VERSION, Batch, Roles
 from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.lake.door import Landed
 
@@ -371,14 +371,15 @@ def with_predictions(rows: pl.DataFrame, predictions: pl.DataFrame | None) -> pl
     """Return rows with their version and score, null where nothing was predicted."""
     import polars as pl
 
+    own = [name for name in CARRIED if name in rows.columns]
     if predictions is None:
         missing = (pl.lit(None, pl.String).alias(VERSION), pl.lit(None, pl.Float64).alias(SCORE))
-        return rows.select(ID, TIME, *missing, LABEL)
+        return rows.select(ID, TIME, *missing, LABEL, *own)
     if predictions.get_column(ID).equals(rows.get_column(ID)):
         joined = rows.with_columns(predictions.get_columns()[1:])
     else:
         joined = rows.join(predictions, on=ID, how="left", maintain_order="left")
-    return joined.select(ID, TIME, VERSION, SCORE, LABEL)
+    return joined.select(ID, TIME, VERSION, SCORE, LABEL, *own)
 
 
 def _place(cursor: str | None) -> tuple[int, int]:

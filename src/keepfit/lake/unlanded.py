@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION
+from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION
 from keepfit.lake.door import Lake, Landed
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class Unlanded:
             joined = rows.join(new.cast({ID: rows.schema[ID]}), ID, "left", maintain_order="left")
             label = pl.coalesce(pl.col("_new"), pl.col(LABEL).cast(new.schema["_new"]))
             return joined.with_columns(label.alias(LABEL)).drop("_new")
-        rows = self._rows.select(ID, TIME)
+        own = [name for name in CARRIED if name in self._rows.columns]
+        rows = self._rows.select(ID, TIME, *own)
         known = self._known(as_of).select(ID, LABEL)
         labelled = rows.join(known, on=ID, how="left", maintain_order="left")
         return with_predictions(labelled, self._predicted)

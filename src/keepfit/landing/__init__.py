@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import ID, SCORE, VERSION, Batch, Roles
-from keepfit.journal import ANSWER, LABEL, ROW, Journal, Kept, journal_of
+from keepfit.journal import ANSWER, LABEL, PASSAGE, ROW, Journal, Kept, journal_of
 from keepfit.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Served:
 
         before = place.behind(journal.identity)
         entries = journal.after(before, kinds=_LANDING, limit=MOST + 1)
-        taken = _window(entries[:MOST], every)
+        taken = _window(_whole(entries, MOST), every)
         if not taken:
             return None
         after = Place(journal.identity, taken[-1].position, False, place.source)
@@ -209,7 +209,15 @@ class Answered(Scorer):
         return pl.concat([answered, predicted]) if predicted.height else answered
 
 
-_LANDING = (ANSWER, ROW, LABEL)
+_LANDING = (ANSWER, ROW, LABEL, PASSAGE)
+
+
+def _whole(entries: list[Kept], most: int) -> list[Kept]:
+    """Return the first entries without those of a request that ends later: it has one moment."""
+    end = min(most, len(entries))
+    while 0 < end < len(entries) and entries[end - 1].at == entries[end].at:
+        end -= 1
+    return entries[: end or most]
 
 
 def _window(entries: list[Kept], every: timedelta) -> list[Kept]:

@@ -13,10 +13,21 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from keepfit.batch import ARRIVED_AT, ID, KNOWN_AT, LABEL, RESERVED, TIME, Batch, Roles
+from keepfit.batch import (
+    ARRIVED_AT,
+    ID,
+    KNOWN_AT,
+    LABEL,
+    PASSED,
+    PROPENSITY,
+    RESERVED,
+    TIME,
+    Batch,
+    Roles,
+)
 from keepfit.facts import Finding, Outcome
 from keepfit.journal import LABEL as LABEL_ENTRY
-from keepfit.journal import Kept
+from keepfit.journal import PASSAGE, Kept
 from keepfit.landing.texts import NUMBER
 from keepfit.profile import kind_of
 from keepfit.sources.batches import labels_of, once, read_at, rows_of
@@ -36,8 +47,9 @@ def batch_of(
     anyone who may ask for a prediction could otherwise add columns to the training data.
     """
     fitting = [entry for entry in entries if _fits(entry.id, known)]
-    came = [entry for entry in fitting if entry.kind != LABEL_ENTRY]
+    came = [entry for entry in fitting if entry.kind not in (LABEL_ENTRY, PASSAGE)]
     rows, findings = _rows(came, roles, known)
+    rows = _with_passages(rows, came, [entry for entry in fitting if entry.kind == PASSAGE])
     findings += tuple(_unfit(len(entries) - len(fitting)))
     alone = _labels([entry for entry in fitting if entry.kind == LABEL_ENTRY], known)
     rows = read_at(rows, moment(entries[-1].at), roles.label_delay or timedelta(0))
@@ -101,6 +113,20 @@ def _rows(
     }
     columns |= {name: as_stored(_values(rows, name), known.get(name)) for name in features}
     return pl.DataFrame(columns), tuple(_left_out(set(seen) - set(features)))
+
+
+def _with_passages(
+    rows: pl.DataFrame, came: Sequence[Kept], passages: Sequence[Kept]
+) -> pl.DataFrame:
+    """Return rows with the probability that each passed with, and whether it did, where drawn."""
+    if not passages:
+        return rows
+    drawn = {(one.id, one.at): (one.scores, one.body == b"1") for one in passages}
+    told = [drawn.get((one.id, one.at), (None, None)) for one in came]
+    return rows.with_columns(
+        pl.Series(PROPENSITY, [chance for chance, _ in told], dtype=pl.Float64),
+        pl.Series(PASSED, [passed for _, passed in told], dtype=pl.Boolean),
+    )
 
 
 def _values(rows: Sequence[Row], name: str | None) -> list[Any]:

@@ -46,6 +46,7 @@ __all__ = [
     "resolve",
     "transferred",
     "validate",
+    "weighs",
 ]
 
 _BOOSTING = (CatBoost, LightGBM, XGBoost)
@@ -141,6 +142,19 @@ def validate(learner: Learner, start: str, update: str) -> None:
         f"expected a way that {learner.name} can train, {able}, got {_way(start, update)}",
         hint=_way_out(start, update),
     )
+
+
+def weighs(learner: Learner) -> bool:
+    """Return whether a learner heeds what rows weigh, in their column ``_weight``.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.neighbors import KNeighborsClassifier
+    >>> weighs(resolve(LogisticRegression())), weighs(resolve(KNeighborsClassifier()))
+    (True, False)
+    """
+    return bool(getattr(learner, "weighs", False))
 
 
 def _way(start: str, update: str) -> str:

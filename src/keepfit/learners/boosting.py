@@ -72,6 +72,12 @@ class Boosting(ABC):
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the estimator knows."""
 
+    @property
+    def weighs(self) -> bool:
+        """Whether rows may weigh differently; an objective of the user's own is not told so."""
+        stated = map(self._given.get, ("objective", "loss_function"))
+        return all(isinstance(one, str | None) for one in stated)
+
     def _own(self, *, changed: bool = False) -> dict[str, Any]:
         """Return the settings of the learner itself; with ``changed`` those not at their default."""
         return {}
@@ -108,7 +114,7 @@ class Boosting(ABC):
         head = Head(self.family, self.name, task, classes, Encoding.learn(rows))
         known = rows.get_column(LABEL)
         found = labels.codes(known, classes) if classes else labels.values(known)
-        return self._begin(head, head.encoding.matrix(rows), found, seed)
+        return self._begin(head, head.encoding.matrix(rows), found, labels.weights(rows), seed)
 
     def _continue(
         self, rows: pl.DataFrame, update: str, before: FittedModel, seed: int
@@ -119,10 +125,10 @@ class Boosting(ABC):
             # One class alone says nothing of where it ends: LightGBM would move every leaf
             # towards zero, XGBoost towards certainty, and CatBoost refuses.
             labels.classes_of(rows.get_column(LABEL))
-        matrix = before.head.encoding.matrix(rows)
+        matrix, weight = before.head.encoding.matrix(rows), labels.weights(rows)
         if update == "leaves":
-            return self._refresh(before, matrix, known, seed)
-        return self._extend(before, matrix, known, seed)
+            return self._refresh(before, matrix, known, weight, seed)
+        return self._extend(before, matrix, known, weight, seed)
 
     def _champion(self, previous: Model | None) -> Any:
         """Return the champion, where it is a model that the estimator can go on with."""
@@ -140,15 +146,34 @@ class Boosting(ABC):
         return previous
 
     @abstractmethod
-    def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> FittedModel:
+    def _begin(
+        self,
+        head: Head,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
+    ) -> FittedModel:
         """Train from scratch."""
 
     @abstractmethod
-    def _extend(self, before: Any, matrix: np.ndarray, known: np.ndarray, seed: int) -> FittedModel:
+    def _extend(
+        self,
+        before: Any,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
+    ) -> FittedModel:
         """Add trees to the champion's."""
 
     def _refresh(
-        self, before: Any, matrix: np.ndarray, known: np.ndarray, seed: int
+        self,
+        before: Any,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
     ) -> FittedModel:
         """Keep the champion's trees and let their leaves learn."""
         raise ConfigError(

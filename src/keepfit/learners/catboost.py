@@ -126,13 +126,25 @@ class CatBoost(Boosting):
             return (("scratch", "all"),)
         return (("scratch", "all"), ("champion", "all"))
 
-    def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> CatBoostModel:
+    def _begin(
+        self,
+        head: Head,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
+    ) -> CatBoostModel:
         estimator = self._prepared(head, matrix.size, seed)
-        estimator.fit(_frame(matrix, head.encoding, self._named), known)
+        estimator.fit(_frame(matrix, head.encoding, self._named), known, sample_weight=weight)
         return CatBoostModel(head, _content(estimator))
 
     def _extend(
-        self, before: CatBoostModel, matrix: np.ndarray, known: np.ndarray, seed: int
+        self,
+        before: CatBoostModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
     ) -> CatBoostModel:
         if self._classify:
             labels.refuse_gone(known, before.classes)
@@ -147,7 +159,7 @@ class CatBoost(Boosting):
         champion = before.opened()
         with _refusals(self.name):
             table = _frame(matrix, before.head.encoding, self._named)
-            estimator.fit(table, known, init_model=champion)
+            estimator.fit(table, known, sample_weight=weight, init_model=champion)
         return CatBoostModel(before.head, _content(estimator))
 
     @property

@@ -155,6 +155,26 @@ def purpose(estimator: Any) -> str:
     return str(kind)
 
 
+def weight_name(estimator: Any, method: str = "fit") -> str | None:
+    """Return under what name a method takes what rows weigh; None where it does not take it.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> weight_name(LogisticRegression())
+    'sample_weight'
+    >>> weight_name(make_pipeline(LogisticRegression()))
+    'logisticregression__sample_weight'
+    """
+    if derives(estimator, "sklearn", "Pipeline"):
+        name, last = estimator.steps[-1]
+        inside = weight_name(last, method)
+        return None if inside is None else f"{name}__{inside}"
+    taken = inspect.signature(getattr(estimator, method, lambda: None)).parameters
+    return "sample_weight" if "sample_weight" in taken else None
+
+
 def tags(estimator: Any) -> Any:
     """Return scikit-learn's tags of an estimator, or None where it has none."""
     ask = getattr(estimator, "__sklearn_tags__", None)

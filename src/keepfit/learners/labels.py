@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import LABEL
+from keepfit.batch import LABEL, WEIGHT
 from keepfit.errors import ConfigError, LabelsMissing, TrainingError
 from keepfit.profile import kind_of
 
@@ -43,6 +43,22 @@ def labelled(rows: pl.DataFrame, *, classify: bool) -> pl.DataFrame:
             hint=None if classify else "text labels need a classifier",
         )
     return rows
+
+
+def weights(rows: pl.DataFrame) -> np.ndarray | None:
+    """Return what each row weighs, (rows,); None where all weigh the same."""
+    import polars as pl
+
+    if WEIGHT not in rows.columns:
+        return None
+    return rows.get_column(WEIGHT).cast(pl.Float64).to_numpy()
+
+
+def product(first: Any, second: Any) -> Any:
+    """Return what rows weigh by two reasons together; None where neither says anything."""
+    if first is None or second is None:
+        return second if first is None else first
+    return first * second
 
 
 def classes_of(labels: pl.Series) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError
-from keepfit.learners import estimators
+from keepfit.learners import estimators, labels
 from keepfit.learners.boosting import (
     Boosting,
     checked_rate,
@@ -119,11 +119,19 @@ class LightGBM(Boosting):
             ways += [("champion", "leaves"), ("transfer", "leaves")]
         return tuple(ways)
 
-    def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> BoosterModel:
+    def _begin(
+        self,
+        head: Head,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
+    ) -> BoosterModel:
         estimator = estimators.clone(self.estimator)
         estimator.set_params(**self._settings(matrix, seed))
         estimator.set_params(**estimators.weights_by_code(estimator, head.classes))
-        estimator.fit(matrix, known, categorical_feature=head.encoding.categorical or "auto")
+        coded = head.encoding.categorical or "auto"
+        estimator.fit(matrix, known, sample_weight=weight, categorical_feature=coded)
         return BoosterModel(head, _text(estimator.booster_), estimator.booster_)
 
     def _check_scale(self, before: BoosterModel) -> None:
@@ -154,17 +162,26 @@ class LightGBM(Boosting):
             settings["force_col_wise" if wide else "force_row_wise"] = True
         return settings
 
-    def _weights(self, classes: tuple[Any, ...], known: np.ndarray) -> Any:
+    def _weights(
+        self, classes: tuple[Any, ...], known: np.ndarray, own: np.ndarray | None
+    ) -> np.ndarray | None:
+        """Return what rows weigh: by themselves, and by their class."""
         weights = estimators.weights_by_code(self.estimator, classes).get("class_weight")
         weights = weights if weights is not None else self.estimator.class_weight
         if weights is None:
-            return None
+            return own
         from sklearn.utils.class_weight import compute_sample_weight
 
-        return compute_sample_weight(weights, known)
+        found: np.ndarray | None = labels.product(compute_sample_weight(weights, known), own)
+        return found
 
     def _refresh(
-        self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
+        self,
+        before: BoosterModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
     ) -> BoosterModel:
         import numpy as np
 
@@ -175,21 +192,26 @@ class LightGBM(Boosting):
         if leaves.known(before.text):
             places = before.booster.predict(matrix, pred_leaf=True, num_threads=threads)
             places = np.asarray(places, dtype=np.int64).reshape(len(matrix), -1)
-            weight = self._weights(before.classes, known)
+            weight = self._weights(before.classes, known, weight)
             text = leaves.moved(before.text, places, known, keep=self.decay_rate, weight=weight)
             return BoosterModel(before.head, text)
         booster = before.booster.refit(
             matrix,
             known,
             decay_rate=DECAY_RATE if self.decay_rate is None else self.decay_rate,
-            weight=self._weights(before.classes, known),
+            weight=self._weights(before.classes, known, weight),
             dataset_params={"num_threads": threads, "verbosity": -1},
             num_threads=threads,
         )
         return BoosterModel(before.head, _text(booster), booster)
 
     def _extend(
-        self, before: BoosterModel, matrix: np.ndarray, known: np.ndarray, seed: int
+        self,
+        before: BoosterModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
     ) -> BoosterModel:
         import lightgbm as lgb
 
@@ -210,7 +232,7 @@ class LightGBM(Boosting):
         table = lgb.Dataset(
             matrix,
             label=known,
-            weight=self._weights(before.classes, known),
+            weight=self._weights(before.classes, known, weight),
             categorical_feature=before.head.encoding.categorical or "auto",
             params=parameters,
         )

@@ -90,6 +90,12 @@ class Sklearn:
         return (("scratch", "all"), *more)
 
     @property
+    def weighs(self) -> bool:
+        """Whether rows may weigh differently, in a training from scratch and in one that goes on."""
+        methods = ["fit", *(["partial_fit"] if hasattr(self.estimator, "partial_fit") else [])]
+        return all(estimators.weight_name(self.estimator, one) for one in methods)
+
+    @property
     def _continues(self) -> bool:
         if estimators.derives(self.estimator, "sklearn", *_HISTOGRAMS) or self._raw:
             return False
@@ -138,7 +144,7 @@ class Sklearn:
         model = EstimatorModel(head, estimator)
         table = model.table(rows) if matrix is None else dense.apply(matrix) if dense else matrix
         with _few_threads(estimator, rows.height * len(encoding.columns)):
-            estimator.fit(table, model.codes(rows.get_column(LABEL)))
+            estimator.fit(table, model.codes(rows.get_column(LABEL)), **_weights(estimator, rows))
         _settle(estimator)
         return model
 
@@ -176,10 +182,11 @@ class Sklearn:
         settings |= self._settings(model.classes, seed, rows.height * len(model.features))
         table = model.table(rows)
         if hasattr(estimator, "partial_fit"):
-            _partial_fit(_set(estimator, settings), table, known, len(model.classes))
+            more = _classes(model.classes) | _weights(estimator, rows, "partial_fit")
+            _set(estimator, settings).partial_fit(table, known, **more)
         else:
             settings |= self._grown(estimator, known, model)
-            _set(estimator, settings).fit(table, known)
+            _set(estimator, settings).fit(table, known, **_weights(estimator, rows))
         _settle(estimator)
         return model
 
@@ -296,13 +303,18 @@ def _openmp() -> Any:
     return ThreadpoolController()
 
 
-def _partial_fit(estimator: Any, table: Any, known: np.ndarray, classes: int) -> None:
+def _classes(classes: tuple[Any, ...]) -> dict[str, Any]:
+    """Return what a classifier must be told of classes that may not be among the next rows."""
     import numpy as np
 
-    if classes:
-        estimator.partial_fit(table, known, classes=np.arange(classes))
-    else:
-        estimator.partial_fit(table, known)
+    return {"classes": np.arange(len(classes))} if classes else {}
+
+
+def _weights(estimator: Any, rows: pl.DataFrame, method: str = "fit") -> dict[str, Any]:
+    """Return what rows weigh as an argument of a method; none where all weigh the same."""
+    weight = labels.weights(rows)
+    name = None if weight is None else estimators.weight_name(estimator, method)
+    return {} if name is None else {name: weight}
 
 
 def _categorical(estimator: Any, encoding: Encoding) -> list[int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepfit.errors import ConfigError, TrainingError, nearest
 from keepfit.learners import estimators
@@ -137,15 +137,27 @@ class XGBoost(Boosting):
             ways.append(("champion", "leaves"))
         return tuple(ways)
 
-    def _begin(self, head: Head, matrix: np.ndarray, known: np.ndarray, seed: int) -> XGBoostModel:
+    def _begin(
+        self,
+        head: Head,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
+    ) -> XGBoostModel:
         exact = self.estimator.get_params().get("tree_method") == "exact"
         coded = set() if exact else set(head.encoding.categorical)
         kinds = ["c" if place in coded else "q" for place in range(matrix.shape[1])]
         parameters = self._parameters(head, matrix.size, seed)
-        return XGBoostModel(head, self._boost(parameters, matrix, known, kinds))
+        return XGBoostModel(head, self._boost(parameters, Rows(matrix, known, weight), kinds))
 
     def _extend(
-        self, before: XGBoostModel, matrix: np.ndarray, known: np.ndarray, seed: int
+        self,
+        before: XGBoostModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
     ) -> XGBoostModel:
         grown, rounds = before.booster.num_boosted_rounds(), self._rounds
         bounded(grown, rounds, "rounds of trees")
@@ -154,12 +166,16 @@ class XGBoost(Boosting):
         # Another one would shift every answer of the champion's trees.
         parameters.pop("base_score", None)
         kinds = before.booster.feature_types
-        return XGBoostModel(
-            before.head, self._boost(parameters, matrix, known, kinds, before.booster)
-        )
+        rows = Rows(matrix, known, weight)
+        return XGBoostModel(before.head, self._boost(parameters, rows, kinds, before.booster))
 
     def _refresh(
-        self, before: XGBoostModel, matrix: np.ndarray, known: np.ndarray, seed: int
+        self,
+        before: XGBoostModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
     ) -> XGBoostModel:
         import xgboost as xgb
 
@@ -168,7 +184,8 @@ class XGBoost(Boosting):
         for name in ("base_score", "tree_method", "updater", "subsample"):
             parameters.pop(name, None)
         parameters |= {"process_type": "update", "updater": "refresh", "refresh_leaf": True}
-        table = _table(matrix, known, before.booster.feature_types, parameters)
+        rows = Rows(matrix, known, weight)
+        table = _table(rows, before.booster.feature_types, parameters)
         # As many rounds as there are trees, so that none is added.
         rounds = before.booster.num_boosted_rounds()
         fresh = xgb.train(parameters, table, num_boost_round=rounds, xgb_model=before.booster)
@@ -228,8 +245,7 @@ class XGBoost(Boosting):
     def _boost(
         self,
         parameters: dict[str, Any],
-        matrix: np.ndarray,
-        known: np.ndarray,
+        rows: Rows,
         kinds: list[str],
         before: Any = None,
     ) -> Any:
@@ -239,7 +255,7 @@ class XGBoost(Boosting):
         objective = parameters.get("objective")
         custom = _own_objective(parameters.pop("objective")) if callable(objective) else None
         stated = self.estimator.get_params()
-        table = _table(matrix, known, kinds, parameters)
+        table = _table(rows, kinds, parameters)
         if stated.get("feature_weights") is not None:
             table.set_info(feature_weights=stated["feature_weights"])
         return xgb.train(
@@ -304,13 +320,26 @@ def restore(head: Head, content: bytes) -> XGBoostModel:
     return XGBoostModel(head, content)
 
 
-def _table(
-    matrix: np.ndarray, known: np.ndarray, kinds: list[str] | None, parameters: dict[str, Any]
-) -> Any:
+class Rows(NamedTuple):
+    """Rows to train on: their features, labels, and weights where these differ."""
+
+    matrix: np.ndarray
+    known: np.ndarray
+    weight: np.ndarray | None
+
+
+def _table(rows: Rows, kinds: list[str] | None, parameters: dict[str, Any]) -> Any:
     import xgboost as xgb
 
     threads = parameters.get("nthread", parameters.get("n_jobs"))
-    return xgb.DMatrix(matrix, known, feature_types=kinds, enable_categorical=True, nthread=threads)
+    return xgb.DMatrix(
+        rows.matrix,
+        rows.known,
+        weight=rows.weight,
+        feature_types=kinds,
+        enable_categorical=True,
+        nthread=threads,
+    )
 
 
 def _placed(found: dict[str, Any], features: tuple[str, ...]) -> dict[str, Any]:

@@ -183,6 +183,40 @@ def get(
     return metric
 
 
+def weighs(spec: str | Metric | Callable[..., float] | None) -> bool:
+    """Return whether rows may weigh differently in a metric that a pipeline names.
+
+    Examples
+    --------
+    >>> def worst(labels, scores):
+    ...     return float(abs(labels - scores).max())
+    >>> weighs("roc_auc"), weighs("neg_mean_absolute_error"), weighs(worst)
+    (True, True, False)
+    """
+    if spec is None or (isinstance(spec, str) and spec in NAMES):
+        return True
+    return bool(getattr(_made(spec, ()), "weighs", False))
+
+
+def value_of(metric: Metric, labels: Any, scores: Any, weights: Any = None) -> float:
+    """Return a metric of rows that may weigh differently; NaN where it is not defined."""
+    return metric.value(labels, scores, *_more(metric, weights))
+
+
+def interval_of(
+    metric: Metric, labels: Any, scores: Any, weights: Any = None
+) -> tuple[float, float]:
+    """Return the confidence interval of a metric of rows that may weigh differently."""
+    if not _more(metric, weights):
+        return metric.interval(labels, scores)
+    return metric.interval(labels, scores, 0.95, weights)  # type: ignore[call-arg]
+
+
+def _more(metric: Metric, weights: Any) -> tuple[Any, ...]:
+    """Return weights as an argument more, where rows weigh differently and the metric minds."""
+    return () if weights is None or not getattr(metric, "weighs", False) else (weights,)
+
+
 def summary(
     values: Sequence[float], level: float = 0.95, *, metric: Metric | None = None
 ) -> Summary:

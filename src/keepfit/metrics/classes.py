@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.metrics.areas import auc, auc_by_block, auc_pulls, auc_with_error, placements
 from keepfit.metrics.base import (
     NO_BOUNDS,
     NOTHING,
@@ -15,9 +16,12 @@ from keepfit.metrics.base import (
     Bounds,
     Labels,
     MeanLoss,
+    Weights,
     around_sections,
     around_share,
+    averaged,
     wilson,
+    worth,
 )
 
 BINS = 128
@@ -47,37 +51,55 @@ class RocAuc(Classification):
 
     name = "roc_auc"
 
-    def _value(self, labels: Labels, scores: Array) -> float:
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
         if scores.ndim == 1:
-            return _auc(labels == 1, scores)
-        each = [_auc(labels == code, scores[:, code]) for code in range(scores.shape[1])]
+            return auc(labels == 1, scores, weights)
+        each = [auc(labels == code, scores[:, code], weights) for code in range(scores.shape[1])]
         return _mean_of_defined(each)
 
-    def by_block(self, labels: Labels, scores: Array, cuts: NDArray[np.intp]) -> Array:
+    def by_block(
+        self, labels: Labels, scores: Array, cuts: NDArray[np.intp], weights: Weights = None
+    ) -> Array:
         """Return the metric of each block of rows, all sorted at once; NaN where undefined."""
         if scores.ndim == 1:
-            return _auc_by_block(labels == 1, scores, cuts)
+            return auc_by_block(labels == 1, scores, cuts, weights)
         each = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        return np.array([self.value(labels[a:b], scores[a:b]) for a, b in each])
+        own = [(a, b, None if weights is None else weights[a:b]) for a, b in each]
+        return np.array([self.value(labels[a:b], scores[a:b], some) for a, b, some in own])
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        if weights is not None:
+            return self._weighted_interval(labels, scores, level, weights)
         if scores.ndim == 2:
             return self._interval_of_several(labels, scores, level)
         positive = labels == 1
         rarer = min(int(positive.sum()), int((~positive).sum()))
         if rarer < 2:
             return NO_BOUNDS
-        above, below = _placements(np.sort(scores[positive]), np.sort(scores[~positive]))
+        above, below = placements(np.sort(scores[positive]), np.sort(scores[~positive]))
         error = (above.var(ddof=1) / above.size + below.var(ddof=1) / below.size) ** 0.5
         return around_share(float(above.mean()), float(error), rarer, level)
+
+    def _weighted_interval(
+        self, labels: Labels, scores: Array, level: float, weights: Array
+    ) -> Bounds:
+        if scores.ndim == 2:
+            return around_sections(self.value, labels, scores, level, weights)
+        positive = labels == 1
+        rarer = min(int(positive.sum()), int((~positive).sum()))
+        if rarer < 2:
+            return NO_BOUNDS
+        value, error = auc_with_error(positive, scores, weights)
+        rows = min(worth(0, weights[positive]), worth(0, weights[~positive]))
+        return around_share(value, error, rows, level)
 
     def _interval_of_several(self, labels: Labels, scores: Array, level: float) -> Bounds:
         counts = np.bincount(labels.astype(np.intp), minlength=scores.shape[1])
         some = np.flatnonzero((counts > 1) & (counts < labels.size - 1))
         if not some.size:
             return NO_BOUNDS
-        pulls = np.mean([_auc_pulls(labels == code, scores[:, code]) for code in some], axis=0)
-        value = self._value(labels, scores)
+        pulls = np.mean([auc_pulls(labels == code, scores[:, code]) for code in some], axis=0)
+        value = self._value(labels, scores, None)
         return around_share(value, _error(pulls), int(counts[some].min()), level)
 
 
@@ -85,7 +107,8 @@ class AveragePrecision(Classification):
     """The area under precision over recall, summed in steps.
 
     With several classes it is the mean over the classes that occur, each against the rest.
-    Its interval is from 200 Poisson resamples of the rows, drawn per bin of scores.
+    Its interval is from 200 Poisson resamples of the rows, drawn per bin of scores; where rows
+    weigh differently it is from ten sections of them.
 
     Examples
     --------
@@ -96,23 +119,23 @@ class AveragePrecision(Classification):
 
     name = "average_precision"
 
-    def _value(self, labels: Labels, scores: Array) -> float:
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
         if scores.ndim == 1:
-            return _average_precision(labels == 1, scores)
+            return _average_precision(labels == 1, scores, weights)
         codes = range(scores.shape[1])
         return _mean_of_defined(
-            [_average_precision(labels == code, scores[:, code]) for code in codes]
+            [_average_precision(labels == code, scores[:, code], weights) for code in codes]
         )
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
-        if scores.ndim == 2:
-            return around_sections(self.value, labels, scores, level)
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        if scores.ndim == 2 or weights is not None:
+            return around_sections(self.value, labels, scores, level, weights)
         positive = labels == 1
         found = int(positive.sum())
         if found < 2:
             return NO_BOUNDS
         error = _resampled_error(positive, scores)
-        return around_share(self._value(labels, scores), error, found, level)
+        return around_share(self._value(labels, scores, None), error, found, level)
 
 
 class LogLoss(MeanLoss):
@@ -156,15 +179,15 @@ class Accuracy(MeanLoss):
         """Return 1 for each row that is wrong, 0 for each that is right."""
         return np.asarray(_predicted(scores) != labels, dtype=np.float64)
 
-    def contributions(self, labels: Labels, scores: Array) -> Array:
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array:
         """Return 1 for each row that is right, 0 for each that is wrong."""
         return np.asarray(_predicted(scores) == labels, dtype=np.float64)
 
-    def _value(self, labels: Labels, scores: Array) -> float:
-        return float((_predicted(scores) == labels).mean())
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
+        return averaged(np.asarray(_predicted(scores) == labels, dtype=np.float64), weights)
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
-        return wilson(self._value(labels, scores), len(labels), level)
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        return wilson(self._value(labels, scores, weights), worth(len(labels), weights), level)
 
 
 class Brier(MeanLoss):
@@ -202,23 +225,30 @@ class BalancedAccuracy(Classification):
 
     name = "balanced_accuracy"
 
-    def _value(self, labels: Labels, scores: Array) -> float:
-        right, rows = self._counts(labels, scores)
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
+        right, rows = self._counts(labels, scores, weights)
         return float((right[rows > 0] / rows[rows > 0]).mean())
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
-        right, rows = self._counts(labels, scores)
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        right, rows = self._counts(labels, scores, weights)
         right, rows = right[rows > 0], rows[rows > 0]
+        if weights is not None:
+            # As many rows as those of each class are worth, with the same share right.
+            squares = np.bincount(labels.astype(np.intp), weights=weights**2)
+            right, rows = right * rows / squares[squares > 0], rows**2 / squares[squares > 0]
         # One right and one wrong more, so that a rare class that is all right is not certain.
         share = (right + 1) / (rows + 2)
         error = float(np.sqrt((share * (1 - share) / rows).sum())) / rows.size
-        return around_share(self._value(labels, scores), error, float(rows.min()), level)
+        value = self._value(labels, scores, weights)
+        return around_share(value, error, float(rows.min()), level)
 
-    def _counts(self, labels: Labels, scores: Array) -> tuple[Array, Array]:
+    def _counts(self, labels: Labels, scores: Array, weights: Weights) -> tuple[Array, Array]:
         codes = labels.astype(np.intp)
         width = 2 if scores.ndim == 1 else scores.shape[1]
-        right = np.bincount(codes[_predicted(scores) == codes], minlength=width)
-        rows = np.bincount(codes, minlength=width)
+        hit = _predicted(scores) == codes
+        own = None if weights is None else weights[hit]
+        right = np.bincount(codes[hit], own, minlength=width)
+        rows = np.bincount(codes, weights, minlength=width)
         return right.astype(np.float64), rows.astype(np.float64)
 
 
@@ -236,11 +266,12 @@ class F1(Classification):
 
     name = "f1"
 
-    def _value(self, labels: Labels, scores: Array) -> float:
-        return _mean_of_defined([both / either for both, either, _, _ in _hits(labels, scores)])
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
+        parts = _hits(labels, scores, weights)
+        return _mean_of_defined([both / either for both, either, _, _ in parts])
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
-        parts = _hits(labels, scores)
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        parts = _hits(labels, scores, weights)
         if not parts:
             return NO_BOUNDS
         pulls = [
@@ -248,7 +279,9 @@ class F1(Classification):
         ]
         error = _error(np.mean(pulls, axis=0))
         least = min(either for _, either, _, _ in parts) / 2
-        return around_share(self._value(labels, scores), error, least, level)
+        if weights is not None:
+            least *= worth(0, weights) / float(weights.sum())
+        return around_share(self._value(labels, scores, weights), error, least, level)
 
 
 def _predicted(scores: Array) -> NDArray[Any]:
@@ -266,60 +299,17 @@ def _error(pulls: Array) -> float:
     return float(pulls.std(ddof=1)) / pulls.size**0.5 if pulls.size > 1 else NOTHING
 
 
-def _auc(positive: NDArray[np.bool_], scores: Array) -> float:
-    above, below = np.sort(scores[positive]), np.sort(scores[~positive])
-    if not above.size or not below.size:
-        return NOTHING
-    pairs = above.size * below.size
-    twice = below.searchsorted(above, "left").sum() + below.searchsorted(above, "right").sum()
-    return float(twice) / (2 * pairs)
-
-
-def _auc_by_block(positive: NDArray[np.bool_], scores: Array, cuts: NDArray[np.intp]) -> Array:
-    sizes = np.diff(cuts)
-    block = np.repeat(np.arange(sizes.size), sizes)
-    order = np.lexsort((scores, block))
-    block, scores = block[order], scores[order]
-    new = np.append(True, (scores[1:] != scores[:-1]) | (block[1:] != block[:-1]))
-    starts = np.flatnonzero(new)
-    # Scores that tie within a block are one step; of each step, count what lies below it.
-    ones = np.add.reduceat(positive[order].astype(np.int64), starts)
-    zeros = np.diff(np.append(starts, scores.size)) - ones
-    block = block[starts]
-    of_block = np.bincount(block, weights=zeros, minlength=sizes.size)
-    below = np.cumsum(zeros) - zeros - (np.cumsum(of_block) - of_block)[block]
-    twice = np.bincount(block, weights=ones * (2 * below + zeros), minlength=sizes.size)
-    pairs = of_block * (sizes - of_block)
-    areas = np.full(sizes.size, NOTHING)
-    return np.asarray(np.divide(twice, 2 * pairs, out=areas, where=pairs > 0))
-
-
-def _placements(above: Array, below: Array) -> tuple[Array, Array]:
-    """Return, for each sorted score, the share of the other class that it is in order with."""
-    lower = below.searchsorted(above, "left") + below.searchsorted(above, "right")
-    higher = above.searchsorted(below, "left") + above.searchsorted(below, "right")
-    return lower / (2 * below.size), 1 - higher / (2 * above.size)
-
-
-def _auc_pulls(positive: NDArray[np.bool_], scores: Array) -> Array:
-    """Return the pull of each row on the area under the curve: how far its placement is off."""
-    rows, others = np.flatnonzero(positive), np.flatnonzero(~positive)
-    rows, others = rows[np.argsort(scores[rows])], others[np.argsort(scores[others])]
-    of_rows, of_others = _placements(scores[rows], scores[others])
-    area = of_rows.mean()
-    pulls = np.empty(scores.size)
-    pulls[rows] = (of_rows - area) * (scores.size / rows.size)
-    pulls[others] = (of_others - area) * (scores.size / others.size)
-    return pulls
-
-
-def _average_precision(positive: NDArray[np.bool_], scores: Array) -> float:
+def _average_precision(positive: NDArray[np.bool_], scores: Array, weights: Weights) -> float:
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)
-    found = np.cumsum(positive[order])[ends]
+    if weights is None:
+        found, met = np.cumsum(positive[order])[ends], ends + 1
+    else:
+        own = weights[order]
+        found, met = np.cumsum(own * positive[order])[ends], np.cumsum(own)[ends]
     if not found[-1]:
         return NOTHING
-    return float((np.diff(found, prepend=0) * (found / (ends + 1))).sum() / found[-1])
+    return float((np.diff(found, prepend=0) * (found / met)).sum() / found[-1])
 
 
 def _resampled_error(positive: NDArray[np.bool_], scores: Array) -> float:
@@ -341,7 +331,9 @@ def _resampled_error(positive: NDArray[np.bool_], scores: Array) -> float:
     return float(areas.std(ddof=1)) if areas.size > 1 else NOTHING
 
 
-def _hits(labels: Labels, scores: Array) -> list[tuple[float, float, Array, Array]]:
+def _hits(
+    labels: Labels, scores: Array, weights: Weights
+) -> list[tuple[float, float, Array, Array]]:
     """Return, per class that occurs, twice its hits and its rows plus its claims; then per row."""
     predicted = _predicted(scores)
     codes = (1,) if scores.ndim == 1 else range(scores.shape[1])
@@ -349,6 +341,8 @@ def _hits(labels: Labels, scores: Array) -> list[tuple[float, float, Array, Arra
     for code in codes:
         true, claimed = labels == code, predicted == code
         hit, met = 2.0 * (true & claimed), true.astype(np.float64) + claimed
+        if weights is not None:
+            hit, met = hit * weights, met * weights
         if met.any():
             parts.append((float(hit.sum()), float(met.sum()), hit, met))
     return parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.errors import ConfigError
-from keepfit.metrics.base import NOTHING, Array, Base, Bounds, Labels, around_sections
+from keepfit.metrics.base import NOTHING, Array, Base, Bounds, Labels, Weights, around_sections
 
 LESS_IS_BETTER = ("_loss", "_error", "_deviance")
 """How scikit-learn ends the names of functions of which less is better."""
@@ -19,7 +20,8 @@ class Function(Base):
     """A metric from a function of labels and scores.
 
     Use it to say which direction is better or to give a name; a bare function does for the
-    rest. The function sees codes of classes (0 and 1) or values, and scores.
+    rest. The function sees codes of classes (0 and 1) or values, and scores; and what rows
+    weigh, where that differs, if it has a parameter ``sample_weight``.
 
     Parameters
     ----------
@@ -68,18 +70,26 @@ class Function(Base):
     def __repr__(self) -> str:
         return f"Function({self.name}, greater_is_better={self.greater_is_better})"
 
-    def _call(self, labels: Labels, scores: Array) -> float:
-        return float(self.function(labels, scores))
+    @property
+    def weighs(self) -> bool:
+        """Whether rows may weigh differently: the function takes ``sample_weight``."""
+        try:
+            return "sample_weight" in inspect.signature(self.function).parameters
+        except (TypeError, ValueError):  # some that are written in C do not tell
+            return False
 
-    def _value(self, labels: Labels, scores: Array) -> float:
+    def _call(self, labels: Labels, scores: Array, weights: Weights) -> float:
+        return float(self.function(labels, scores, **_given(weights)))
+
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
         varied = bool((labels != labels[0]).any())
         try:
             if varied:
-                return self._call(labels, scores)
+                return self._call(labels, scores, weights)
             # With one class many functions are not defined, and warn or raise.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._call(labels, scores)
+                return self._call(labels, scores, weights)
         except Exception as error:
             if not varied:
                 return NOTHING
@@ -90,8 +100,8 @@ class Function(Base):
                 "wrap a function of predicted classes with sklearn.metrics.make_scorer",
             ) from error
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
-        return around_sections(self.value, labels, scores, level)
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        return around_sections(self.value, labels, scores, level, weights)
 
 
 class Scorer(Function):
@@ -130,7 +140,7 @@ class Scorer(Function):
     def __repr__(self) -> str:
         return f"Scorer({self.name}, greater_is_better={self.greater_is_better})"
 
-    def _call(self, labels: Labels, scores: Array) -> float:
+    def _call(self, labels: Labels, scores: Array, weights: Weights) -> float:
         classify = self.methods == ("predict",) and labels.dtype.kind in "iub"
         answers: Any = scores
         if classify:
@@ -139,4 +149,8 @@ class Scorer(Function):
             names = np.asarray(self.classes)
             labels = names[labels.astype(np.intp)]
             answers = names[answers] if classify else answers
-        return float(self.function(labels, answers, **self.options))
+        return float(self.function(labels, answers, **self.options, **_given(weights)))
+
+
+def _given(weights: Weights) -> dict[str, Array]:
+    return {} if weights is None else {"sample_weight": weights}

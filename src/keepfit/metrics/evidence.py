@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.errors import ConfigError, nearest
-from keepfit.metrics.base import Array, Labels
+from keepfit.metrics import value_of
+from keepfit.metrics.base import Array, Labels, Weights, pulled
 from keepfit.metrics.series import MOST, Mean, block_means, edges, interval, mean_of
 
 if TYPE_CHECKING:
@@ -51,7 +53,11 @@ class Gain:
 
 
 def gain_of(
-    metric: Metric, labels: Labels, challenger: Array, champion: Array | None = None
+    metric: Metric,
+    labels: Labels,
+    challenger: Array,
+    champion: Array | None = None,
+    weights: Weights = None,
 ) -> Gain | None:
     """Return the challenger's gain over the champion, or without one its own value, over time.
 
@@ -60,21 +66,22 @@ def gain_of(
     if len(labels) < 2 * BLOCK:
         return None
     sign = 1.0 if metric.greater_is_better else -1.0
-    ours = _rows(metric, labels, challenger)
-    theirs = None if champion is None else _rows(metric, labels, champion)
+    ours = _rows(metric, labels, challenger, weights)
+    theirs = None if champion is None else _rows(metric, labels, champion, weights)
     if ours is None or (champion is not None and theirs is None):
-        return _block_by_block(metric, labels, challenger, champion, sign)
-    gains = sign * (ours if theirs is None else ours - theirs)
+        return _block_by_block(metric, labels, challenger, champion, sign, weights)
+    gains = pulled(sign * (ours if theirs is None else ours - theirs), weights)
     found = mean_of(block_means(gains, edges(gains.size, min(MOST, gains.size // BLOCK))))
-    slack = 1 / gains.size if _zero_or_one(ours) else 0.0
+    most = 1 / gains.size if weights is None else float(weights.max() / weights.sum())
+    slack = most if _zero_or_one(ours) else 0.0
     return Gain(replace(found, mean=float(gains.mean())), slack)
 
 
-def _rows(metric: Metric, labels: Labels, scores: Array) -> Array | None:
-    """Return values per row whose mean is the metric, or None when it is no such mean."""
+def _rows(metric: Metric, labels: Labels, scores: Array, weights: Weights) -> Array | None:
+    """Return values per row whose weighted mean is the metric, or None when it is no such mean."""
     contributions = getattr(metric, "contributions", None)
     if contributions is not None:
-        own: Array | None = contributions(labels, scores)
+        own: Array | None = contributions(labels, scores, *_given(weights))
         return own
     losses = metric.losses(labels, scores)
     if losses is None:
@@ -90,23 +97,37 @@ def _zero_or_one(values: Array) -> bool:
 
 
 def _block_by_block(
-    metric: Metric, labels: Labels, challenger: Array, champion: Array | None, sign: float
+    metric: Metric,
+    labels: Labels,
+    challenger: Array,
+    champion: Array | None,
+    sign: float,
+    weights: Weights,
 ) -> Gain | None:
     cuts = _cuts(labels)
-    values = sign * _by_block(metric, labels, challenger, cuts)
+    values = sign * _by_block(metric, labels, challenger, cuts, weights)
     if champion is not None:
-        values -= sign * _by_block(metric, labels, champion, cuts)
+        values -= sign * _by_block(metric, labels, champion, cuts, weights)
     defined = values[np.isfinite(values)]
     return Gain(mean_of(defined), 0.0) if defined.size > 1 else None
 
 
-def _by_block(metric: Metric, labels: Labels, scores: Array, cuts: NDArray[np.intp]) -> Array:
+def _by_block(
+    metric: Metric, labels: Labels, scores: Array, cuts: NDArray[np.intp], weights: Weights
+) -> Array:
     by_block = getattr(metric, "by_block", None)
     if by_block is not None:
-        at_once: Array = by_block(labels, scores, cuts)
+        at_once: Array = by_block(labels, scores, cuts, *_given(weights))
         return at_once
-    each = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-    return np.array([metric.value(labels[first:last], scores[first:last]) for first, last in each])
+    parts = [slice(*ends) for ends in itertools.pairwise(cuts.tolist())]
+    own = [None if weights is None else weights[part] for part in parts]
+    pairs = zip(parts, own, strict=True)
+    return np.array([value_of(metric, labels[part], scores[part], some) for part, some in pairs])
+
+
+def _given(weights: Weights) -> tuple[Array, ...]:
+    """Return weights as an argument more, none where all rows weigh the same."""
+    return () if weights is None else (weights,)
 
 
 def _cuts(labels: Labels) -> NDArray[np.intp]:
@@ -134,13 +155,16 @@ class Group(NamedTuple):
         """The slice as a verdict names it, in front of its figures."""
         return "" if self.label is None else f"{self.column} {self.label}: "
 
-    def of(self, comparison: Comparison) -> tuple[Any, Any, Any]:
-        """Return labels and scores of the group: the challenger's, the champion's or None."""
-        whole = (comparison.labels, comparison.challenger, comparison.champion)
+    def of(self, comparison: Comparison) -> tuple[Any, Any, Any, Any]:
+        """Return labels and scores of the group, the champion's or None, and weights or None."""
+        one = comparison
+        whole = (one.labels, one.challenger, one.champion, one.weights)
         if self.rows is None:
             return whole
-        labels, challenger, champion = (None if one is None else one[self.rows] for one in whole)
-        return labels, challenger, champion
+        labels, challenger, champion, weights = (
+            None if part is None else part[self.rows] for part in whole
+        )
+        return labels, challenger, champion, weights
 
 
 def groups(comparison: Comparison, column: str | None, *, alone: int) -> tuple[list[Group], str]:
@@ -204,6 +228,7 @@ def cleaned(comparison: Comparison) -> Comparison:
         champion=None if champion is None else champion[order],
         times=comparison.times[order],
         rows=comparison.rows[order] if comparison.rows.width else comparison.rows,
+        weights=None if comparison.weights is None else comparison.weights[order],
     )
 
 

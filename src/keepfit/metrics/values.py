@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from keepfit.errors import ConfigError
-from keepfit.metrics.base import NOTHING, Array, Base, Bounds, Labels, MeanLoss, around_mean
+from keepfit.metrics.base import (
+    NOTHING,
+    Array,
+    Base,
+    Bounds,
+    Labels,
+    MeanLoss,
+    Weights,
+    around_mean,
+    averaged,
+    pulled,
+)
 
 LEAST = float(np.finfo(np.float64).eps)
 
@@ -63,14 +74,14 @@ class RMSE(MeanLoss):
         """Return the squared distance of each row."""
         return np.asarray((labels - scores) ** 2)
 
-    def contributions(self, labels: Labels, scores: Array) -> Array:
-        """Return values per row whose mean is the metric: the squares, by the delta method."""
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array:
+        """Return values per row whose weighted mean is the metric: squares, by the delta method."""
         squares = self.losses(labels, scores)
-        root = float(np.sqrt(squares.mean()))
+        root = float(np.sqrt(averaged(squares, weights)))
         return np.asarray(root + (squares - root**2) / (2 * root)) if root > 0 else squares
 
-    def _value(self, labels: Labels, scores: Array) -> float:
-        return float(np.sqrt(self.losses(labels, scores).mean()))
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
+        return float(np.sqrt(averaged(self.losses(labels, scores), weights)))
 
 
 class R2(Base):
@@ -87,23 +98,23 @@ class R2(Base):
     tasks = ("regression",)
     reach = (float("-inf"), 1.0)
 
-    def contributions(self, labels: Labels, scores: Array) -> Array | None:
-        """Return values per row whose mean is the metric, by the delta method."""
-        spread = (labels - labels.mean()) ** 2
-        variance = spread.mean()
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array | None:
+        """Return values per row whose weighted mean is the metric, by the delta method."""
+        spread = (labels - averaged(labels, weights)) ** 2
+        variance = averaged(spread, weights)
         if not variance > 0:
             return None
         lost = (labels - scores) ** 2
-        share = lost.mean() / variance
+        share = averaged(lost, weights) / variance
         return np.asarray(1 - share - (lost - share * spread) / variance)
 
-    def _value(self, labels: Labels, scores: Array) -> float:
-        variance = ((labels - labels.mean()) ** 2).mean()
-        return float(1 - ((labels - scores) ** 2).mean() / variance) if variance > 0 else NOTHING
+    def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
+        variance = averaged((labels - averaged(labels, weights)) ** 2, weights)
+        return 1 - averaged((labels - scores) ** 2, weights) / variance if variance > 0 else NOTHING
 
-    def _interval(self, labels: Labels, scores: Array, level: float) -> Bounds:
-        rows = self.contributions(labels, scores)
-        return (NOTHING, NOTHING) if rows is None else around_mean(rows, level)
+    def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
+        rows = self.contributions(labels, scores, weights)
+        return (NOTHING, NOTHING) if rows is None else around_mean(pulled(rows, weights), level)
 
 
 class Pinball(MeanLoss):

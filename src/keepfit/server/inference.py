@@ -12,7 +12,7 @@ from starlette.routing import Route
 from keepfit import __version__
 from keepfit.errors import VersionUnknown
 from keepfit.learners.models import FittedModel
-from keepfit.server import tensors
+from keepfit.server import exploring, tensors
 from keepfit.server.desk import Desk
 from keepfit.server.models import Serving
 from keepfit.server.quick import Answer, Row
@@ -98,7 +98,10 @@ class _Doors:
                 ],
                 "outputs": [
                     {"name": one.name, "datatype": one.datatype, "shape": [-1, *one.shape[1:]]}
-                    for one in outputs_of(serving, [], [])
+                    for one in (
+                        *outputs_of(serving, [], []),
+                        *exploring.outputs_of(self.desk, [], []),
+                    )
                 ],
             }
         )
@@ -131,9 +134,9 @@ class _Doors:
         desk, challenger = self.desk, self.desk.follower.challenger
         send = desk.counters.timed("infer", send)
         if challenger is None or pinned:
-            desk.answer(rows, serving, _telling(desk.name, serving, asked), send)
+            desk.answer(rows, serving, _telling(desk, serving, asked), send)
         else:
-            split = Split(desk, serving, challenger, lambda one: _telling(desk.name, one, asked))
+            split = Split(desk, serving, challenger, lambda one: _telling(desk, one, asked))
             desk.split(rows, split, send)
 
     def _at_work(self) -> list[Serving]:
@@ -183,12 +186,13 @@ def _datatype(classes: Sequence[Any]) -> str:
     return names.get(kinds.pop(), "BYTES") if len(kinds) == 1 else "BYTES"
 
 
-def _telling(name: str, serving: Serving, asked: Inference) -> Told:
+def _telling(desk: Desk, serving: Serving, asked: Inference) -> Told:
     def told(ids: list[int | str], answers: list[Answer]) -> Reply:
-        head = {"model_name": name, "model_version": serving.version}
+        head = {"model_name": desk.name, "model_version": serving.version}
         if asked.id is not None:
             head["id"] = asked.id
-        body, length = tensors.written(head, outputs_of(serving, ids, answers), asked)
+        outputs = [*outputs_of(serving, ids, answers), *exploring.outputs_of(desk, ids, answers)]
+        body, length = tensors.written(head, outputs, asked)
         return Reply(200, body, head=length)
 
     return told

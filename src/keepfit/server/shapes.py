@@ -30,13 +30,20 @@ class InferenceProblem(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A row's answer: ``probability`` of the second of two classes, ``probabilities`` of several."""
+    """A row's answer: ``probability`` of the second of two classes, ``probabilities`` of several.
+
+    Where only what passes gets a label: whether the row does, whether by chance, and with what
+    probability.
+    """
 
     id: Id
     prediction: Cell
     probability: float | None = None
     probabilities: dict[str, float] | None = None
     version: str | None = None
+    passes: bool | None = msgspec.field(default=None, name="pass")
+    explored: bool | None = None
+    pass_probability: float | None = None
 
 
 class Answers(msgspec.Struct):

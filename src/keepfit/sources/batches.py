@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from keepfit.batch import ARRIVED_AT, ID, KNOWN_AT, LABEL, RESERVED, TIME
+from keepfit.batch import ARRIVED_AT, ID, KNOWN_AT, LABEL, TIME, carried
 from keepfit.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def happened_at(rows: pl.DataFrame, delay: timedelta) -> pl.DataFrame:
 
 def rows_of(rows: pl.DataFrame) -> pl.DataFrame:
     """Return what rows are without their labels."""
-    features = [name for name in rows.columns if name not in RESERVED]
-    return rows.select(ID, TIME, ARRIVED_AT, *features)
+    return rows.select(ID, TIME, ARRIVED_AT, *carried(rows.columns))
 
 
 def labels_of(rows: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,159 @@
+"""Metrics and gains of rows that weigh differently agree with scikit-learn, and cover the truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from keepfit import metrics
+from keepfit.metrics.evidence import gain_of
+from tests.test_metrics import BINARY, MULTICLASS, REGRESSION, numbers, several_classes, two_classes
+
+
+def weights(rows: int, seed: int = 0) -> np.ndarray:
+    """Return weights as an exploration share of a tenth gives them."""
+    return np.where(np.random.default_rng(seed).random(rows) < 0.2, 10.0, 1.0)
+
+
+ORACLES = {
+    "binary": {
+        **{name: BINARY[name] for name in ("roc_auc", "log_loss", "average_precision", "brier")},
+        "accuracy": lambda y, p, **w: sk.accuracy_score(y, p > 0.5, **w),
+        "balanced_accuracy": lambda y, p, **w: sk.balanced_accuracy_score(y, p > 0.5, **w),
+        "f1": lambda y, p, **w: sk.f1_score(y, p > 0.5, **w),
+    },
+    "multiclass": {
+        "roc_auc": lambda y, p, **w: sk.roc_auc_score(y, p, multi_class="ovr", **w),
+        **{name: MULTICLASS[name] for name in ("log_loss", "average_precision", "brier")},
+        "accuracy": lambda y, p, **w: sk.accuracy_score(y, p.argmax(1), **w),
+        "balanced_accuracy": lambda y, p, **w: sk.balanced_accuracy_score(y, p.argmax(1), **w),
+        "f1": lambda y, p, **w: sk.f1_score(y, p.argmax(1), average="macro", **w),
+    },
+    "regression": REGRESSION,
+}
+MAKE = {"binary": two_classes, "multiclass": several_classes, "regression": numbers}
+ALL = [(task, name) for task, known in ORACLES.items() for name in known]
+
+
+def test_every_metric_of_the_house_has_an_oracle():
+    assert {name for _, name in ALL} == set(metrics.NAMES)
+
+
+@pytest.mark.parametrize(("task", "name"), ALL)
+def test_weighted_metrics_are_those_of_scikit_learn(task, name):
+    labels, scores = MAKE[task]()
+    weight = weights(len(labels))
+    value = metrics.get(name, task=task).value(labels, scores, weight)
+    expected = ORACLES[task][name](labels, scores, sample_weight=weight)
+    assert value == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("task", "name"), ALL)
+def test_equal_weights_are_none(task, name):
+    labels, scores = MAKE[task](500)
+    metric = metrics.get(name, task=task)
+    value = metric.value(labels, scores, np.full(500, 7.0))
+    assert value == pytest.approx(metric.value(labels, scores), rel=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5), st.integers(1, 4)), min_size=2))
+def test_a_row_that_weighs_three_is_worth_three_rows(rows):
+    labels, scores, weight = (np.array(one) for one in zip(*rows, strict=True))
+    scores, weight = scores / 5, weight.astype(float)
+    times = weight.astype(int)
+    for name in ORACLES["binary"]:
+        metric = metrics.get(name, task="binary")
+        whole = metric.value(np.repeat(labels, times), np.repeat(scores, times))
+        value = metric.value(labels, scores, weight)
+        assert value == pytest.approx(whole, rel=1e-9, nan_ok=True)
+
+
+def test_the_weighted_area_by_blocks_is_the_area_of_each_block():
+    labels, scores = two_classes(1_000, seed=4)
+    weight, cuts = weights(1_000), np.array([0, 3, 150, 151, 600, 1_000])
+    metric = metrics.RocAuc()
+    alone = [
+        metric.value(labels[a:b], scores[a:b], weight[a:b])
+        for a, b in zip(cuts, cuts[1:], strict=False)
+    ]
+    np.testing.assert_allclose(metric.by_block(labels, scores, cuts, weight), alone, rtol=1e-9)
+
+
+CONTRIBUTED = ("log_loss", "brier", "accuracy", "mae", "rmse", "mape", "r2", "pinball")
+
+
+@pytest.mark.parametrize("name", CONTRIBUTED)
+def test_contributions_have_the_weighted_metric_as_their_weighted_mean(name):
+    task = "regression" if name in REGRESSION else "binary"
+    labels, scores = MAKE[task]()
+    weight, metric = weights(len(labels)), metrics.get(name, task=task)
+    found = np.average(metric.contributions(labels, scores, weight), weights=weight)
+    assert found == pytest.approx(metric.value(labels, scores, weight), rel=1e-9)
+
+
+def explored(make, rows, seed, share=0.1):
+    """Return what is seen of rows of which a tenth of the likelier half is let through."""
+    labels, scores = make(rows, seed=seed)
+    above = scores > np.median(scores)
+    seen = ~above | (np.random.default_rng(seed + 10_000).random(rows) < share)
+    return labels[seen], scores[seen], np.where(above, 1 / share, 1.0)[seen]
+
+
+TRUTH_ROWS = 4_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("roc_auc", "log_loss", "accuracy", "balanced_accuracy", "f1", "average_precision"),
+        *("brier", "mae", "rmse", "r2"),
+    ],
+)
+def test_a_weighted_interval_covers_the_truth_of_all_rows_about_as_often(name):
+    task = "regression" if name in REGRESSION else "binary"
+    metric = metrics.get(name, task=task)
+    truth = metric.value(*MAKE[task](1_000_000, seed=99))
+    times = 200
+    found = [explored(MAKE[task], TRUTH_ROWS, seed) for seed in range(times)]
+    bounds = [metric.interval(*part[:2], 0.9, part[2]) for part in found]
+    covered = np.mean([low <= truth <= high for low, high in bounds])
+    # Three standard errors of a share of 200; the effective rows of Kish are a safe guess.
+    assert covered >= 0.9 - 3 * np.sqrt(0.9 * 0.1 / times)
+    values = np.array([metric.value(*part) for part in found])
+    bias = abs(values.mean() - truth) / (values.std(ddof=1) / np.sqrt(times))
+    assert bias < 4, f"{bias:.1f} standard errors of the mean away from the truth"
+
+
+def test_a_gain_between_models_is_that_of_all_rows():
+    labels, ours = two_classes(200_000, seed=7)
+    theirs = np.clip(ours + np.where(ours > 0.5, 0.3, 0.0), 0.01, 0.99)
+    metric = metrics.Brier()
+    truth = metric.value(labels, theirs) - metric.value(labels, ours)
+    above = ours > 0.5
+    seen = ~above | (np.random.default_rng(1).random(labels.size) < 0.05)
+    weight = np.where(above, 20.0, 1.0)[seen]
+    found = gain_of(metric, labels[seen], ours[seen], theirs[seen], weight)
+    alone = gain_of(metric, labels[seen], ours[seen], theirs[seen])
+    low, high = found.bounds(0.005)
+    assert low <= truth <= high
+    assert alone.bounds(0.005)[1] < truth
+
+
+def test_a_metric_of_ones_own_is_told_of_weights_where_it_takes_them():
+    def share(labels, scores, sample_weight=None):
+        return float(np.average(labels == (scores > 0.5), weights=sample_weight))
+
+    labels, scores = two_classes(200)
+    weight = weights(200)
+    metric = metrics.get(share, task="binary")
+    assert metrics.weighs(share)
+    assert not metrics.weighs(lambda labels, scores: 0.5)
+    value = metrics.value_of(metric, labels, scores, weight)
+    assert value == metrics.Accuracy().value(labels, scores, weight)
+    labels, scores = numbers(200)
+    scorer = metrics.get("neg_mean_absolute_error", task="regression")
+    expected = np.average(np.abs(labels - scores), weights=weight)
+    assert scorer.value(labels, scores, weight) == pytest.approx(expected)
