@@ -8,6 +8,7 @@ from keepfit import estimates
 from keepfit.estimates import expected
 from keepfit.estimates.calibration import as_they_are, calibration
 from keepfit.estimates.expected import LOSSES, METRICS
+from keepfit.estimates.trees import CUTS, STEPS, Boost, _Slopes, coded, cuts_of
 
 SHARES = st.floats(0, 1, allow_subnormal=False)
 BATCHES = arrays.arrays(np.float64, st.integers(1, 30), elements=SHARES)
@@ -99,3 +100,43 @@ def test_trust_is_a_share_and_agreement_never_lowers_it(
     assert 0 <= told <= 1
     assert trust([*pairs, (0.5, 0.4, 0.6, 0.5)]) >= told
     assert trust([*pairs, (0.5, 0.4, 0.6, 0.9)]) <= told
+
+
+@given(
+    gradient=arrays.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e6, 1e6)),
+    seed=st.integers(0, 9),
+    depth=st.integers(0, 3),
+)
+def test_distances_and_counts_that_share_a_number_come_apart_again(
+    gradient: np.ndarray, seed: int, depth: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    cells = rng.integers(0, CUTS + 1, size=(3, gradient.size))
+    place, leaves = rng.integers(0, 2**depth, size=gradient.size), 2**depth
+    tried = np.array([2, 0])
+    shared, apart = _Slopes(gradient), _Slopes(gradient, np.ones(gradient.size))
+    assert shared._packed
+    assert not apart._packed
+    for (pull, mass), (pulled, counted) in (
+        (shared.sums(cells, tried, place, leaves), apart.sums(cells, tried, place, leaves)),
+        (shared.totals(place, leaves), apart.totals(place, leaves)),
+    ):
+        assert mass.tolist() == counted.tolist()
+        step = max(np.abs(gradient).max(), 1.0) / STEPS
+        np.testing.assert_allclose(pull, pulled, atol=gradient.size * step + 1e-9)
+
+
+@given(seed=st.integers(0, 20))
+def test_rows_that_are_asked_teach_the_leaves_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(2, 400))
+    goal = matrix[0] + rng.normal(size=400)
+    cuts = [cuts_of(column) for column in matrix]
+    codes = np.stack([coded(*pair) for pair in zip(matrix, cuts, strict=True)])
+    boost = Boost(trees=4, depth=2)
+    trees = boost.grow(codes, cuts, goal)
+    places = np.array([place.copy() for place in trees.places(matrix)])
+    asked = rng.random(400) < 0.3
+    found = boost.answered(places, goal, asked)
+    assert found.tolist() == boost.answered(places, np.where(asked, 1e9, goal), asked).tolist()
+    assert np.corrcoef(found, matrix[0][asked])[0, 1] > 0.5

@@ -26,10 +26,13 @@ Array = NDArray[np.float64]
 MEASURES = {"mae": MAE(), "rmse": RMSE(), "mape": MAPE()}
 
 MOST = 30_000
-"""Reference rows that the trees are grown on; all rows set their level."""
+"""Reference rows that the trees are grown on."""
+
+LEVELLED = 250_000
+"""Reference rows that set the level of what the trees answer."""
 
 LEFT_OUT = 10_000
-"""Reference rows that tell how far such trees are off where they were not grown."""
+"""Reference rows that tell how far such trees are off where they did not learn."""
 
 TREES = Boost(trees=45, depth=6, rate=0.25, ridge=100.0)
 
@@ -106,17 +109,17 @@ class DLE(Part):
         labels, scores = _reference(labels, scores)
         losses = {metric: MEASURES[metric].losses(labels, scores) for metric in self.metrics}
         encoding, columns = features_of(features, losses[self.metrics[0]])
-        matrix = np.stack([scores, *columns])
+        rows = [scores, *columns]
         thin = slice(None, None, -(-scores.size // MOST))
-        cuts = [cuts_of(column) for column in matrix[:, thin]]
-        codes = np.stack([coded(*pair) for pair in zip(matrix[:, thin], cuts, strict=True)])
+        cuts = [cuts_of(column) for column in _every(rows, thin)]
+        codes = np.stack([coded(*pair) for pair in zip(_every(rows, thin), cuts, strict=True)])
         ridge = min(TREES.ridge, codes.shape[1] / PER_RIDGE)
         grower = _Grower(replace(TREES, ridge=ridge), codes, cuts, self.seed)
         return LossModel(
             rows=scores.size,
             support=support(scores, gaps=False),
             features=encoding,
-            losses={metric: grower.fit(loss, matrix, thin) for metric, loss in losses.items()},
+            losses={metric: grower.fit(loss, rows, thin) for metric, loss in losses.items()},
         )
 
 
@@ -208,11 +211,14 @@ class _Grower:
     cuts: Sequence[Array]
     seed: int
 
-    def fit(self, loss: Array, matrix: Array, thin: slice) -> Loss:
+    def fit(self, loss: Array, rows: Sequence[Array], thin: slice) -> Loss:
         trees = self._grown(self.codes, loss[thin])
-        trees = trees.moved(float((loss - trees(matrix)).mean()))
+        sample = slice(None, None, -(-loss.size // LEVELLED))
+        trees = trees.moved(float((loss[sample] - trees(_every(rows, sample))).mean()))
         few = slice(None, None, -(-self.codes.shape[1] // LEFT_OUT))
-        answers, pairs = self._left_out(loss[thin][few], matrix[:, thin][:, few], few)
+        answers, pairs = self._left_out(
+            trees, loss[thin][few], _every(_every(rows, thin), few), few
+        )
         away = (loss[thin][few] - answers) ** 2
         order = np.argsort(answers, kind="stable")
         parts = np.array_split(order, min(STEPS, order.size))
@@ -220,22 +226,27 @@ class _Grower:
             trees=trees,
             levels=tuple(float(answers[part].mean()) for part in parts),
             spread=tuple(float(away[part].mean()) for part in parts),
-            doubt=float(away.mean()) / loss.size,
+            doubt=float(away.mean()) / loss[sample].size,
             wander=wander(pairs),
         )
 
     def _left_out(
-        self, loss: Array, matrix: Array, few: slice
+        self, trees: Trees, loss: Array, rows: Sequence[Array], few: slice
     ) -> tuple[Array, list[tuple[float, float]]]:
-        """Return answers for stretches that the trees were not grown on, and how far off."""
+        """Return answers for stretches that trees did not learn from, and how far off."""
         answers, pairs = np.full(loss.size, loss.mean()), []
+        many = self.codes.shape[1] > LEFT_OUT
+        places = np.array([place.copy() for place in trees.places(rows)]) if many else None
         for out in stretches(loss.size, most=5):
-            kept = np.ones(loss.size, dtype=bool)
-            kept[out] = False
-            trees = self._grown(self.codes[:, few][:, kept], loss[kept])
-            answers[out] = trees(matrix[:, out])
+            left = np.zeros(loss.size, dtype=bool)
+            left[out] = True
+            if places is not None:
+                answers[out] = self.boost.answered(places, loss, left)
+            else:
+                trees = self._grown(self.codes[:, ~left], loss[~left])
+                answers[out] = trees(_every(rows, out))
             away = loss[out] - answers[out]
-            of_mean = float(away.var()) * (1 / away.size + 1 / kept.sum())
+            of_mean = float(away.var()) * (1 / away.size + 1 / (~left).sum())
             level = float(answers[out].mean())
             if level > 0:
                 pairs.append((float(away.mean()) / level, of_mean / level**2))
@@ -243,6 +254,11 @@ class _Grower:
 
     def _grown(self, codes: NDArray[np.uint8], loss: Array) -> Trees:
         return self.boost.grow(codes, self.cuts, loss, seed=self.seed)
+
+
+def _every(rows: Sequence[Array], part: slice) -> list[Array]:
+    """Return some values of each column, each as one piece of memory."""
+    return [np.ascontiguousarray(column[part]) for column in rows]
 
 
 def _reference(labels: Any, scores: Any) -> tuple[Array, Array]:

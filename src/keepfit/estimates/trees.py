@@ -6,7 +6,7 @@ is several times faster than walking each row down its own path.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ CUTS = 63
 TRIED = 16
 """Columns that a tree looks at, drawn anew for each where there are more."""
 
+STEPS = 2**20
+"""Steps between zero and the largest distance of a row from its goal, where they are packed."""
+
 
 class Trees(msgspec.Struct, frozen=True, kw_only=True):
     """A sum of symmetric trees over columns of numbers; a missing value is below every cut."""
@@ -34,19 +37,24 @@ class Trees(msgspec.Struct, frozen=True, kw_only=True):
 
     def __call__(self, matrix: Sequence[Array] | Array) -> Array:
         """Return the sum of the trees for rows, given as one line per column."""
+        total = np.full(len(matrix[0]), self.start)
+        for leaves, place in zip(self.leaves, self.places(matrix), strict=True):
+            total += np.array(leaves).take(place)
+        return total
+
+    def places(self, matrix: Sequence[Array] | Array) -> Iterator[Codes]:
+        """Yield, for each tree, in which of its leaves each row is, in one array for all trees."""
         rows = len(matrix[0])
-        total = np.full(rows, self.start)
         # Written over again and again, as new arrays would take a third more time.
         place, above = np.empty(rows, dtype=np.uint8), np.empty(rows, dtype=bool)
         bit = above.view(np.uint8)
-        for columns, cuts, leaves in zip(self.columns, self.cuts, self.leaves, strict=True):
+        for columns, cuts in zip(self.columns, self.cuts, strict=True):
             place.fill(0)
             for column, cut in zip(columns, cuts, strict=True):
                 np.add(place, place, out=place)
                 np.greater(matrix[column], cut, out=above)
                 np.bitwise_or(place, bit, out=place)
-            total += np.array(leaves).take(place)
-        return total
+            yield place
 
     def moved(self, by: float) -> Trees:
         """Return the same trees with a constant added."""
@@ -82,13 +90,13 @@ class Boost:
         if self.logistic:
             start = float(np.log(start / (1 - start)))
         answer = np.full(goal.size, start)
+        cells = codes.astype(np.intp)  # once, and not with every count
         grown: list[_Tree] = []
         for _ in range(self.trees if useful.size else 0):
             tried = useful
             if useful.size > TRIED:
                 tried = np.sort(generator.choice(useful, TRIED, replace=False))
-            gradient, weight = self._slopes(answer, goal)
-            tree, place = self._tree(codes, cuts, tried, gradient, weight)
+            tree, place = self._tree(cells, cuts, tried, self._slopes(answer, goal))
             grown.append(tree)
             answer += tree.leaves[place]
         return Trees(
@@ -101,57 +109,123 @@ class Boost:
             leaves=tuple(tuple(tree.leaves.tolist()) for tree in grown),
         )
 
-    def _slopes(self, answer: Array, goal: Array) -> tuple[Array, Array | None]:
-        """Return how far each row is from its goal, and its weight: None where all weigh 1."""
+    def answered(self, places: NDArray[np.uint8], goal: Array, asked: NDArray[np.bool_]) -> Array:
+        """Return what trees of the same cuts answer rows, their leaves learnt from the others.
+
+        ``places`` says in which leaf of each tree each row is, ``asked`` which rows are asked.
+        Cuts hardly depend on a few of many rows, and take most of the time that trees do.
+        """
+        size = 2**self.depth
+        learnt = goal[~asked]
+        start = float(learnt.mean())
+        known, found = np.full(learnt.size, start), np.full(goal.size - learnt.size, start)
+        for place in places:
+            own = place[~asked]
+            pull = np.bincount(own, learnt - known, minlength=size)
+            leaves = self.rate * pull / (np.bincount(own, minlength=size) + self.ridge)
+            known += leaves.take(own)
+            found += leaves.take(place[asked])
+        return found
+
+    def _slopes(self, answer: Array, goal: Array) -> _Slopes:
+        """Return how far each row is from its goal, and its weight."""
         if not self.logistic:
-            return goal - answer, None
+            return _Slopes(goal - answer)
         chance = 1 / (1 + np.exp(-answer))
-        return goal - chance, chance * (1 - chance)
+        return _Slopes(goal - chance, chance * (1 - chance))
 
     def _tree(
         self,
-        codes: Codes,
+        cells: NDArray[np.intp],
         cuts: Sequence[Array],
         tried: NDArray[np.intp],
-        gradient: Array,
-        weight: Array | None,
+        slopes: _Slopes,
     ) -> tuple[_Tree, NDArray[np.intp]]:
-        place = np.zeros(gradient.size, dtype=np.intp)
+        place = np.zeros(cells.shape[1], dtype=np.intp)
         columns: list[int] = []
         bins: list[int] = []
+        allowed = np.arange(CUTS) < np.array([cuts[column].size for column in tried])[:, None]
         for level in range(self.depth):
-            gains = np.full((tried.size, CUTS), -np.inf)
-            first = place * (CUTS + 1)
-            for row, column in enumerate(tried):
-                found = self._gain(first + codes[column], 2**level, gradient, weight)
-                gains[row, : cuts[column].size] = found[: cuts[column].size]
+            pull, mass = slopes.sums(cells, tried, place, 2**level)
+            gains = np.where(allowed, self._gains(pull, mass), -np.inf)
             best, bin_ = divmod(int(gains.argmax()), CUTS)
             columns.append(int(tried[best]))
             bins.append(bin_)
-            place = 2 * place + (codes[columns[-1]] > bin_)
-        size = 2**self.depth
-        mass = np.bincount(place, weight, minlength=size) + self.ridge
-        leaves = self.rate * np.bincount(place, gradient, minlength=size) / mass
-        return _Tree(columns, bins, leaves), place
+            place = 2 * place + (cells[columns[-1]] > bin_)
+        pull, mass = slopes.totals(place, 2**self.depth)
+        return _Tree(columns, bins, self.rate * pull / (mass + self.ridge)), place
 
-    def _gain(
-        self,
-        cell: NDArray[np.intp],
-        leaves: int,
-        gradient: Array,
-        weight: Array | None,
-    ) -> Array:
-        """Return what each cut of a column is worth, all leaves together.
+    def _gains(self, pull: Array, mass: Array) -> Array:
+        """Return what each cut of each column is worth, all leaves together.
 
-        ``cell`` numbers the codes of a column, leaf by leaf.
+        ``pull`` and ``mass`` are what lies below a cut, of (columns, leaves, cuts and the end).
         """
-        shape = (leaves, CUTS + 1)
-        pull = np.bincount(cell, gradient, minlength=leaves * shape[1]).reshape(shape)
-        mass = np.bincount(cell, weight, minlength=leaves * shape[1]).reshape(shape)
-        below, light = pull.cumsum(axis=1), mass.cumsum(axis=1)
-        above, heavy = below[:, -1:] - below, light[:, -1:] - light
-        gain = below**2 / (light + self.ridge) + above**2 / (heavy + self.ridge)
-        return np.asarray(gain.sum(axis=0)[:-1])
+        gain = self._worth(pull, mass)
+        gain += self._worth(pull[..., -1:] - pull, mass[..., -1:] - mass)
+        return np.asarray(gain.sum(axis=1)[:, :-1])
+
+    def _worth(self, pull: Array, mass: Array) -> Array:
+        worth = np.square(pull)
+        worth /= mass + self.ridge
+        return worth
+
+
+class _Slopes:
+    """How far rows are from their goals, and what they weigh, to be added up by cells.
+
+    Where all rows weigh 1, both are added up in one number: the count in its upper bits, and
+    below them what the rows are apart, in steps of a millionth of the largest. Such sums are
+    whole numbers below 2 to the power of 53, and exact.
+    """
+
+    def __init__(self, gradient: Array, weight: Array | None = None) -> None:
+        self._gradient, self._weight = gradient, weight
+        most = float(np.abs(gradient).max(initial=0.0))
+        self._step = most / STEPS if most > 0 else 1.0
+        self._unit = 2.0 ** (int(STEPS * gradient.size).bit_length() + 1)
+        self._packed = weight is None and self._unit * gradient.size < 2.0**52
+        if self._packed:
+            self._gradient = np.rint(gradient / self._step) + self._unit
+
+    def sums(
+        self,
+        cells: NDArray[np.intp],
+        tried: NDArray[np.intp],
+        place: NDArray[np.intp],
+        leaves: int,
+    ) -> tuple[Array, Array]:
+        """Return distances and weights below each cut: (columns, leaves, cuts and the end)."""
+        width = CUTS + 1
+        first = place * width
+        shape = (tried.size, leaves * width)
+        summed, weighed = np.empty(shape), np.empty(shape)
+        cell = np.empty_like(first)
+        for row, column in enumerate(tried):
+            np.add(first, cells[column], out=cell)
+            summed[row] = np.bincount(cell, self._gradient, minlength=shape[1])
+            if not self._packed:
+                weighed[row] = np.bincount(cell, self._weight, minlength=shape[1])
+        cubes = (tried.size, leaves, width)
+        return self._parted(
+            summed.reshape(cubes).cumsum(axis=2),
+            None if self._packed else weighed.reshape(cubes).cumsum(axis=2),
+        )
+
+    def totals(self, place: NDArray[np.intp], leaves: int) -> tuple[Array, Array]:
+        """Return distances and weights of each leaf."""
+        summed = np.bincount(place, self._gradient, minlength=leaves).astype(np.float64)
+        if self._packed:
+            return self._parted(summed, None)
+        weighed = np.bincount(place, self._weight, minlength=leaves).astype(np.float64)
+        return self._parted(summed, weighed)
+
+    def _parted(self, summed: Array, weighed: Array | None) -> tuple[Array, Array]:
+        if weighed is not None:
+            return summed, weighed
+        mass = np.rint(summed / self._unit)
+        summed -= mass * self._unit
+        summed *= self._step
+        return summed, mass
 
 
 class _Tree(NamedTuple):
