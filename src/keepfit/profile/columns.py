@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -150,6 +150,7 @@ def trimmed(column: Column) -> Column:
     return msgspec.structs.replace(column, counts=_most(column.counts, CATEGORIES))
 
 
+@lru_cache(maxsize=256)
 def kind_of(dtype: pl.DataType) -> str:
     """Return how a column of a type is treated: number, category, boolean, time or other."""
     import polars as pl
@@ -183,6 +184,8 @@ def floats(values: pl.Series) -> np.ndarray:
     import numpy as np
     import polars as pl
 
+    if values.dtype == pl.Float64:  # mostly; to ask for less takes less
+        return values.to_numpy()
     if values.dtype in (pl.Decimal, pl.Int128, pl.UInt128):
         values = values.cast(pl.Float64)
     elif values.dtype.is_temporal():
@@ -218,6 +221,12 @@ def categories(values: pl.Series) -> dict[str, int]:
 
     Block by block as long as they repeat, which takes less memory than all at once.
     """
+    import polars as pl
+
+    if values.dtype == pl.String and values.len() <= BLOCK:
+        few = _occurring(values)
+        few.pop(None, None)
+        return few
     found: Counter[Any] = Counter()
     for start in range(0, values.len(), BLOCK):
         found.update(_occurring(values.slice(start, BLOCK)))
