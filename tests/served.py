@@ -45,7 +45,8 @@ class Served:
 
     async def _run(self) -> None:
         made = self.world.made
-        self.worker = Worker(made.home, made.name, made.source.roles, Office(made))
+        parts = (made.home, made.name, made.source.roles, Office(made))
+        self.worker = Worker(*parts, explore=made.explore)
         self.worker.follower.start()
         self.server = uvicorn.Server(configured(self.worker, self.tls))
         asyncio.get_running_loop().call_soon(self.ready.set)
@@ -97,8 +98,8 @@ class Served:
             time.sleep(0.01)
 
 
-def opened(folder: Path, learner: Any, tls: Tls | None = None) -> Iterator[Served]:
-    world = World(folder, learner=learner)
+def opened(folder: Path, learner: Any, tls: Tls | None = None, **parts: Any) -> Iterator[Served]:
+    world = World(folder, learner=learner, **parts)
     world.steps()
     digest = world.loop.refold().version("champion").artifact
     with contextlib.closing(Journal(world.path)) as journal:

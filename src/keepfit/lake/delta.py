@@ -12,24 +12,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keepfit.batch import (
-    ARRIVED_AT,
-    BATCH,
-    CARRIED,
-    ID,
-    KNOWN_AT,
-    LABEL,
-    SCORE,
-    TIME,
-    VERSION,
-    Batch,
-)
+from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION
 from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.lake.door import BATCHES, LANDED, Landed
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from keepfit.batch import Batch
     from keepfit.lake.aligned import View
     from keepfit.lake.fresh import Fresh
     from keepfit.lake.index import Index
@@ -110,7 +100,6 @@ class Delta:
         lost, retyped = strayed(batch.rows, self._table("rows").schema)
         new = self._new_rows(batch, number)
         labels, relabelled = self._new_labels(batch, new.rows, number)
-        drawn, explored = new.drawn()
         landed = Landed(
             number=number,
             rows=new.rows.height,
@@ -121,10 +110,8 @@ class Delta:
             corrections=new.corrections + relabelled,
             lost=lost,
             retyped=retyped,
-            drawn=drawn,
-            explored=explored,
             watermark=batch.watermark,
-        ).placed(new.rows.get_column(TIME), self.landed(last, source=source))
+        ).placed(new.rows, self.landed(last, source=source))
         self._commit(new, labels, landed, source)
         return landed
 

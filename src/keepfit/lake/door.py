@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from keepfit.batch import PASSED, TIME
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -49,11 +51,14 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     to: datetime | None = None
     watermark: datetime | None = None
 
-    def placed(self, times: pl.Series, before: Landed | None) -> Landed:
-        """Return what landed with its place in the stream: from when to when, and how much of it late."""
-        watermark = before.watermark if before is not None else None
+    def placed(self, rows: pl.DataFrame, before: Landed | None) -> Landed:
+        """Return what landed with what its rows say: from when to when, how many late, how many drawn."""
+        times, watermark = rows.get_column(TIME), None if before is None else before.watermark
+        passed = rows.get_column(PASSED) if PASSED in rows.columns else None
         return msgspec.structs.replace(
             self,
+            drawn=0 if passed is None else passed.len() - passed.null_count(),
+            explored=0 if passed is None else int(passed.sum()),
             late=0 if watermark is None else int((times < watermark).sum()),
             from_=times[0] if times.len() else None,
             to=times[-1] if times.len() else None,

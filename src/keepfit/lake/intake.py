@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, PASSED, TIME
+from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, TIME
 from keepfit.lake.asof import newest
 from keepfit.lake.content import digest, row_hashes
 from keepfit.lake.index import Row
@@ -35,13 +35,6 @@ class NewRows:
     def entries(self) -> list[Row]:
         """Return what the index keeps of the rows."""
         return row_entries(self.rows, self.hashes)
-
-    def drawn(self) -> tuple[int, int]:
-        """Return of how many rows chance said whether they pass, and how many of them did."""
-        if PASSED not in self.rows.columns:
-            return 0, 0
-        passed = self.rows.get_column(PASSED)
-        return passed.len() - passed.null_count(), int(passed.sum())
 
     def digest(self, labels: pl.DataFrame) -> str:
         """Return a digest of the rows and of labels that came with them."""

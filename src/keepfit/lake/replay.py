@@ -161,7 +161,7 @@ class _ReplayLake:
             digest=self._history.digest(span),
             corrections=self._history.corrections(span),
             watermark=batch.watermark,
-        ).placed(batch.rows.get_column(TIME), before)
+        ).placed(batch.rows, before)
 
     def landed(self, number: int) -> Landed | None:
         """Return what landed under a number, or None."""

@@ -59,7 +59,7 @@ class Unlanded:
             lost=lost,
             retyped=retyped,
             watermark=batch.watermark,
-        ).placed(rows.get_column(TIME), self.lake.landed(last) if last else None)
+        ).placed(rows, self.lake.landed(last) if last else None)
         return self._landed
 
     def landed(self, number: int) -> Landed | None:

@@ -15,6 +15,10 @@ from keepfit.server.replies import Reply, Send, Wording
 from keepfit.server.tensors import Output
 
 if TYPE_CHECKING:
+    from keepfit.batch import Roles
+    from keepfit.journal import Writer
+    from keepfit.server.batcher import Batcher
+    from keepfit.server.follower import Follower
     from keepfit.server.models import Serving
 
 _MEMBERS = b',"pass":%b,"explored":%b,"pass_probability":%b'
@@ -28,8 +32,17 @@ class ExploringDesk(Desk):
     themselves nothing is.
     """
 
-    def __init__(self, *parts: Any, explore: Explore, home: Path, **more: Any) -> None:
-        super().__init__(*parts, **more)
+    def __init__(
+        self,
+        name: str,
+        roles: Roles,
+        follower: Follower,
+        writer: Writer,
+        batcher: Batcher,
+        explore: Explore,
+        home: Path,
+    ) -> None:
+        super().__init__(name, roles, follower, writer, batcher)
         self.draws = Draws(explore, self.name, secret_of(home))
 
     def wording(self, serving: Serving) -> Wording:

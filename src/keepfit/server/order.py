@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from keepfit.batch import Roles
+from keepfit.explore import Explore
 from keepfit.server.access import Tls
 
 
@@ -33,6 +34,7 @@ class Order(msgspec.Struct, frozen=True):
     tls: Tls | None = None
     as_json: bool = False
     parent: int | None = None
+    explore: Explore | None = None
 
     @property
     def folder(self) -> Path:

@@ -90,6 +90,7 @@ def ordered(
         loop,
         tls,
         as_json,
+        explore=pipeline.explore,
     )
 
 

@@ -22,6 +22,7 @@ from keepfit.server.app import app
 from keepfit.server.batcher import Batcher
 from keepfit.server.clerk import Clerk
 from keepfit.server.desk import Desk
+from keepfit.server.exploring import ExploringDesk
 from keepfit.server.exposition import counted
 from keepfit.server.follower import POLL, Follower
 from keepfit.server.http import Protocol, tire
@@ -31,6 +32,7 @@ from keepfit.tokens import Tokens, tokens_of
 
 if TYPE_CHECKING:
     from keepfit.batch import Roles
+    from keepfit.explore import Explore
     from keepfit.server.order import Order
 
 GRACE = 10
@@ -52,10 +54,18 @@ class Worker:
         What people ask of it, and what they do.
     server
         The process that this one is a worker of, where there are several.
+    explore
+        What share of the rows is let through that would be stopped, where that is asked for.
     """
 
     def __init__(
-        self, home: Path, name: str, roles: Roles, office: Office, server: int | None = None
+        self,
+        home: Path,
+        name: str,
+        roles: Roles,
+        office: Office,
+        server: int | None = None,
+        explore: Explore | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         path = journal_of(home, name)
@@ -63,7 +73,8 @@ class Worker:
         self.follower = Follower(path, Artifacts(places(home)["artifacts"]), deliver=deliver)
         self.writer = Writer(path, deliver=deliver)
         self.batcher = Batcher(deliver)
-        self.desk = Desk(name, roles, self.follower, self.writer, self.batcher)
+        parts = (name, roles, self.follower, self.writer, self.batcher)
+        self.desk = Desk(*parts) if explore is None else ExploringDesk(*parts, explore, home)
         self.office = office
         self.access = Access(Tokens(tokens_of(home)), name)
         self.access.start()
@@ -117,7 +128,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(order: Order, sock: socket.socket, started: Callable[[], None] | None) -> None:
     office = Clerk(order.file, order.folder, order.pipeline)
-    worker = Worker(order.folder, order.pipeline, order.roles, office, order.parent)
+    worker = Worker(order.folder, order.pipeline, order.roles, office, order.parent, order.explore)
     worker.follower.start()
     http = uvicorn.Server(configured(worker, order.tls))
     besides = [
