@@ -170,6 +170,9 @@ def test_what_chance_said_lands_with_the_row_and_its_answer(served: Served, worl
     assert kept.select("_propensity", "_passed").rows() == expected
     drawn = [passed for _, passed in expected if passed is not None]
     assert (arrived.drawn, arrived.explored) == (len(drawn), sum(drawn))
+    status = world.made.status()
+    assert (status.drawn, status.explored) == (len(drawn), sum(drawn))
+    assert f"% of {len(drawn)} rows to be stopped" in repr(status)
     # An older home had no such columns: its rows have them now, without a value.
     assert "_passed" not in before.columns
     old = world.loop.memory.lake.batch(1)

@@ -73,7 +73,8 @@ class Status:
     ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
     the moment of asking, or the newest one the ledger knows of. ``cost`` is what the ``newest``
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
-    that run, or of one more like it.
+    that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
+    pass by themselves, and ``explored`` those of them that were let through at random.
     """
 
     pipeline: str
@@ -91,6 +92,8 @@ class Status:
     batches: int = 0
     rows: int = 0
     labels: int = 0
+    drawn: int = 0
+    explored: int = 0
     watermark: datetime | None = None
     labelled_to: datetime | None = None
     scored: Scored | None = None
@@ -133,6 +136,8 @@ class Status:
             batches=state.batch,
             rows=state.counts.rows,
             labels=state.counts.labels,
+            drawn=sum(one.drawn for one in state.let_in),
+            explored=sum(one.explored for one in state.let_in),
             watermark=state.watermark,
             labelled_to=state.labelled_to,
             scored=state.last_scored,
@@ -274,6 +279,11 @@ class Status:
                 f" and {len(self.drifted) - 4} more" if self.drifted[4:] else ""
             )
             shown.append(f"beyond their drift limit: {several}")
+        if self.drawn:
+            share = 100 * self.explored / self.drawn
+            shown.append(
+                f"explored lately: {share:.1f} % of {counted(self.drawn, 'row')} to be stopped"
+            )
         return shown
 
     def _staleness(self) -> list[str]:
