@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,12 +18,13 @@ import pytest
 from lightgbm import LGBMClassifier
 from scipy.stats import binomtest
 from tests.servers import micro
+from tests.stories.test_serving import Home, Server, workers_of
 from tests.worlds import DAY, START, MovedClock, pipeline
 
 from keepfit import Challenger, Explore, selection, sources, triggers
 from keepfit.explore import BY_ITSELF, Draws
 from keepfit.facts import Arrived, Fact, Scored
-from keepfit.journal import ANSWER, LABEL, PASSAGE, New, Writer, journal_of
+from keepfit.journal import ANSWER, LABEL, PASSAGE, Journal, New, Writer, journal_of
 from keepfit.landing import served
 from keepfit.loop import Loop
 
@@ -221,3 +225,44 @@ def test_a_training_with_weights_is_made_again_to_the_byte(exploring: Lender) ->
     found = exploring.loop.pipeline.reproduce()
     assert found.same
     assert found.differences == ()
+
+
+def predicted(server: Server, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what rows are answered; a worker that has just begun has nothing to serve yet."""
+    told: dict[str, Any] = {}
+
+    def answered() -> bool:
+        told.update(server.ask("POST", "/predict/churn", rows))
+        return "predictions" in told
+
+    server.until(answered)
+    found: list[dict[str, Any]] = told["predictions"]
+    return found
+
+
+@pytest.mark.story
+@pytest.mark.skipif(os.name == "nt", reason="several workers need a socket handed down")
+def test_workers_let_the_same_rows_through_and_still_do_after_they_were_killed(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path)
+    text = home.file.read_text().replace("import Challenger", "import Challenger, Explore")
+    explored = "    explore=Explore(0.3, passes_below=0.4),\n    enough=1,"
+    home.file.write_text(text.replace("    enough=1,", explored))
+    home.trained()
+    rows = [{"id": i, "x": i % 7 - 3, "y": 0.5, "kind": "a"} for i in range(90_000, 90_060)]
+    found = []
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        server = Server(home, "serve", "--workers", "2")
+        found += [predicted(server, rows) for _ in range(10)]
+        if how == signal.SIGKILL:
+            for worker in workers_of(server):
+                os.kill(worker, how)
+        server.end(how)
+    assert all(one == found[0] for one in found)
+    told = {one["id"]: one["pass"] for one in found[0] if one["pass_probability"] < 1}
+    assert set(told.values()) == {True, False}
+    with contextlib.closing(Journal(journal_of(tmp_path / ".keepfit", "churn"))) as journal:
+        kept = journal.after(0, kinds=(PASSAGE,))
+    assert len(kept) == len(found) * len(told)
+    assert {(one.id, one.body == b"1") for one in kept} == set(told.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from keepfit.journal import ANSWER, PASSAGE, Fate, New, Sheet
 from keepfit.server.desk import Desk
 from keepfit.server.quick import Answer, Row
 from keepfit.server.replies import Reply, Send, Wording
+from keepfit.server.rows import checked
+from keepfit.server.split import Received
 from keepfit.server.tensors import Output
 
 if TYPE_CHECKING:
@@ -44,10 +47,14 @@ class ExploringDesk(Desk):
     ) -> None:
         super().__init__(name, roles, follower, writer, batcher)
         self.draws = Draws(explore, self.name, secret_of(home))
+        self._wording: PassageWording | None = None
 
     def wording(self, serving: Serving) -> Wording:
         """Return how the answers of a version are written."""
-        return PassageWording(serving, self.draws)
+        kept = self._wording
+        if kept is None or kept.serving is not serving:
+            kept = self._wording = PassageWording(serving, self.draws)
+        return kept
 
     def _mixed(self, ids: list[int | str], answers: list[Answer], servings: list[Serving]) -> Reply:
         told = zip(ids, answers, servings, strict=True)
@@ -60,7 +67,10 @@ class ExploringDesk(Desk):
             split = self._between(serving, challenger, alone=True)
             self.split((row,), split, send, body, alone=True)
             return
-        self.answer((row,), serving, self._telling(serving, True), send, body, alone=True)
+        checked((row,), self.roles)
+        received = Received((row,), [self._id(row)], body, True, time.time_ns() // 1_000)
+        told = self._telling(serving, alone=True)
+        self.keep(received, [serving.answerer.one(row)], [serving.version], told, send)
 
     def _write(
         self, entries: Sequence[New] | Sheet, reply: Callable[[tuple[Fate, ...]], Reply], send: Send
@@ -89,6 +99,7 @@ class PassageWording(Wording):
 
     def __init__(self, serving: Serving, draws: Draws) -> None:
         super().__init__(serving)
+        self.serving = serving
         self._draws = draws
 
     def _rows(self, ids: list[int | str], answers: list[Answer]) -> bytes:
