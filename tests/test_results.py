@@ -241,6 +241,19 @@ def test_staleness_is_the_age_of_the_newest_row_trained_on() -> None:
     assert "v3 has served for 30 d" in repr(later)
 
 
+def test_a_champion_of_few_rows_says_what_it_went_on_from() -> None:
+    life = Life().arrived("2024-01-08").checked("2024-01-08")
+    life.started("2024-01-08", "v1").trained("2024-01-08", "v1").promoted("2024-01-08", "v1")
+    assert Status.of("churn", life.state()).started_from is None
+    life.arrived("2024-01-15").checked("2024-01-15")
+    warm = {"parent": "v1", "start": "champion", "update": "leaves"}
+    life.started("2024-01-15", "v2", rows=68, **warm).trained("2024-01-15", "v2")
+    status = Status.of("churn", life.promoted("2024-01-15", "v2").state())
+    assert (status.started_from, status.update) == ("v1", "leaves")
+    assert ", from v1, leaves only\n" in repr(status)
+    assert "trained on 68 rows" in repr(status)
+
+
 def test_the_next_training_is_announced() -> None:
     life = Life().arrived("2024-01-08").checked("2024-01-08").decided("2024-01-08", yes("first"))
     life.started("2024-01-08", "v1").trained("2024-01-08", "v1").promoted("2024-01-08", "v1")

@@ -71,7 +71,8 @@ class Status:
     """What serves, how current it is, what was decided last and what comes next.
 
     ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
-    the moment of asking, or the newest one the ledger knows of. ``cost`` is what the ``newest``
+    the moment of asking, or the newest one the ledger knows of. Its training went on from
+    ``started_from``, where that is not None, and changed what ``update`` names. ``cost`` is what the ``newest``
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
     that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
     pass by themselves, and ``explored`` those of them that were let through at random.
@@ -86,6 +87,8 @@ class Status:
     trained_from: datetime | None = None
     trained_to: datetime | None = None
     trained_rows: int = 0
+    started_from: str | None = None
+    update: str = "all"
     staleness: timedelta | None = None
     previous: str | None = None
     rollout: RollingOut | None = None
@@ -128,6 +131,8 @@ class Status:
             trained_from=None if champion is None else champion.snapshot.from_,
             trained_to=None if champion is None else champion.snapshot.to,
             trained_rows=0 if champion is None else champion.snapshot.rows,
+            started_from=None if champion is None else _origin(champion),
+            update="all" if champion is None else champion.update,
             staleness=None
             if champion is None or asked_at is None
             else asked_at - champion.snapshot.to,
@@ -241,8 +246,15 @@ class Status:
         return [
             f"{self.champion}, {self.challenger}, since {page.day(self.serving_since)}{back}",
             f"trained on {counted(self.trained_rows, 'row')}, "
-            f"{page.day(self.trained_from)} → {page.day(self.trained_to)}",
+            f"{page.day(self.trained_from)} → {page.day(self.trained_to)}{self._way()}",
         ]
+
+    def _way(self) -> str:
+        """Return what the champion's training went on from, and what it left as it was."""
+        if self.started_from is None:
+            return ""
+        part = "" if self.update == "all" else f", {self.update} only"
+        return f", from {self.started_from}{part}"
 
     def _rollout(self) -> list[str]:
         one = self.rollout
@@ -374,6 +386,13 @@ def _condition(state: State) -> str:
     if state.champion is None:
         return "training" if state.training else "collecting"
     return "blocked" if state.batch in state.excluded else "healthy"
+
+
+def _origin(version: Version) -> str | None:
+    """Return the version whose model a training went on from."""
+    if version.donor is not None:
+        return f"{version.donor.pipeline}@{version.donor.version}"
+    return version.parent if version.start == "champion" else None
 
 
 def _latest(state: State, champion: Version | None) -> datetime | None:
