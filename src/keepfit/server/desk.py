@@ -16,7 +16,7 @@ from keepfit.journal.entries import packed
 from keepfit.server import rows as sent
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
-from keepfit.server.forms import Forms
+from keepfit.server.forms import Forms, begins_as_rows
 from keepfit.server.quick import Answer, Matrix, complete
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Label, Row
@@ -67,7 +67,7 @@ class Desk:
         send = self.counters.timed("predict", send)
         try:
             serving = self._serving()
-            if self._tabled(body, kind, serving, send):
+            if begins_as_rows(body) and self._tabled(body, kind, serving, send):
                 return
             rows, alone = sent.read(body, kind)
             kept = b"" if kind.startswith(sent.ARROW) else body

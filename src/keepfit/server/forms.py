@@ -94,6 +94,11 @@ _named = msgspec.json.Decoder(_Named).decode
 _NAMED = b'{"names":'
 
 
+def begins_as_rows(body: bytes) -> bool:
+    """Return whether a body looks like several rows in a form that `Forms.read` may know."""
+    return body[:1] == b"[" or body[:9] == _NAMED
+
+
 def _picking(places: list[int], width: int) -> Callable[[Values], Values] | None:
     """Return what takes the values at some places, or None where it is all of them in order."""
     if places == list(range(width)):
@@ -129,7 +134,7 @@ class Forms:
         try:
             if body[:1] == b"[":
                 return self._last.table(self._last.rows(body))
-            return self._listed(_named(body)) if body.startswith(_NAMED) else None
+            return self._listed(_named(body))
         except (msgspec.MsgspecError, RecursionError, OverflowError):
             return None  # it is read in the other way, which says what is wrong, if anything is
 
