@@ -25,7 +25,7 @@ from xgboost import XGBClassifier
 
 from keepfit import Challenger, Explore, learners
 from keepfit.errors import ConfigError, KeepfitError
-from keepfit.explore import BY_ITSELF, Draws, observed, secret_of, weighted, weights
+from keepfit.explore import BY_ITSELF, Draws, observed, repeated, secret_of, weighted, weights
 from tests.worlds import pipeline, stream
 
 SECRET = b"a secret of these tests"
@@ -182,6 +182,17 @@ def test_rows_that_nobody_explored_are_as_they_were() -> None:
     assert weights(plain) is None
     assert weighted(plain).columns == ["x"]
     assert observed(rows_of([None, None], [None, None])).columns == ["x"]
+
+
+@given(st.lists(st.sampled_from([None, 0.05, 0.3, 0.4]), max_size=60))
+def test_rows_are_repeated_as_often_as_they_weigh(propensity: list[float | None]) -> None:
+    rows = rows_of(propensity, [None if one is None else True for one in propensity])
+    found = repeated(rows).get_column("x")
+    weight = [1.0 if one is None else 1 / one for one in propensity]
+    assert found.is_sorted()
+    assert abs(found.len() - sum(weight)) <= 1
+    counts = dict(found.value_counts().rows())
+    assert all(abs(counts[place] - one) < 1.001 for place, one in enumerate(weight))
 
 
 LEARNERS = {

@@ -256,5 +256,19 @@ def weighted(rows: pl.DataFrame, explore: Explore | None = None) -> pl.DataFrame
     return plain if found is None else plain.with_columns(pl.Series(WEIGHT, found))
 
 
+def repeated(rows: pl.DataFrame, explore: Explore | None = None) -> pl.DataFrame:
+    """Return rows in their order, each as often as it weighs: as if none had been stopped.
+
+    For what describes training rows, which later ones, stopped or not, are measured against.
+    """
+    found = weights(rows, explore)
+    if found is None:
+        return rows
+    import numpy as np
+
+    times = np.diff(np.floor(np.cumsum(found)), prepend=0.0).astype(np.int64)
+    return rows[np.repeat(np.arange(rows.height), times)]
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value - value == 0

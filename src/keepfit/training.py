@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keepfit import learners, relevance, triggers
+from keepfit import explore, learners, relevance, triggers
 from keepfit.batch import LABEL
 from keepfit.facts import Cost, Fact, Trained, TrainingFailed
 
@@ -87,7 +87,7 @@ def _described(loop: Loop, version: Version, model: Any) -> str:
         return loop.state.versions[version.parent].reference
     from keepfit.drift import Reference
 
-    rows = loop.turns.rows_of(version).drop(LABEL)
+    rows = explore.repeated(loop.turns.rows_of(version), loop.pipeline.explore).drop(LABEL)
     step = -(-rows.height // REFERENCE_ROWS)
     importances = getattr(model, "importances", None)
     described = Reference.fit(

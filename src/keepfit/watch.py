@@ -256,7 +256,9 @@ class Watch:
             if kept is not None:
                 memory = relevance.RowMemory.loads(kept)
             else:
-                rows = self.loop.turns.rows_of(champion)
+                rows = explore.repeated(
+                    self.loop.turns.rows_of(champion), self.loop.pipeline.explore
+                )
                 memory = relevance.RowMemory.fit(rows, reference.profile)
             self._remembered = champion.name, memory
         return self._remembered[1]

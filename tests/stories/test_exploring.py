@@ -23,7 +23,7 @@ from tests.worlds import DAY, START, MovedClock, pipeline
 
 from keepfit import Challenger, Explore, selection, sources, triggers
 from keepfit.explore import BY_ITSELF, Draws
-from keepfit.facts import Arrived, Fact, Scored
+from keepfit.facts import Arrived, DetectorAdvanced, Fact, Scored
 from keepfit.journal import ANSWER, LABEL, PASSAGE, Journal, New, Writer, journal_of
 from keepfit.landing import served
 from keepfit.loop import Loop
@@ -218,6 +218,15 @@ def test_the_gate_weighs_what_it_sees(exploring: Lender) -> None:
         (comparison.challenger - comparison.labels) ** 2, weights=comparison.weights
     )
     assert loop.turns.values(comparison) == pytest.approx((weighed, weighed))
+
+
+@pytest.mark.story
+def test_what_is_stopped_is_no_drift(exploring: Lender) -> None:
+    """Rows arrive as ever; that most of those with a high x have no label moves nothing."""
+    looked = [fact for fact in exploring.facts if isinstance(fact, DetectorAdvanced)]
+    columns = [one for fact in looked for one in fact.columns]
+    assert len(looked) > 20
+    assert not any(one.drifted for one in columns)
 
 
 @pytest.mark.story
