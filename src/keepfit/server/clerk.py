@@ -75,12 +75,12 @@ class Clerk(Office):
         """Return what a method of the office says, which may take a while."""
         if function.__name__ == "standing":
             return await super().ask(function)
-        loop = asyncio.get_running_loop()
-        if self._ending is not None:
-            self._ending.cancel()
+        self._stay()
         try:
             return cast("T", await super().ask(self._asked, function.__name__, list(given)))
         finally:
+            self._stay()  # of several who asked, the last says when it ends
+            loop = asyncio.get_running_loop()
             self._ending = loop.call_later(self._idle, self._thread.submit, self._end)
 
     def standing(self) -> State:
@@ -95,12 +95,16 @@ class Clerk(Office):
 
     def close(self) -> None:
         """End the process, and let go of the ledger."""
-        if self._ending is not None:
-            self._ending.cancel()
+        self._stay()
         self._thread.submit(self._end).result()
         if self._ledger is not None:
             self._thread.submit(self._ledger.close).result()
         self._thread.shutdown()
+
+    def _stay(self) -> None:
+        """Let the process go on until it is said again when it ends."""
+        if self._ending is not None:
+            self._ending.cancel()
 
     def _asked(self, method: str, given: list[Any]) -> Any:
         """Put a question to the process, which is begun where there is none.
