@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tests.worlds import DAY, START, MovedClock, pipeline
 
 from keepfit import Challenger, Explore, selection, sources, triggers
 from keepfit.explore import BY_ITSELF, Draws
-from keepfit.facts import Arrived, DetectorAdvanced, Fact, Scored
+from keepfit.facts import Arrived, DetectorAdvanced, Fact, Probed, Scored
 from keepfit.journal import ANSWER, LABEL, PASSAGE, Journal, New, Writer, journal_of
 from keepfit.landing import served
 from keepfit.loop import Loop
@@ -57,6 +58,7 @@ class Lender:
 
     folder: Path
     explore: Explore | None
+    trigger: Any = field(default_factory=lambda: triggers.Every("4d"))
     facts: list[Fact] = field(default_factory=list)
     answered: list[pl.DataFrame] = field(default_factory=list)
 
@@ -70,7 +72,7 @@ class Lender:
             metric="brier",
             learner=LGBMClassifier(n_estimators=30, num_leaves=7, verbosity=-1),
             challengers=[Challenger(select=selection.Sliding("10d"))],
-            trigger=triggers.Every("4d"),
+            trigger=self.trigger,
             enough=1,
             explore=self.explore,
         )
@@ -81,11 +83,11 @@ class Lender:
             self.draws = Draws(self.explore, made.name, b"a secret of this story")
         self.steps()
 
-    def live(self) -> None:
+    def live(self, to: int = DAYS) -> None:
         """Lend day by day."""
         writer = Writer(journal_of(self.folder / "home", "churn"))
         owed: list[New] = []
-        for number in range(BEFORE, DAYS):
+        for number in range(BEFORE, to):
             entries, later = self.lend(number)
             writer.write([*entries, *owed])
             owed = later
@@ -218,6 +220,30 @@ def test_the_gate_weighs_what_it_sees(exploring: Lender) -> None:
         (comparison.challenger - comparison.labels) ** 2, weights=comparison.weights
     )
     assert loop.turns.values(comparison) == pytest.approx((weighed, weighed))
+
+
+@pytest.mark.story
+def test_what_a_training_would_gain_is_measured_over_all_rows(tmp_path: Path) -> None:
+    """What moved lies where nine of ten are stopped: by the labels alone it is a small part."""
+    explore = Explore(0.1, passes_below=CUT)
+    lender = Lender(tmp_path, explore, triggers.Every("3650d"))
+    lender.live(MOVED + 8)
+    loop, now = lender.loop, lender.clock.now()
+    champion = loop.state.versions["v1"]
+
+    def probed(heaviest: float | None) -> Probed:
+        loop.pipeline.explore = dataclasses.replace(explore, heaviest=heaviest)
+        found = loop.prober._probed(champion, None, "asked", now)
+        assert found is not None
+        return found
+
+    whole, alone = probed(None), probed(1.0)
+    latest = pl.concat(lender.answered[-4:])
+    truth = float(((latest["score"] - latest["bad"]) ** 2).mean())  # type: ignore[arg-type]
+    assert whole.stale == pytest.approx(truth, rel=0.2)
+    assert alone.stale < 0.7 * truth
+    assert whole.gap > 2 * alone.gap
+    loop.pipeline.close()
 
 
 @pytest.mark.story

@@ -8,7 +8,7 @@ from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from keepfit import costs, facts, triggers
+from keepfit import costs, explore, facts, triggers
 from keepfit.batch import TIME
 from keepfit.probes.losses import check, loss
 from keepfit.probes.trial import FEWEST, Trial
@@ -63,7 +63,7 @@ class Prober:
         model = loop.scorer.model(champion)
         name, losses = loss(loop.scorer.metric(model), cost, model)
         # Of rows that are not mature, those with a label are not like the others.
-        labelled = loop.labelled(now, before=loop.state.labelled_to)
+        labelled = self._weighed(loop.labelled(now, before=loop.state.labelled_to))
         seen = int(labelled.get_column(TIME).search_sorted(champion.snapshot.to, side="right"))
         judges = min((labelled.height - seen) // 2, max(self._step(), JUDGES))
         if judges < FEWEST:
@@ -102,7 +102,7 @@ class Prober:
         first, versions = champion, self.loop.state.versions
         while first.start == "champion" and first.parent in versions:
             first = versions[first.parent]
-        rows = self.loop.turns.rows_of(first)
+        rows = self._weighed(self.loop.turns.rows_of(first))
         if first is champion:
             return rows
         between = pl.col(TIME) > first.snapshot.to, pl.col(TIME) <= champion.snapshot.to
@@ -110,6 +110,10 @@ class Prober:
             [rows, labelled.filter(*between)], how="diagonal_relaxed"
         )
         return together
+
+    def _weighed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows as often as they weigh: a probe learns from some, and all count alike."""
+        return explore.repeated(rows, self.loop.pipeline.explore)
 
     def _step(self) -> int:
         """Return the rows of a usual batch."""
