@@ -273,6 +273,59 @@ def test_requests_sent_at_once_are_answered_in_their_order(served: Served) -> No
     assert found.index(b'"id":506') == max(found.rindex(b'"id":50'), 0)
 
 
+BODY = json.dumps(ROW_).encode()
+KNOWN = request(BODY)
+LOOK = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        ([KNOWN] * 4, [b"200"] * 4),
+        ([KNOWN, LOOK, KNOWN, LOOK, KNOWN], [b"200"] * 5),
+        ([KNOWN, KNOWN + KNOWN, KNOWN], [b"200"] * 4),
+        ([KNOWN, KNOWN[:-4], KNOWN[-4:], KNOWN], [b"200"] * 3),
+        ([KNOWN, KNOWN[:9], KNOWN[9:] + KNOWN[:30], KNOWN[30:], KNOWN], [b"200"] * 4),
+        ([KNOWN, KNOWN.replace(BODY, b"{" * len(BODY)), KNOWN], [b"200", b"400", b"200"]),
+        ([KNOWN, KNOWN + b"\r\n", KNOWN], [b"200"] * 3),
+    ],
+    ids=[
+        *("again", "others between", "two at once", "in two pieces", "across requests"),
+        *("another body", "line behind"),
+    ],
+)
+def test_requests_whose_head_is_known_are_answered_as_if_it_were_not(
+    served: Served, sent: list[bytes], statuses: list[bytes]
+) -> None:
+    last = request(BODY, "/predict/churn", CLOSE)
+    for _ in range(2):  # the second time it is known from another connection
+        assert answers(served.raw(*sent, last, pause=0.02)) == [*statuses, b"200"]
+
+
+def test_only_heads_that_tell_all_by_their_bytes_are_kept() -> None:
+    heads = protocol.Heads()
+    headers = [(b"host", b"x"), (b"content-length", b"%d" % len(BODY))]
+    seen: Any = object()
+    heads.learn(KNOWN, BODY, headers, seen)
+    assert heads.find(KNOWN) == ((headers, seen, len(BODY)), len(KNOWN) - len(BODY))
+    for other in (
+        KNOWN[:-1],
+        KNOWN + b" ",
+        KNOWN.replace(b"host: x", b"host: y"),
+        b"",
+        b"\r\n\r\n",
+    ):
+        assert heads.find(other) is None
+    long = request(BODY, "/predict/churn", "x-long: " + "y" * protocol.HEAD_BYTES)
+    for data, fields in ((KNOWN + b" ", headers), (long, headers), (LOOK, [])):
+        unknown = protocol.Heads()
+        unknown.learn(data, BODY, fields, seen)
+        assert unknown.find(data) is None
+    for place in range(protocol.HEADS + 10):
+        heads.learn(request(BODY, f"/{place}"), BODY, headers, seen)
+    assert len(heads._known) <= protocol.HEADS
+
+
 def test_a_request_in_small_pieces_is_one(served: Served) -> None:
     whole = request(json.dumps(ROW_).encode(), "/predict/churn", CLOSE)
     pieces = [whole[i : i + 7] for i in range(0, len(whole), 7)]

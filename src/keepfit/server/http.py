@@ -96,12 +96,55 @@ class _Seen:
         return self._upgrade  # type: ignore[no-any-return]
 
 
+class _Head(NamedTuple):
+    """What the parser found in the head of a request, and the bytes of the body behind it."""
+
+    headers: list[tuple[bytes, bytes]]
+    seen: _Seen
+    length: int
+
+
+HEADS = 512
+"""Heads that are known at once at most."""
+
+HEAD_BYTES = 4_096
+"""Bytes of the longest head that is kept."""
+
+
+class Heads:
+    """Heads of requests that were parsed before: a client sends the same one again and again.
+
+    What is the same to the byte is not parsed again. Only requests for predictions are kept,
+    that came in one piece and said how long they are.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Head] = {}
+
+    def find(self, data: bytes) -> tuple[_Head, int] | None:
+        """Return the head of a request that is there whole, and where its body begins."""
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES) + 4
+        head = self._known.get(data[:end])
+        return (head, end) if head is not None and len(data) - end == head.length else None
+
+    def learn(
+        self, data: bytes, body: bytes, headers: list[tuple[bytes, bytes]], seen: _Seen
+    ) -> None:
+        """Keep the head of a request that was parsed, where it may be known by its bytes alone."""
+        end = data.find(b"\r\n\r\n", 0, HEAD_BYTES) + 4
+        length = len(body)
+        if end > 3 and data[end:] == body and (b"content-length", b"%d" % length) in headers:
+            if len(self._known) >= HEADS:
+                self._known.clear()
+            self._known[data[:end]] = _Head(headers, seen, length)
+
+
 class Protocol(HttpToolsProtocol):
     """A connection. Requests are answered in the order they came, one after the other."""
 
-    def __init__(self, desk: Desk, access: Access, **given: Any) -> None:
+    def __init__(self, desk: Desk, access: Access, heads: Heads, **given: Any) -> None:
         super().__init__(**given)
-        self.desk, self._access = desk, access
+        self.desk, self._access, self._heads = desk, access, heads
         self._path = b"/predict/" + desk.name.encode()
         self._hot = False
         self._answering = False
@@ -110,6 +153,7 @@ class Protocol(HttpToolsProtocol):
         self._parts: list[bytes] = []
         self._length = 0
         self._seen: _Seen | None = None
+        self._fresh = b""
         self._queue: deque[_Whole] = deque()
         self.begun: float | None = None
         self.touched = self.loop.time()
@@ -119,8 +163,24 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes from the network."""
         self.touched = self.loop.time()
-        if not self._closing:
-            super().data_received(data)
+        if self._closing:
+            return
+        fresh = self.begun is None and not self._answering and not self._queue and self._free()
+        if fresh and self._quickly(data):
+            return
+        self._fresh = data if fresh else b""
+        super().data_received(data)
+        self._fresh = b""
+
+    def _quickly(self, data: bytes) -> bool:
+        """Answer a request whose head is known; return whether that could be."""
+        found = self._heads.find(data)
+        if found is None or not self._admits(found[0].headers):
+            return False
+        head, end = found
+        self._unset_keepalive_if_required()
+        self._answer(head.headers, data[end:], head.seen)
+        return True
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -196,6 +256,8 @@ class Protocol(HttpToolsProtocol):
             self._queue.append(whole)
             self.flow.pause_reading()
             return
+        if self._fresh:
+            self._heads.learn(self._fresh, body, self.headers, self._seen)
         self._answer(self.headers, body, self._seen)
 
     # What goes out ------------------------------------------------------------------------

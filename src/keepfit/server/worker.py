@@ -25,7 +25,7 @@ from keepfit.server.desk import Desk
 from keepfit.server.exploring import ExploringDesk
 from keepfit.server.exposition import counted
 from keepfit.server.follower import POLL, Follower
-from keepfit.server.http import Protocol, tire
+from keepfit.server.http import Heads, Protocol, tire
 from keepfit.server.office import Office
 from keepfit.server.tally import Tally
 from keepfit.tokens import Tokens, tokens_of
@@ -159,7 +159,7 @@ async def settle(follower: Follower) -> None:
 
 def configured(worker: Worker, tls: Tls | None = None) -> uvicorn.Config:
     """Return what uvicorn runs: the desk's protocol, and the application behind it."""
-    protocol: Any = partial(Protocol, worker.desk, worker.access)
+    protocol: Any = partial(Protocol, worker.desk, worker.access, Heads())
     return uvicorn.Config(
         app(worker.desk, worker.office, worker.access, worker.tally),
         http=protocol,
