@@ -18,12 +18,11 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from scipy.stats import binomtest
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
-from keepfit import Challenger, Explore, learners
+from keepfit import Explore, learners
 from keepfit.errors import ConfigError, KeepfitError
 from keepfit.explore import BY_ITSELF, Draws, observed, repeated, secret_of, weighted, weights
 from tests.worlds import pipeline, stream
@@ -56,11 +55,6 @@ def test_a_pipeline_explores_only_with_what_can_weigh(tmp_path: Path) -> None:
     assert pipeline(frame, tmp_path, explore=explore).explore == explore
     with pytest.raises(ConfigError, match="an Explore, got 0.1"):
         pipeline(frame, tmp_path, explore=0.1)
-    with pytest.raises(ConfigError, match=r"learners that take weights .* KNeighbors"):
-        pipeline(frame, tmp_path, explore=explore, learner=KNeighborsClassifier())
-    recalibrated = [Challenger(), Challenger(update="calibration")]
-    with pytest.raises(ConfigError, match=r"learners that take weights .* Calibration"):
-        pipeline(frame, tmp_path, explore=explore, challengers=recalibrated)
     with pytest.raises(ConfigError, match="a metric that takes weights"):
         pipeline(frame, tmp_path, explore=explore, metric=lambda labels, scores: 0.5)
 

@@ -36,9 +36,10 @@ class Explore(Part):
     server says whether its row passes, whether by chance, and with what probability, which is
     kept with the row. A labelled row then weighs 1 / probability in training, in the gate, in
     live comparisons and in scores (Horvitz and Thompson 1952; Zadrozny 2004), and means are
-    divided by the sum of the weights (Hájek 1971). Rows that no server of keepfit answered, as
-    those of the time before, weigh 1: what was stopped then is not known. A label of a row
-    that was stopped counts for nothing, because nobody knows which of them get one.
+    divided by the sum of the weights (Hájek 1971); a learner that takes no weights is shown it
+    as often instead. Rows that no server of keepfit answered, as those of the time before,
+    weigh 1: what was stopped then is not known. A label of a row that was stopped counts for
+    nothing, because nobody knows which of them get one.
 
     Parameters
     ----------
@@ -259,7 +260,8 @@ def weighted(rows: pl.DataFrame, explore: Explore | None = None) -> pl.DataFrame
 def repeated(rows: pl.DataFrame, explore: Explore | None = None) -> pl.DataFrame:
     """Return rows in their order, each as often as it weighs: as if none had been stopped.
 
-    For what describes training rows, which later ones, stopped or not, are measured against.
+    For learners that take no weights, and for what describes training rows, which later ones,
+    stopped or not, are measured against.
     """
     found = weights(rows, explore)
     if found is None:

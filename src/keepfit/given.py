@@ -111,15 +111,13 @@ def unit(column: str | None) -> str | None:
     return column
 
 
-def explore(
-    value: Explore | None, learner: Learner, challengers: Sequence[Challenger], metric: Any
-) -> Explore | None:
-    """Return what is explored, once all that learns and judges can weigh rows.
+def explore(value: Explore | None, metric: Any) -> Explore | None:
+    """Return what is explored, once the metric can weigh rows.
 
     Raises
     ------
     ConfigError
-        It is written wrongly, or a learner or the metric takes no weights.
+        It is written wrongly, or the metric takes no weights.
     """
     if value is None:
         return None
@@ -128,13 +126,6 @@ def explore(
             f"expected explore to be an Explore, got {value!r}",
             hint="write explore=Explore(0.05, passes_below=0.4)",
         )
-    for one in (challenger.learner or learner for challenger in challengers):
-        if not learners.weighs(one):
-            raise ConfigError(
-                f"expected learners that take weights beside explore=, got {one.name}",
-                hint="LightGBM, XGBoost and CatBoost do, and estimators of scikit-learn whose "
-                "fit takes sample_weight; a learner of your own says so with `weighs = True`",
-            )
     from keepfit import metrics
 
     if not metrics.weighs(metric):

@@ -155,7 +155,7 @@ class Pipeline:
         self.final_fit = given.final_fit(final_fit, self.challengers, default=challengers is None)
         self.rollout = None if rollout is None else rollouts.resolve(rollout)
         self.unit = given.unit(unit)
-        self.explore = given.explore(explore, self.learner, self.challengers, self.metric)
+        self.explore = given.explore(explore, self.metric)
         self.breaker = given.breaker(breaker)
         self.embargo = clock_.duration(embargo)
         self.seed = seed

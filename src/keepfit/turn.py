@@ -6,8 +6,8 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import costs, explore, facts, gates, relevance
-from keepfit.batch import LABEL, TIME, digest
+from keepfit import costs, explore, facts, gates, learners, relevance
+from keepfit.batch import CARRIED, LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
     Donor,
@@ -237,12 +237,19 @@ class Turn:
         before = self._origin(version.parent, version.donor)
         return Task(
             learner=learner,
-            rows=explore.weighted(self.rows_of(version), self.loop.pipeline.explore),
+            rows=self._weighed(self.rows_of(version), learner),
             start=version.start,
             update=version.update,
             previous=self.loop.memory.artifacts.get(before) if before else None,
             seed=version.seed,
         )
+
+    def _weighed(self, rows: pl.DataFrame, learner: Learner) -> pl.DataFrame:
+        """Return rows with what they weigh; to who does not heed that, as often as they weigh."""
+        asked = self.loop.pipeline.explore
+        if not learners.weighs(learner):
+            rows = explore.repeated(rows, asked).drop(CARRIED, strict=False)
+        return explore.weighted(rows, asked)
 
     def rows_of(self, version: Version) -> pl.DataFrame:
         """Return the rows a version is trained on, read again from its snapshot if need be."""

@@ -18,11 +18,12 @@ import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
 from scipy.stats import binomtest
+from sklearn.neighbors import KNeighborsClassifier
 from tests.servers import micro
 from tests.stories.test_serving import Home, Server, workers_of
 from tests.worlds import DAY, START, MovedClock, pipeline
 
-from keepfit import Challenger, Explore, selection, sources, triggers
+from keepfit import Challenger, Explore, learners, selection, sources, triggers
 from keepfit.explore import BY_ITSELF, Draws
 from keepfit.facts import Arrived, DetectorAdvanced, Fact, Probed, Scored
 from keepfit.journal import ANSWER, LABEL, PASSAGE, Journal, New, Writer, journal_of
@@ -220,6 +221,20 @@ def test_the_gate_weighs_what_it_sees(exploring: Lender) -> None:
         (comparison.challenger - comparison.labels) ** 2, weights=comparison.weights
     )
     assert loop.turns.values(comparison) == pytest.approx((weighed, weighed))
+
+
+@pytest.mark.story
+def test_a_learner_that_takes_no_weights_is_shown_rows_as_often(exploring: Lender) -> None:
+    loop = exploring.loop
+    champion = loop.state.versions[loop.state.champion or ""]
+    weighing = loop.turns.task(champion, loop.pipeline.learner).rows
+    counting = loop.turns.task(champion, learners.resolve(KNeighborsClassifier())).rows
+    own = {"_weight", "_propensity", "_passed"}
+    assert own & set(weighing.columns) == {"_weight"}
+    assert own & set(counting.columns) == set()
+    weight = dict(weighing.select("_id", "_weight").iter_rows())
+    assert set(weight.values()) == {1.0, 1 / SHARE}
+    assert dict(counting.get_column("_id").value_counts().iter_rows()) == weight
 
 
 @pytest.mark.story
