@@ -25,7 +25,8 @@ from xgboost import XGBClassifier
 from keepfit import Explore, learners
 from keepfit.errors import ConfigError, KeepfitError
 from keepfit.explore import BY_ITSELF, Draws, observed, repeated, secret_of, weighted, weights
-from tests.worlds import pipeline, stream
+from keepfit.facts import TrainingFailed
+from tests.worlds import live, pipeline, play, stream
 
 SECRET = b"a secret of these tests"
 
@@ -66,6 +67,18 @@ def test_models_that_cannot_be_cut_off_are_told_apart() -> None:
     score = Explore(0.1, passes_above=600)
     assert score.misfit("regression") is None
     assert "between 0 and 1" in str(score.misfit("binary"))
+
+
+def test_a_model_of_several_classes_is_not_promoted_to_explore_with(tmp_path: Path) -> None:
+    explore = Explore(0.1, passes_below=0.4)
+    several = {"roles": {"label": "kind"}, "metric": "log_loss", "exclude": ["label"]}
+    loop = live(pipeline(stream(3), tmp_path, explore=explore, enough=1, **several))
+    failed = [e.fact for e in play(loop, 4) if isinstance(e.fact, TrainingFailed)]
+    assert failed
+    assert {one.reason for one in failed} == {"cannot be explored"}
+    assert "the labels have several classes" in failed[0].message
+    assert loop.state.champion is None
+    loop.memory.close()
 
 
 # Who is let through -----------------------------------------------------------------------

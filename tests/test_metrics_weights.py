@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from keepfit import metrics
-from keepfit.metrics.evidence import gain_of
+from keepfit import gates, metrics
+from keepfit.facts import Answer
+from keepfit.metrics.evidence import cleaned, gain_of, groups
+from keepfit.protocols import Comparison
 from tests.test_metrics import BINARY, MULTICLASS, REGRESSION, numbers, several_classes, two_classes
 
 
@@ -157,3 +162,51 @@ def test_a_metric_of_ones_own_is_told_of_weights_where_it_takes_them():
     scorer = metrics.get("neg_mean_absolute_error", task="regression")
     expected = np.average(np.abs(labels - scores), weights=weight)
     assert scorer.value(labels, scores, weight) == pytest.approx(expected)
+
+
+def test_a_gate_promotes_wrongly_no_more_often_than_it_says():
+    """The challenger is as much worse as the gate forbids, all of it where nine of ten are stopped."""
+    rng = np.random.default_rng(5)
+    within, share, times, rows = 0.1, 0.1, 300, 3_000
+    promoted = {"weighted": 0, "alone": 0}
+    for _ in range(times):
+        stopped = rng.random(rows) < 0.4
+        seen = ~stopped | (rng.random(rows) < share)
+        champion = rng.normal(9, 1, rows)
+        away = champion + np.where(stopped, within / 0.4, 0) + rng.normal(0, 0.5, rows)
+        comparison = Comparison(
+            metric=metrics.MAE(),
+            labels=np.zeros(seen.sum()),
+            challenger=away[seen],
+            champion=champion[seen],
+            times=np.arange(seen.sum()),
+            rows=pl.DataFrame(),
+            weights=np.where(stopped, 1 / share, 1.0)[seen],
+        )
+        gate = gates.NoWorse(within=within, level=0.7)
+        for name, asked in (("weighted", comparison), ("alone", replace(comparison, weights=None))):
+            promoted[name] += gate.judge(asked).answer == Answer.PROMOTE
+    # The first look spends half of 1 - level; three standard errors of a share of 300.
+    assert promoted["weighted"] / times <= 0.15 + 3 * np.sqrt(0.15 * 0.85 / times)
+    assert promoted["alone"] / times > 0.9
+
+
+@pytest.mark.parametrize("name", ["brier", "roc_auc"])
+def test_a_slice_is_judged_by_the_weights_of_its_own_rows(name):
+    labels, scores = two_classes(4_000, seed=3)
+    weight, kind = weights(4_000), np.where(np.arange(4_000) % 4 == 0, "a", "b")
+    comparison = Comparison(
+        metric=metrics.get(name, task="binary"),
+        labels=labels,
+        challenger=scores,
+        champion=np.clip(scores - 0.05 * (kind == "a"), 0.01, 0.99),
+        times=np.arange(4_000)[::-1],
+        rows=pl.DataFrame({"kind": kind}),
+        weights=weight,
+    )
+    ordered = cleaned(comparison)
+    np.testing.assert_array_equal(ordered.weights, weight[::-1])
+    found, _ = groups(ordered, "kind", alone=500)
+    for part, value in zip(found, ("a", "b"), strict=True):
+        own = (kind == value)[::-1]
+        np.testing.assert_array_equal(part.of(ordered)[3], weight[::-1][own])

@@ -61,7 +61,9 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
     asked = loop.pipeline.explore
     misfit = None if asked is None else asked.misfit(model.task)
     if misfit is not None:
-        return TrainingFailed(version=version.name, reason="explore", message=misfit, cost=cost)
+        return TrainingFailed(
+            version=version.name, reason="cannot be explored", message=misfit, cost=cost
+        )
     donor = None if version.donor is None else loop.scorer.load(version.donor.artifact)
     return Trained(
         version=version.name,

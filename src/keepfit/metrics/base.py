@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
@@ -36,8 +37,8 @@ class Base:
 
     @property
     def weighs(self) -> bool:
-        """Whether rows may weigh differently."""
-        return True
+        """Whether rows may weigh differently: `value` takes weights, as one of the user's may not."""
+        return "weights" in inspect.signature(self.value).parameters
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

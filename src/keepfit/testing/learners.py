@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import ARRIVED_AT, ID, LABEL, TIME
+from keepfit import learners
+from keepfit.batch import ARRIVED_AT, ID, LABEL, TIME, WEIGHT
 from keepfit.errors import SchemaMismatch, TrainingError
 from keepfit.learners import loads
 from keepfit.protocols import Learner, Model
@@ -50,6 +51,9 @@ def check_learner(learner: Learner, *, task: str = "binary", mixed: bool = True)
     loaded = loads(model.dumps())
     _require(bool((loaded.predict(later) == answers).all()), "a model answers alike after loading")
     _require(loaded.dumps() == model.dumps(), "a loaded model gives the same bytes")
+
+    if learners.weighs(learner):
+        _check_weights(learner, rows, later)
 
     alone = np.concatenate([model.predict(later[i : i + 1]) for i in range(5)])
     _require(np.allclose(alone, answers[:5]), "a row is answered alike alone and among others")
@@ -137,6 +141,18 @@ def _check_answers(model: Model, rows: pl.DataFrame, task: str) -> None:
     chosen = answers.argmax(axis=1) if task == "multiclass" else (answers > 0.5).astype(int)
     common = np.bincount(labels).max() / labels.size
     _require(bool((chosen == labels).mean() > common), "answers beat the most common class")
+
+
+def _check_weights(learner: Learner, rows: pl.DataFrame, later: pl.DataFrame) -> None:
+    import numpy as np
+    import polars as pl
+
+    heavy = pl.when(pl.int_range(pl.len()) % 2 == 0).then(20.0).otherwise(1.0)
+    plain = _fit(learner, rows)
+    model = _fit(learner, rows.with_columns(heavy.alias(WEIGHT)))
+    _require(model.features == plain.features, "what rows weigh is no feature")
+    moved = not np.allclose(model.predict(later), plain.predict(later))
+    _require(moved, "rows that weigh more count for more")
 
 
 def _check_schema(model: Model, rows: pl.DataFrame) -> None:

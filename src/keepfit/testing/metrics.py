@@ -32,6 +32,8 @@ def check_metric(metric: Metric, task: str) -> None:
     _check_values(metric, labels, good, bad)
     _check_interval(metric, labels, good)
     _check_losses(metric, labels, good)
+    if getattr(metric, "weighs", False):
+        _check_weights(metric, labels, good)
     empty = metric.value(labels[:0], good[:0])
     assert np.isnan(empty), f"{metric.name}: no rows should give NaN, got {empty!r}"
     broken = good.copy()
@@ -86,6 +88,18 @@ def _check_interval(metric: Metric, labels: Any, good: Any) -> None:
     inside = low <= narrow[0] and narrow[1] <= high
     assert inside, f"{metric.name}: the interval at 50 % is wider than that at 95 %"
     assert metric.interval(labels, good, 0.95) == (low, high), f"{metric.name}: not repeatable"
+
+
+def _check_weights(metric: Any, labels: Any, good: Any) -> None:
+    import numpy as np
+
+    times = np.arange(len(labels)) % 3 + 1
+    value = metric.value(labels, good, times.astype(np.float64))
+    whole = metric.value(np.repeat(labels, times), np.repeat(good, times, axis=0))
+    assert np.isclose(value, whole), f"{metric.name}: a row that weighs three is not worth three"
+    low, high = metric.interval(labels, good, 0.95, times.astype(np.float64))
+    known = np.isnan([low, high]).all() or low <= value <= high
+    assert known, f"{metric.name}: {value!r} is outside [{low!r}, {high!r}] where rows weigh"
 
 
 def _check_losses(metric: Metric, labels: Any, good: Any) -> None:
