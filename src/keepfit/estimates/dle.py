@@ -34,9 +34,9 @@ LEVELLED = 250_000
 LEFT_OUT = 10_000
 """Reference rows that tell how far such trees are off where they did not learn."""
 
-TREES = Boost(trees=45, depth=6, rate=0.25, ridge=100.0)
+TREES = Boost(trees=70, depth=5, rate=0.25, ridge=100.0)
 
-PER_RIDGE = 40
+PER_RIDGE = 400
 """Rows that the trees are grown on for each row of their ridge, where there are few."""
 
 FEWEST = 20

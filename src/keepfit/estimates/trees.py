@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
 from typing import NamedTuple
 
 import msgspec
@@ -27,7 +29,7 @@ STEPS = 2**20
 """Steps between zero and the largest distance of a row from its goal, where they are packed."""
 
 
-class Trees(msgspec.Struct, frozen=True, kw_only=True):
+class Trees(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A sum of symmetric trees over columns of numbers; a missing value is below every cut."""
 
     start: float
@@ -38,9 +40,28 @@ class Trees(msgspec.Struct, frozen=True, kw_only=True):
     def __call__(self, matrix: Sequence[Array] | Array) -> Array:
         """Return the sum of the trees for rows, given as one line per column."""
         total = np.full(len(matrix[0]), self.start)
-        for leaves, place in zip(self.leaves, self.places(matrix), strict=True):
-            total += np.array(leaves).take(place)
+        both = np.empty(total.size, dtype=np.uint16)
+        size, places = self._size, self.places(matrix)
+        for table in self._tables:
+            # Two trees are looked up at once, which takes most of the time.
+            np.multiply(next(places), size, out=both, dtype=np.uint16)
+            if table.size > size:
+                np.add(both, next(places), out=both)
+                total += table.take(both)
+            else:
+                total += table.take(both // size)
         return total
+
+    @property
+    def _size(self) -> int:
+        return len(self.leaves[0]) if self.leaves else 1
+
+    @cached_property
+    def _tables(self) -> list[Array]:
+        """The leaves of two trees each, added up: of every pair of leaves; the last may be alone."""
+        leaves = [np.array(one) for one in self.leaves]
+        pairs = zip_longest(leaves[::2], leaves[1::2])
+        return [one if two is None else np.add.outer(one, two).ravel() for one, two in pairs]
 
     def places(self, matrix: Sequence[Array] | Array) -> Iterator[Codes]:
         """Yield, for each tree, in which of its leaves each row is, in one array for all trees."""
@@ -49,8 +70,9 @@ class Trees(msgspec.Struct, frozen=True, kw_only=True):
         place, above = np.empty(rows, dtype=np.uint8), np.empty(rows, dtype=bool)
         bit = above.view(np.uint8)
         for columns, cuts in zip(self.columns, self.cuts, strict=True):
-            place.fill(0)
-            for column, cut in zip(columns, cuts, strict=True):
+            # The first cut is written as it is: there is nothing above it yet.
+            np.greater(matrix[columns[0]], cuts[0], out=place.view(bool))
+            for column, cut in zip(columns[1:], cuts[1:], strict=True):
                 np.add(place, place, out=place)
                 np.greater(matrix[column], cut, out=above)
                 np.bitwise_or(place, bit, out=place)
