@@ -405,7 +405,7 @@ def promise(settings: tuple[Setting, ...], batches: int) -> list[str]:
         "|---" * 13 + "|",
     ]
     for setting in settings:
-        references = max(12, batches // (3 * setting.budget * (1 + setting.columns // 50)))
+        references = max(100, batches // (3 * setting.budget * (1 + setting.columns // 50)))
         found = false_alarms(setting, references)
         cells = [f"{value:g}" for value in setting]
         for rate, error in (found[:2], found[2:]):
