@@ -144,21 +144,23 @@ def test_several_writers_and_a_trim_share_one_order(path: Path) -> None:
         thread.join()
     assert len(set(read)) == 600
     assert journal.last() == 600
-    assert journal.trim(600, before=1_000) == 200
+    old = [one for one in journal.after(0) if one.at < 1_000 and one.position < 600]
+    assert len(old) in (199, 200)  # the newest stays, whoever wrote it
+    assert journal.trim(600, before=1_000) == len(old)
     assert journal.trim(position=journal.after(0)[9].position, before=9_999) == 10
-    assert len(journal.after(0)) == 390
+    assert len(journal.after(0)) == 590 - len(old)
     journal.close()
 
 
-def test_positions_go_on_after_everything_was_trimmed(path: Path) -> None:
+def test_positions_go_on_after_all_that_may_be_was_trimmed(path: Path) -> None:
     writer = Writer(path)
     writer.write([answer(1), answer(2)])
     journal = Journal(path)
     identity = journal.identity
-    assert journal.trim(2, before=1) == 2
+    assert journal.trim(2, before=1) == 1
     writer.write([answer(3)])
     writer.close()
-    assert [one.position for one in journal.after(0)] == [3]
+    assert [one.position for one in journal.after(0)] == [2, 3]
     journal.close()
     again = Journal(path)
     assert (again.identity, again.last()) == (identity, 3)

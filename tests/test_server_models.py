@@ -249,7 +249,7 @@ def test_what_has_landed_and_is_old_is_forgotten(world: World, guide: Guide) -> 
     world.steps()
     guide.look()
     assert guide.tidy(before=0) == 0
-    assert guide.tidy(before=later) == 30
+    assert guide.tidy(before=later) == 29  # and the newest
 
 
 def test_a_follower_and_a_guide_run_on_their_own(world: World) -> None:

@@ -23,7 +23,7 @@ from keepfit.journal.sheets import reader
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS entries (
-    position INTEGER PRIMARY KEY AUTOINCREMENT, kind INTEGER NOT NULL, id NOT NULL,
+    position INTEGER PRIMARY KEY, kind INTEGER NOT NULL, id NOT NULL,
     at INTEGER NOT NULL, version TEXT, scores, body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS entries_id ON entries (id);
@@ -81,7 +81,7 @@ class Journal:
 
     def last(self) -> int:
         """Return the position of the newest entry that was ever written, zero without any."""
-        query = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'entries'"
+        query = "SELECT coalesce(max(position), 0) FROM entries"
         return int(self.connection.execute(query).fetchone()[0])
 
     def after(
@@ -125,11 +125,14 @@ class Journal:
         """Forget the entries up to a position that are older than a moment; return how many.
 
         What has landed is kept for a while: a label that comes late is told from one that
-        nobody knows, and what was answered outranks what is predicted again.
+        nobody knows, and what was answered outranks what is predicted again. The newest entry
+        stays: the next one's position follows from it, and none is given twice. (SQLite's
+        AUTOINCREMENT would keep that apart, for a page more in each commit.)
         """
         query = (
             "DELETE FROM entries WHERE position IN"
             " (SELECT position FROM entries WHERE position <= ? AND at < ?"
+            "  AND position < (SELECT max(position) FROM entries)"
             f" ORDER BY position LIMIT {SLICE})"
         )
         total = 0
