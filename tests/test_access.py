@@ -192,6 +192,8 @@ GUARDED = {
     ("GET", "/metrics"): ("read", None),
     ("GET", "/v2/models/churn"): ("read", None),
     ("POST", "/promote"): ("operate", {}),
+    ("POST", "/approve"): ("operate", {}),
+    ("POST", "/refuse"): ("operate", {}),
     ("POST", "/rollback"): ("operate", {}),
     ("POST", "/pause"): ("operate", {}),
     ("POST", "/resume"): ("operate", {}),

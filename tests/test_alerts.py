@@ -300,6 +300,118 @@ def test_who_hears_nothing_of_stale_labels_costs_nothing(
     assert receiver.got == []
 
 
+# Waiting for approval ---------------------------------------------------------------------
+
+
+def asks(version: str, replaces: str | None = None, *, day: float = 10) -> facts.ApprovalAsked:
+    return facts.ApprovalAsked(
+        version=version,
+        reason="+0.01 better",
+        until=START + timedelta(days=day + 5),
+        remind=timedelta(days=2),
+        replaces=replaces,
+    )
+
+
+def at(one: Teller, days: float) -> None:
+    """Look at a moment."""
+    one._clock = SimulatedClock(START + timedelta(days=days))
+    one.look()
+
+
+def test_people_are_told_what_to_type_and_told_again(ledger: Ledger, receiver: Receiver) -> None:
+    one = teller(ledger, Target(receiver.url, "desk", about=("waiting for approval",)))
+    told(ledger, asks("v2"), days=10)
+    for days in (10, 10.5, 11.9, 12, 13, 14.5, 14.9):
+        at(one, days)
+    assert receiver.titles() == ["churn: v2 waiting for approval"] * 3
+    message = receiver.got[0]["message"]
+    assert "waits since 2025-03-11 00:00 until 2025-03-16 00:00" in message
+    assert "`keepfit approve v2 --reason …`" in message
+    assert "+0.01 better" in message
+    assert message.endswith("keepfit why FILE v2")
+    at(one, 15)
+    at(one, 20)
+    assert len(receiver.got) == 3, "its time is over"
+
+
+def test_a_restart_does_not_remind_before_its_time(ledger: Ledger, receiver: Receiver) -> None:
+    target = Target(receiver.url, "desk")
+    at(teller(ledger, target), 9)
+    told(ledger, asks("v2"), days=10)
+    for days in (10, 11, 11.5, 12.5):
+        at(teller(ledger, target), days)
+    assert len(receiver.got) == 2
+
+
+def test_versions_that_take_each_others_place_are_told_in_their_time(
+    ledger: Ledger, receiver: Receiver
+) -> None:
+    one = teller(ledger, Target(receiver.url, "desk"))
+    told(ledger, asks("v2"), days=10)
+    at(one, 10)
+    for place, days in enumerate((10.5, 11, 11.5), 3):
+        told(ledger, asks(f"v{place}", f"v{place - 1}"), days=days)
+        at(one, days)
+    assert receiver.titles() == ["churn: v2 waiting for approval"]
+    at(one, 12)
+    assert receiver.titles()[1:] == ["churn: v5 waiting for approval"]
+    assert "instead of v4" in receiver.got[1]["message"]
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        facts.Approved(version="v2", reason="r", by="ada"),
+        facts.Declined(version="v2", reason="r", by="ada"),
+        refused("v2"),
+        Promoted(version="v7", reason="by hand", by="ada"),
+        facts.RolledBack(version="v1", to="v0", reason="worse"),
+    ],
+    ids=lambda fact: fact.kind,
+)
+def test_nobody_is_reminded_of_what_is_decided_and_the_next_is_told_at_once(
+    ledger: Ledger, receiver: Receiver, over: Fact
+) -> None:
+    one = teller(ledger, Target(receiver.url, "desk", about=("waiting for approval",)))
+    told(ledger, asks("v2"), days=10)
+    at(one, 10)
+    told(ledger, over, days=10.2)
+    for days in (10.2, 13):
+        at(one, days)
+    assert receiver.titles() == ["churn: v2 waiting for approval"]
+    told(ledger, asks("v3", day=13), days=13.1)
+    at(one, 13.1)
+    assert receiver.titles()[1:] == ["churn: v3 waiting for approval"]
+
+
+@pytest.mark.parametrize(
+    "beside", [refused("v3"), facts.RolledBack(version="v3", to="v1", reason="r", share=0.1)]
+)
+def test_what_happens_beside_it_ends_no_wait(
+    ledger: Ledger, receiver: Receiver, beside: Fact
+) -> None:
+    one = teller(ledger, Target(receiver.url, "desk", about=("waiting for approval",)))
+    told(ledger, asks("v2"), beside, days=10)
+    at(one, 10)
+    assert len(receiver.got) == 1
+
+
+def test_a_wait_that_a_target_missed_is_told_as_it_is_now(
+    ledger: Ledger, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepfit.alerts.teller.PATIENCE", (0.0, 0.0))
+    receiver.refuses = True
+    one = teller(ledger, Target(receiver.url, "desk"))
+    told(ledger, asks("v2"), days=10)
+    at(one, 10)
+    told(ledger, asks("v3", "v2"), days=10.5)
+    at(one, 10.5)
+    receiver.refuses = False
+    at(one, 10.6)
+    assert receiver.titles() == ["churn: v3 waiting for approval"]
+
+
 # Settings ---------------------------------------------------------------------------------
 
 

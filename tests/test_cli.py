@@ -212,7 +212,10 @@ def test_train_trains_now_and_the_gate_still_judges(ran: Path) -> None:
     assert "new prices" in said.told["facts"][0]["decision"]["reason"]
 
 
-@pytest.mark.parametrize("words", ["promote v1", "rollback", "pause", "resume", "train churn.py"])
+@pytest.mark.parametrize(
+    "words",
+    ["promote v1", "approve v1", "refuse v1", "rollback", "pause", "resume", "train churn.py"],
+)
 def test_the_human_hand_gives_a_reason(ran: Path, words: str) -> None:
     failed(keepfit(ran, *words.split()), 2, "--reason")
     failed(keepfit(ran, *words.split(), "--reason", " "), 2, "expected a reason", "hint:")

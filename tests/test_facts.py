@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -100,6 +100,11 @@ EXAMPLES: list[Fact] = [
         unit="customer",
     ),
     facts.RolledBack(version="v2", to="v1", reason="worse", share=0.05),
+    facts.ApprovalAsked(
+        version="v2", reason="no worse", until=NOON, remind=timedelta(days=1), replaces="v1"
+    ),
+    facts.Approved(version="v2", reason="looked at", by="ada"),
+    facts.Declined(version="v2", reason="not now", by="ada"),
     facts.Paused(reason="holiday", by="ada"),
     facts.Resumed(reason="back", by="ada"),
     facts.Overridden(what="batch", reason="looked at", by="ada", batch=1),

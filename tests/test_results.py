@@ -60,6 +60,9 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
             limit=START + 6 * DAY,
         ),
         facts.Assessed(batch=1, version="v1", verdict="learn", reasons=("new",), rows=10),
+        facts.ApprovalAsked(version="v2", reason="r", until=START, remind=DAY),
+        facts.Approved(version="v2", reason="r", by="ada"),
+        facts.Declined(version="v2", reason="r", by="ada"),
         facts.Probed(
             batch=1,
             version="v1",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keepfit import facts, registry
-from keepfit.errors import ConfigError, RollbackFailed, VersionUnknown
+from keepfit.errors import ConfigError, LedgerConflict, RollbackFailed, VersionUnknown
 from keepfit.release import verified
 from keepfit.tokens import user
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop, Step
     from keepfit.registry import Rollout
+
+ATTEMPTS = 20
+"""How often a word is written anew, where the loop wrote something meanwhile."""
 
 
 class Hand:
@@ -89,6 +92,30 @@ class Hand:
         )
         self.loop.append([back], self.loop.clock.now(), expected=self.loop.state.seq)
         return fact.champion
+
+    def approve(self, version: str) -> None:
+        """Let a version go on that waits for a person, with the loop's next step."""
+        self._answer(version, facts.Approved)
+
+    def refuse(self, version: str) -> None:
+        """Refuse a version that waits for a person, with the loop's next step."""
+        self._answer(version, facts.Declined)
+
+    def _answer(self, version: str, kind: type[facts.Approved | facts.Declined]) -> None:
+        """Write what a person says of a version, also while the loop is at work.
+
+        It holds only if nothing was written since it was looked at: what waits may be replaced.
+        """
+        for _ in range(ATTEMPTS):
+            now = self.loop.clock.now()
+            found = registry.answerable(self.loop.refold(), version, now)
+            said = kind(version=found.name, reason=self.reason, by=self.by)
+            if self.loop.append_decision([said], now):
+                return
+        raise LedgerConflict(
+            f"another process kept writing to the ledger of {self.loop.pipeline.name!r}",
+            hint="say it again: nothing was written",
+        )
 
     def pause(self) -> None:
         """Record a pause."""

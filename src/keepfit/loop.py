@@ -144,6 +144,7 @@ class Loop:
             state.fresh
             or state.decided < state.batch
             or self.turns.due(now)
+            or self.turns.asking.due(now)
             or self.release.due(now)
             or any(self._overdue(arrived, now) for arrived in state.unscored)
             or self._landed_unseen()
@@ -351,6 +352,9 @@ class Loop:
             return facts.Decision(train=False, trigger="start", reason=reason)
         if state.first_at is None or state.watermark is None:
             return facts.Decision(train=False, trigger="data", reason="no rows have arrived yet")
+        if state.champion is None and state.request is not None:
+            reason = f"{state.request.version} waits for approval, and nothing serves yet"
+            return facts.Decision(train=False, trigger="approval", reason=reason)
         if state.rollout is not None:
             fact = state.rollout.fact
             reason = f"{fact.version} is being rolled out, {told(fact.share)}: one at a time"

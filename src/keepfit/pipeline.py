@@ -326,6 +326,35 @@ class Pipeline:
         """
         self._hand(reason, by).promote(version, force=force)
 
+    def approve(self, version: str, *, reason: str, by: str | None = None) -> None:
+        """Let a version serve that waits for a person, as `gates.Approval` asks for.
+
+        The loop's next step takes it up, whichever process that runs in: with its final fit
+        and its rollout, where there are any. ``"challenger"`` is whichever version waits now.
+
+        Raises
+        ------
+        ConfigError
+            It does not wait for approval: somebody has answered, another took its place, or its
+            time is over.
+        VersionUnknown
+            No version has this name.
+        """
+        self._hand(reason, by).approve(version)
+
+    def refuse(self, version: str, *, reason: str, by: str | None = None) -> None:
+        """Refuse a version that waits for a person; the loop's next step takes it up.
+
+        Raises
+        ------
+        ConfigError
+            It does not wait for approval: somebody has answered, another took its place, or its
+            time is over.
+        VersionUnknown
+            No version has this name.
+        """
+        self._hand(reason, by).refuse(version)
+
     def rollback(self, *, reason: str, by: str | None = None) -> str:
         """Take back what was released last, and return the name of the version that serves.
 

@@ -15,8 +15,9 @@ import msgspec
 from keepfit.clock import humanise
 from keepfit.errors import KeepfitError
 from keepfit.facts import Entry
+from keepfit.results.line import Line
 from keepfit.results.log import record
-from keepfit.results.sentences import Fold, Line, Story
+from keepfit.results.sentences import Fold, Story
 
 if TYPE_CHECKING:
     from rich.console import Console

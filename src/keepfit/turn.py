@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, facts, gates, learners, relevance
+from keepfit.approval import Asking
 from keepfit.batch import CARRIED, LABEL, TIME, digest
 from keepfit.facts import (
     Answer,
@@ -42,7 +43,7 @@ class Turn:
     """The part of the loop that trains and judges."""
 
     def __init__(self, loop: Loop) -> None:
-        self.loop = loop
+        self.loop, self.asking = loop, Asking(loop)
         self._rows: dict[str, pl.DataFrame] = {}
 
     # Start ------------------------------------------------------------------------------
@@ -291,20 +292,23 @@ class Turn:
     def judge(self, at: datetime) -> None:
         """Put the waiting challengers before the gate, and release the best that passes.
 
-        While another is being rolled out they wait: only one is held against the champion.
+        While another is being rolled out they wait: only one is held against the champion. One
+        that waits for a person waits for nothing else; the others are judged as ever.
         """
         loop, state = self.loop, self.loop.state
-        waiting = [state.versions[name] for name in state.waiting]
-        if not waiting or state.rollout is not None:
+        if not state.waiting or state.rollout is not None or self.asking.go_on(at):
+            return
+        waiting = self.asking.unasked()
+        if not waiting:
             return
         champion = state.versions.get(state.champion or "")
         if champion is None or not loop.pipeline.gate:
             reason = "no champion yet" if champion is None else "no gate"
-            self._promote([], waiting[-1], reason, at)
+            self.asking.passed([], waiting[-1], reason, at)
             return
         final = next((version for version in waiting if version.final_of), None)
         if final is not None:
-            self._promote([], final, f"{final.final_of} fitted on its holdout too", at)
+            self.release([], final, f"{final.final_of} fitted on its holdout too", at)
             return
         self._compare(waiting, champion, at)
 
@@ -316,7 +320,8 @@ class Turn:
                 self.loop.append(judged, at)
             return
         version, best = self._best(passed)
-        self._promote(judged, version, best.verdicts[0].reason, at)
+        reason = best.verdicts[0].reason if best.verdicts else "no gate but a person"
+        self.asking.passed(judged, version, reason, at)
 
     def _best(self, passed: list[Judged]) -> tuple[Version, Judged]:
         """Return the version to promote of those that passed: the leading recipe's, or the best.
@@ -341,7 +346,8 @@ class Turn:
         since = max(version.judged_from or champion.snapshot.to, champion.snapshot.to + MICROSECOND)
         rows = loop.labelled(at, after=since - MICROSECOND)
         before = version.judged
-        if before is not None and rows.height < before.rows * GROWTH:
+        again = before is not None and before.champion == champion.name
+        if before is not None and again and rows.height < before.rows * GROWTH:
             return None
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
         look = _look(before, champion)
@@ -360,7 +366,7 @@ class Turn:
         except Exception as error:
             old.predict(rows)  # where the champion cannot answer either, that is another matter
             return _refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
-        verdicts = tuple(gate.judge(comparison) for gate in loop.pipeline.gate)
+        verdicts = tuple(gate.judge(comparison) for gate in self.asking.others)
         value, champion_value = self.values(comparison)
         return Judged(
             version=version.name,
@@ -420,7 +426,8 @@ class Turn:
         new, old = both
         return new, old
 
-    def _promote(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
+    def release(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
+        """Let a version that passed take over, or first learn its holdout too."""
         loop = self.loop
         final = self._final(version, at)
         loop.append([*judged, final or loop.release.begin(version, reason, at)], at)

@@ -21,6 +21,7 @@ GATES = [
     gates.StableScores(0.2),
     gates.StableScores(0.1, at=0.5),
     gates.NoForgetting(),
+    gates.Approval(),
 ]
 FITTING = [
     (name, task)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from keepfit import facts
 from keepfit.facts import Answer, Entry
-from keepfit.results.sentences import Line, Story, cause
+from keepfit.results.approvals import command
+from keepfit.results.line import Line
+from keepfit.results.sentences import Story, cause
 
 
 class Kind(StrEnum):
@@ -16,6 +18,7 @@ class Kind(StrEnum):
 
     DRIFT = "drift"
     DECAY = "decay"
+    APPROVAL = "waiting for approval"
     REFUSED = "refused"
     ROLLED_OUT = "rolled out"
     PROMOTED = "promoted"
@@ -30,6 +33,9 @@ class Kind(StrEnum):
 
 KINDS = tuple(kind.value for kind in Kind)
 
+STANDING = frozenset({Kind.STALE_LABELS, Kind.APPROVAL})
+"""What is no event: told while it lasts, whatever has been told of facts."""
+
 GOOD = frozenset({Kind.PROMOTED, Kind.RESUMED})
 BAD = frozenset({Kind.FAILED, Kind.ROLLED_BACK, Kind.NOT_SERVED})
 
@@ -39,7 +45,8 @@ class Message(NamedTuple):
 
     ``cause`` is the same for alerts of one cause, of which the first is told; it is empty where
     each is an event of its own. ``look`` is what follows ``keepfit`` on the command line and the
-    server's address in a link: ``why/v7``, or ``status``.
+    server's address in a link: ``why/v7``, or ``status``. ``again`` is after how long it is told
+    again, where it says so itself.
     """
 
     kind: Kind
@@ -49,6 +56,7 @@ class Message(NamedTuple):
     body: str
     look: str
     cause: str = ""
+    again: timedelta | None = None
 
 
 class Chronicle:
@@ -132,10 +140,66 @@ class Waiting:
         return sum(one.rows for one in self._batches.values())
 
 
+class Unapproved:
+    """The version that waits for a person, and since when a person has been waited for."""
+
+    def __init__(self) -> None:
+        self.open: facts.ApprovalAsked | None = None
+        self.cause = ""
+        self._since: datetime | None = None
+        self._said = False
+
+    def hear(self, entry: Entry) -> None:
+        """Take in the next fact.
+
+        Versions that replace each other are one cause: people are told of the newest in its time.
+        """
+        fact = entry.fact
+        if isinstance(fact, facts.ApprovalAsked):
+            if self.open is None or fact.replaces is None or self._said:
+                self.cause, self._said = f"approval {fact.version}", False
+            self.open, self._since = fact, entry.at
+        elif isinstance(fact, facts.Approved | facts.Declined):
+            self._said = self._said or self._is(fact.version)
+        elif self._ends(fact):
+            self.open, self._said = None, False
+
+    def message(self, pipeline: str, seq: int, now: datetime) -> Message | None:
+        """Return what people are told while nobody has answered."""
+        fact, since = self.open, self._since
+        if fact is None or since is None or self._said or now >= fact.until:
+            return None
+        instead = f", instead of {fact.replaces}" if fact.replaces else ""
+        return Message(
+            kind=Kind.APPROVAL,
+            seq=seq,
+            at=now,
+            title=f"{pipeline}: {fact.version} waiting for approval",
+            body=f"{fact.version} waits since {since:%Y-%m-%d %H:%M} until {fact.until:%Y-%m-%d %H:%M}"
+            f"{instead}; it passed the rest: {fact.reason}\n"
+            f"{command(fact.version)} lets it go on, `keepfit refuse` ends it",
+            look=f"why/{fact.version}",
+            cause=self.cause,
+            again=fact.remind,
+        )
+
+    def _is(self, version: str) -> bool:
+        return self.open is not None and self.open.version == version
+
+    def _ends(self, fact: facts.Fact) -> bool:
+        """Return whether a fact ends the wait: a last word, or another champion."""
+        if isinstance(fact, facts.Judged):
+            over = fact.answer == Answer.REFUSE if fact.during else True
+            return over and self._is(fact.version)
+        if isinstance(fact, facts.RolledBack):
+            return fact.share is None
+        return isinstance(fact, facts.Promoted)
+
+
 def _kind(fact: facts.Fact) -> Kind | None:
     """Return what an alert of a fact would be about."""
     if isinstance(fact, facts.Judged):
-        refused = fact.answer == Answer.REFUSE and not fact.during
+        refused = fact.answer == Answer.REFUSE and fact.during in ("", "approval")
         return Kind.REFUSED if refused else None
     if isinstance(fact, facts.Decided):
         decay = fact.decision.train and cause(fact.decision) == "decay"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keepfit.alerts.kinds import Chronicle, Kind, Message, Waiting
+from keepfit.alerts.kinds import STANDING, Chronicle, Kind, Message, Unapproved, Waiting
 from keepfit.alerts.posting import Post
 from keepfit.alerts.settings import Settings, settings_of
 from keepfit.clock import Clock, WallClock, humanise
@@ -80,6 +80,7 @@ class Teller:
         self._delay = label_delay or timedelta(0)
         self._clock = clock or WallClock()
         self._chronicle, self._unlabelled = Chronicle(pipeline), Waiting()
+        self._unapproved = Unapproved()
         self._seq = 0
         self.waiting: list[Message] = []
         self._tried: dict[str, tuple[float, float]] = {}
@@ -103,6 +104,7 @@ class Teller:
         for entry in self.ledger.facts(self.pipeline, after=self._seq):
             self._add(self._heed(entry))
         self._add(self._stale())
+        self._add(self._asked())
         if not self.waiting:
             return
         try:
@@ -145,6 +147,7 @@ class Teller:
     def _heed(self, entry: Entry) -> Message | None:
         self._seq = entry.seq
         self._unlabelled.hear(entry.fact)
+        self._unapproved.hear(entry)
         return self._chronicle.hear(entry)
 
     def _add(self, message: Message | None) -> None:
@@ -159,24 +162,42 @@ class Teller:
             for causes in self._told.causes.values():
                 causes.pop(cause, None)
             return None
-        targets = (post.target for post in self.posts)
-        told = all(
-            cause in self._told.to(target.key)
-            for target in targets
-            if target.hears(self.pipeline, Kind.STALE_LABELS)
+        return self._unless_told(
+            Message(
+                kind=Kind.STALE_LABELS,
+                seq=self._seq,
+                at=now,
+                title=f"{self.pipeline}: stale labels",
+                body=f"rows of {oldest:%Y-%m-%d} wait for labels since {humanise(now - oldest)}; "
+                f"{self._unlabelled.rows():,} rows in all",
+                look="status",
+                cause=cause,
+            )
         )
-        if told or any(one.cause == cause for one in self.waiting):
+
+    def _asked(self) -> Message | None:
+        """Return an alert when a version waits for a person: when it begins, and now and then after."""
+        # Who could not be reached is told what waits now, not what did then.
+        self.waiting = [one for one in self.waiting if one.kind is not Kind.APPROVAL]
+        message = self._unapproved.message(self.pipeline, self._seq, self._clock.now())
+        return None if message is None else self._unless_told(message)
+
+    def _unless_told(self, message: Message) -> Message | None:
+        """Return an alert that is due for somebody, and is not among those that wait."""
+        if any(one.cause == message.cause for one in self.waiting):
             return None
-        return Message(
-            kind=Kind.STALE_LABELS,
-            seq=self._seq,
-            at=now,
-            title=f"{self.pipeline}: stale labels",
-            body=f"rows of {oldest:%Y-%m-%d} wait for labels since {humanise(now - oldest)}; "
-            f"{self._unlabelled.rows():,} rows in all",
-            look="status",
-            cause=cause,
-        )
+        hear = (one.target for one in self.posts if one.target.hears(self.pipeline, message.kind))
+        due = any(self._is_due(message, self._told.to(target.key)) for target in hear)
+        return message if due else None
+
+    def _is_due(self, message: Message, told: dict[str, datetime]) -> bool:
+        """Return whether a cause was not told yet, or so long ago that it is told again."""
+        last = told.get(message.cause) if message.cause else None
+        if last is None:
+            return True
+        if message.kind is Kind.STALE_LABELS:
+            return False  # until they have come
+        return message.at - last >= (message.again or self.settings.again)
 
     # Telling ------------------------------------------------------------------------------
 
@@ -195,11 +216,10 @@ class Teller:
         upto, before = self._told.upto[target.key], dict(self._told.to(target.key))
         due = []
         for message in self.waiting:
-            known = message.seq <= upto and message.kind is not Kind.STALE_LABELS
+            known = message.seq <= upto and message.kind not in STANDING
             if known or not target.hears(self.pipeline, message.kind):
                 continue
-            last = before.get(message.cause) if message.cause else None
-            if last is None or message.at - last >= self.settings.again:
+            if self._is_due(message, before):
                 before[message.cause] = message.at
                 due.append(message)
         return due
@@ -224,12 +244,13 @@ class Teller:
         return True
 
     def _keep(self) -> None:
+        standing = (Kind.STALE_LABELS.value, self._unapproved.cause)
         for key, causes in self._told.causes.items():
             now = max(causes.values(), default=self._clock.now())
             self._told.causes[key] = {
                 cause: at
                 for cause, at in causes.items()
-                if now - at < self.settings.again or cause == Kind.STALE_LABELS.value
+                if now - at < self.settings.again or cause in standing
             }
         body = msgspec.json.encode(self._told)
         self.ledger.save_fold(self.pipeline, FOLD, self._seq, body)

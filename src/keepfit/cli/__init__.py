@@ -46,6 +46,8 @@ VERBS = (
     running.train,
     running.predict,
     handing.promote,
+    handing.approve,
+    handing.refuse,
     handing.rollback,
     handing.pause,
     handing.resume,

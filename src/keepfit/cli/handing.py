@@ -1,4 +1,4 @@
-"""The human hand: promote, rollback, pause and resume; all of them want a reason and keep it."""
+"""The human hand: promote, approve, pause and others; all of them want a reason and keep it."""
 
 from __future__ import annotations
 
@@ -76,6 +76,36 @@ def promote(
 
     with _loop(home, pipeline, as_json=as_json) as loop:
         Hand(loop, reason).promote(version, force=force)
+
+
+@verb
+def approve(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="v3, or challenger.")],
+    reason: Reason,
+    home: Home = None,
+    pipeline: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Let a version go on that waits for a person."""
+    from keepfit.hand import Hand
+
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        Hand(loop, reason).approve(version)
+
+
+@verb
+def refuse(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="v3, or challenger.")],
+    reason: Reason,
+    home: Home = None,
+    pipeline: Name = None,
+    as_json: Json = False,
+) -> None:
+    """Refuse a version that waits for a person."""
+    from keepfit.hand import Hand
+
+    with _loop(home, pipeline, as_json=as_json) as loop:
+        Hand(loop, reason).refuse(version)
 
 
 @verb

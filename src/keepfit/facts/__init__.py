@@ -10,6 +10,9 @@ import msgspec
 from keepfit.facts.base import Fact
 from keepfit.facts.hands import (
     NOT_SERVED,
+    ApprovalAsked,
+    Approved,
+    Declined,
     Overridden,
     Paused,
     Resumed,
@@ -55,6 +58,8 @@ from keepfit.facts.versions import (
 __all__ = [
     "Answer",
     "AnyFact",
+    "ApprovalAsked",
+    "Approved",
     "Arrived",
     "Assessed",
     "ColumnDrift",
@@ -62,6 +67,7 @@ __all__ = [
     "Cost",
     "Decided",
     "Decision",
+    "Declined",
     "DetectorAdvanced",
     "Donor",
     "Drifted",
@@ -113,6 +119,9 @@ AnyFact: TypeAlias = (
     | Trained
     | TrainingFailed
     | Judged
+    | ApprovalAsked
+    | Approved
+    | Declined
     | RolledOut
     | Promoted
     | RolledBack

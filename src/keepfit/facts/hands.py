@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from keepfit.facts.base import Fact
@@ -31,6 +32,36 @@ class Overridden(Fact, frozen=True, kw_only=True):
     reason: str
     by: str
     batch: int | None = None
+
+
+class ApprovalAsked(Fact, frozen=True, kw_only=True):
+    """A version passed the other gates, and waits for a person to approve it until ``until``.
+
+    ``reason`` says what it passed, ``remind`` how often people are told again, and ``replaces``
+    names the version that waited until then, if one did.
+    """
+
+    version: str
+    reason: str
+    until: datetime
+    remind: timedelta
+    replaces: str | None = None
+
+
+class Approved(Fact, frozen=True, kw_only=True):
+    """A person lets a version go on that waited for it."""
+
+    version: str
+    reason: str
+    by: str
+
+
+class Declined(Fact, frozen=True, kw_only=True):
+    """A person refuses a version that waited to be approved."""
+
+    version: str
+    reason: str
+    by: str
 
 
 class Signalled(Fact, frozen=True, kw_only=True):

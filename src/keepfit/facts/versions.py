@@ -85,7 +85,8 @@ class Judged(Fact, frozen=True, kw_only=True):
     stretches of the past, oldest first, which either may have been trained on. ``during`` is
     empty at the gate itself. It is ``"rollout"`` for a look at live rows that asks only whether
     the version does harm, ``"end of rollout"`` for one that may promote it, and ``"service"``
-    for one at the rows since it was promoted; ``champion`` is then the version before. Where
+    for one at the rows since it was promoted; ``champion`` is then the version before. ``"approval"``
+    is a look at the rows that come while a person is waited for. Where
     ``newest`` is not zero, the first verdict is on so many of the newest rows, and the
     second, if there is one, on all of them.
     """

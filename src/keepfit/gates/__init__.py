@@ -8,6 +8,7 @@ from typing import Any
 
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
+from keepfit.gates.approval import Approval
 from keepfit.gates.fresher import Fresher
 from keepfit.gates.live import harm
 from keepfit.gates.moves import moved
@@ -25,6 +26,7 @@ from keepfit.gates.stable import StableScores
 from keepfit.protocols import Gate
 
 __all__ = [
+    "Approval",
     "AtLeast",
     "Beats",
     "Fresher",
@@ -45,7 +47,7 @@ def resolve(gate: Gate | Iterable[Gate] | None) -> list[Gate]:
     Raises
     ------
     ConfigError
-        What was given is no gate.
+        What was given is no gate, or a person is asked twice.
 
     Examples
     --------
@@ -55,7 +57,13 @@ def resolve(gate: Gate | Iterable[Gate] | None) -> list[Gate]:
     if gate is None:
         return [NoWorse()]
     if isinstance(gate, Sequence) and not isinstance(gate, str):
-        return [_checked(one) for one in gate]
+        checked = [_checked(one) for one in gate]
+        if sum(isinstance(one, Approval) for one in checked) > 1:
+            raise ConfigError(
+                f"expected one Approval at most, got {checked!r}",
+                hint="one person's word decides: keep one of them",
+            )
+        return checked
     return [_checked(gate)]
 
 
@@ -74,14 +82,17 @@ def combine(verdicts: Iterable[Verdict]) -> Answer:
 def holdout(gates: Iterable[Gate]) -> float | timedelta | None:
     """Return how many rows all gates together need: the largest share, or the longest time.
 
-    A time outranks shares, since it was stated; None when there are no gates.
+    A time outranks shares, since it was stated; None when there are no gates. `Approval` needs
+    no rows, but a person who is asked alone wants to see figures.
 
     Examples
     --------
     >>> holdout([NoWorse(), Beats(holdout=0.3)])
     0.3
     """
-    asked = [length_of(getattr(gate, "holdout", HOLDOUT), "gate") for gate in gates]
+    every = list(gates)
+    measured = [gate for gate in every if not isinstance(gate, Approval)] or every
+    asked = [length_of(getattr(gate, "holdout", HOLDOUT), "gate") for gate in measured]
     times = [one for one in asked if isinstance(one, timedelta)]
     return (
         max(times) if times else max((one for one in asked if isinstance(one, float)), default=None)

@@ -83,6 +83,7 @@ def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:
 
 def crown(state: State, name: str, at: datetime) -> None:
     """Make a version champion, and the one before previous."""
+    _withdraw(state)
     if state.previous is not None:
         state.versions[state.previous].state = "retired"
     if state.champion is not None:
@@ -102,3 +103,11 @@ def crown(state: State, name: str, at: datetime) -> None:
         detector: {key: known[key] for key in lasting if known.get(key)}
         for detector, known in state.detectors.items()
     }
+
+
+def _withdraw(state: State) -> None:
+    """Ask no person any longer: what a version passed, it passed against another champion."""
+    if state.request is not None:
+        name, state.request = state.request.version, None
+        if name in state.waiting:
+            state.versions[name].state = "waiting"

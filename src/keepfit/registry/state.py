@@ -14,11 +14,14 @@ from keepfit.batch import restored
 from keepfit.errors import NoChampion, VersionUnknown, nearest
 from keepfit.facts import (
     Answer,
+    ApprovalAsked,
+    Approved,
     Arrived,
     Assessed,
     Compared,
     Cost,
     Decided,
+    Declined,
     DetectorAdvanced,
     Drifted,
     Entry,
@@ -41,8 +44,8 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.registry import serving
-from keepfit.registry.versions import Counts, Recipe, Rollout, Service, Side, Version
+from keepfit.registry import approval, serving
+from keepfit.registry.versions import Counts, Recipe, Request, Rollout, Service, Side, Version
 
 FORECAST_FROM = 200
 """Versions that a forecast of costs looks back on."""
@@ -65,7 +68,8 @@ class State(msgspec.Struct):
     names the versions of one turn that are compared on the batches after it, ``compared``
     what came of it. ``recipes`` holds the record of each challenger, by its name. ``rollout`` is
     the challenger on its way, ``service`` the champion beside the one before, ``undone`` when
-    champions were taken back, since the last pause ended.
+    champions were taken back, since the last pause ended. ``request`` is the version that waits
+    for a person.
     """
 
     seq: int = 0
@@ -123,6 +127,7 @@ class State(msgspec.Struct):
     compared: list[Side] = []
     recipes: dict[str, Recipe] = {}
     rollout: Rollout | None = None
+    request: Request | None = None
     service: Service | None = None
     undone: list[tuple[datetime, str]] = []
     counts: Counts = msgspec.field(default_factory=Counts)
@@ -152,6 +157,8 @@ class State(msgspec.Struct):
                 hint="`keepfit run FILE` trains the first one",
             )
         challenger = self.waiting[-1] if self.waiting else None
+        if self.request is not None:
+            challenger = self.request.version
         if self.rollout is not None:
             challenger = self.rollout.fact.version
         aliases = {"champion": self.champion, "previous": self.previous, "challenger": challenger}
@@ -297,9 +304,10 @@ class State(msgspec.Struct):
             probes = [one for one in self.since if isinstance(one, Probed)]
             self.probes = [*self.probes, *probes][-KEPT:]
             self.since = []
-            for name in self.waiting:
-                self.versions[name].state = "superseded"
-            self.waiting = []
+            # Whoever a person is asked about waits until a later one has passed the gates too.
+            asked = None if self.request is None else self.request.version
+            for name in [one for one in self.waiting if one != asked]:
+                self.leave(name, "superseded")
 
     def _started(self, fact: TrainingStarted, at: datetime) -> None:
         trigger = self.last_decision.decision.trigger if self.last_decision else ""
@@ -353,9 +361,13 @@ class State(msgspec.Struct):
         return version
 
     def _judged(self, fact: Judged, at: datetime) -> None:
+        if fact.during == "approval":
+            approval.looked(self, fact)
+            return
         if fact.during:
             serving.looked(self, fact)
             return
+        approval.decided(self, fact)
         version = self.versions[fact.version]
         version.judged = fact
         if fact.answer == Answer.REFUSE:
@@ -414,6 +426,9 @@ _HANDLERS: dict[type[Fact], Any] = {
     Trained: State._trained,
     TrainingFailed: State._failed,
     Judged: State._judged,
+    ApprovalAsked: approval.asked,
+    Approved: approval.answered,
+    Declined: approval.answered,
     RolledOut: serving.rolled_out,
     Promoted: serving.promoted,
     RolledBack: serving.rolled_back,

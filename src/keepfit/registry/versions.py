@@ -8,14 +8,25 @@ from typing import Any
 import msgspec
 
 from keepfit import costs
-from keepfit.facts import Cost, Donor, Judged, RolledOut, Snapshot, Transferred
+from keepfit.facts import (
+    ApprovalAsked,
+    Approved,
+    Cost,
+    Declined,
+    Donor,
+    Judged,
+    RolledOut,
+    Snapshot,
+    Transferred,
+)
 
 
 class Version(msgspec.Struct, kw_only=True):
     """An immutable trained model: its data, code, parent and seed, and what became of it.
 
-    ``state`` is one of training, failed, waiting (for its gate's evidence), refused,
-    passed (but another was better), superseded, rolling out, champion, previous, retired, rolled back.
+    ``state`` is one of training, failed, waiting (for its gate's evidence), waiting for approval,
+    refused, passed (but another was better), superseded, rolling out, champion, previous, retired,
+    rolled back.
     """
 
     name: str
@@ -86,6 +97,26 @@ class Rollout(msgspec.Struct, kw_only=True):
     batch: int
     early: Looks = msgspec.field(default_factory=Looks)
     last: Looks = msgspec.field(default_factory=Looks)
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """A version that waits for a person, since when, and what a person has ``said`` of it.
+
+    ``batch`` is the newest when it was asked about; ``looks`` are those at later rows, for
+    whether it does harm.
+    """
+
+    fact: ApprovalAsked
+    since: datetime
+    batch: int
+    said: Approved | Declined | None = None
+    said_at: datetime | None = None
+    looks: Looks = msgspec.field(default_factory=Looks)
+
+    @property
+    def version(self) -> str:
+        """The version that waits."""
+        return self.fact.version
 
 
 class Service(msgspec.Struct, kw_only=True):

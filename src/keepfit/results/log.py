@@ -11,7 +11,8 @@ from keepfit.clock import utc
 from keepfit.errors import ConfigError, nearest
 from keepfit.facts import KINDS, Entry, encode
 from keepfit.results import page
-from keepfit.results.sentences import Line, Story
+from keepfit.results.line import Line
+from keepfit.results.sentences import Story
 
 if TYPE_CHECKING:
     import polars as pl

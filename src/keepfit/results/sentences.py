@@ -12,6 +12,8 @@ from typing import Any
 from keepfit import facts
 from keepfit.clock import humanise
 from keepfit.facts import Answer, Entry, Outcome
+from keepfit.results import approvals
+from keepfit.results.line import Line
 from keepfit.rollouts import told
 
 CAUSES = {
@@ -30,27 +32,6 @@ CAUSES = {
 
 OWN = frozenset({"first", "max_age", "hand"})
 """Reasons to train that are no trigger's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a narration: when, a mark, what happened, why, and what it cost.
-
-    ``tone`` is ``good``, ``bad``, ``warn``, ``plain`` or ``dim``; ``loud`` lines are events,
-    the others are worth showing only to who asks for everything.
-    """
-
-    at: datetime
-    glyph: str
-    what: str
-    text: str
-    cost: str = ""
-    tone: str = "plain"
-    loud: bool = True
-
-    def __str__(self) -> str:
-        cost = f"  {self.cost}" if self.cost else ""
-        return f"{self.at:%Y-%m-%d %H:%M}  {self.glyph} {self.what:<14}  {self.text}{cost}"
 
 
 class Story:
@@ -236,6 +217,8 @@ class Story:
         rows = f"on {counted(fact.rows, 'live row')} beside {fact.champion}"
         text = f"{deciding(fact.verdicts, fact.answer)}, {rows}"
         mark = {Answer.PROMOTE: "✓", Answer.REFUSE: "✕", Answer.NOT_ENOUGH: "·"}[fact.answer]
+        if fact.during == "approval" and fact.answer == Answer.REFUSE:
+            return Line(at, mark, f"{fact.version} refused", f"while it waited: {text}", tone="bad")
         return Line(at, mark, f"{fact.version} compared", text, tone="dim", loud=False)
 
     def _rolled_out(self, fact: facts.RolledOut, at: datetime) -> Line:
@@ -300,6 +283,9 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Trained: Story._trained,
     facts.TrainingFailed: Story._failed,
     facts.Judged: Story._judged_line,
+    facts.ApprovalAsked: approvals.asked,
+    facts.Approved: approvals.answered,
+    facts.Declined: approvals.answered,
     facts.RolledOut: Story._rolled_out,
     facts.Promoted: Story._promoted,
     facts.RolledBack: Story._rolled_back,

@@ -11,6 +11,7 @@ from keepfit.costs import Forecast
 from keepfit.facts import Cost, Decision, Scored
 from keepfit.registry import Counts, State, Version
 from keepfit.results import costs, page
+from keepfit.results.approvals import Awaited
 from keepfit.results.sentences import counted, deciding, metric, rounded
 from keepfit.rollouts import told as stage_told
 
@@ -75,7 +76,8 @@ class Status:
     ``started_from``, where that is not None, and changed what ``update`` names. ``cost`` is what the ``newest``
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
     that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
-    pass by themselves, and ``explored`` those of them that were let through at random.
+    pass by themselves, and ``explored`` those of them that were let through at random. ``approval``
+    is the version that waits for a person.
     """
 
     pipeline: str
@@ -92,6 +94,7 @@ class Status:
     staleness: timedelta | None = None
     previous: str | None = None
     rollout: RollingOut | None = None
+    approval: Awaited | None = None
     batches: int = 0
     rows: int = 0
     labels: int = 0
@@ -138,6 +141,7 @@ class Status:
             else asked_at - champion.snapshot.to,
             previous=state.previous,
             rollout=RollingOut.of(state),
+            approval=Awaited.of(state),
             batches=state.batch,
             rows=state.counts.rows,
             labels=state.counts.labels,
@@ -150,7 +154,7 @@ class Status:
             decided_at=None if decided is None else decided.watermark,
             training=tuple(state.training),
             ready_at=max((state.versions[one].ready_at for one in state.training), default=None),
-            waiting=tuple(_waiting(state.versions[one]) for one in state.waiting),
+            waiting=tuple(_waiting(state.versions[one]) for one in _unasked(state)),
             quarantined=tuple(
                 Held(batch=one.batch, rows=one.rows, from_=one.from_, to=one.to)
                 for one in state.quarantined
@@ -172,10 +176,9 @@ class Status:
                 {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
                 for item in shown[several]
             ]
-        if self.rollout is not None:
-            shown["rollout"] = {
-                one.name: getattr(self.rollout, one.name) for one in fields(self.rollout)
-            }
+        for one in ("rollout", "approval"):
+            if (part := shown[one]) is not None:
+                shown[one] = {named.name: getattr(part, named.name) for named in fields(part)}
         found: dict[str, Any] = page.plain(shown)
         return found
 
@@ -202,6 +205,8 @@ class Status:
     def _summary(self) -> str:
         if self.champion is None:
             start = "Nothing serves yet" if self.rows else "No rows have arrived yet"
+            if self.approval is not None:
+                start += f": {self.approval.version} waits for a person"
             return f"{start}." if self.paused is None else f"{start}; paused: {self.paused}."
         told = [f"{self.champion} has served for {self._served()}."]
         if self.labelled_to is not None and self.asked_at is not None:
@@ -224,6 +229,7 @@ class Status:
     def _titled(self) -> list[tuple[str, list[str]]]:
         return [
             ("champion", self._champion()),
+            ("approval", [] if self.approval is None else self.approval.lines()),
             ("rollout", self._rollout()),
             ("performance", self._performance()),
             ("data", self._data()),
@@ -317,6 +323,8 @@ class Status:
             return [f"{', '.join(self.training)} trained by {page.day(self.ready_at)}, then judged"]
         if self.rollout is not None:
             return [f"{self.rollout.version} goes on, or back, as live rows get their labels"]
+        if self.approval is not None:
+            return [f"{self.approval.version} serves, or does not, as a person says"]
         if self.waiting:
             return ["the gate looks again when more labels have come"]
         due = upcoming(self.decision)
@@ -398,6 +406,12 @@ def _origin(version: Version) -> str | None:
 def _latest(state: State, champion: Version | None) -> datetime | None:
     known = [state.watermark, None if champion is None else champion.promoted_at]
     return max((moment for moment in known if moment is not None), default=None)
+
+
+def _unasked(state: State) -> list[str]:
+    """Return the challengers whose gate has not decided yet, a person's word apart."""
+    asked = None if state.request is None else state.request.version
+    return [name for name in state.waiting if name != asked]
 
 
 def _waiting(version: Version) -> Waiting:

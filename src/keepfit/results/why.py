@@ -11,7 +11,7 @@ from keepfit import facts, rollouts
 from keepfit.errors import VersionUnknown
 from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
-from keepfit.results import page, transfers
+from keepfit.results import approvals, page, transfers
 from keepfit.results.costs import forecasted, took
 from keepfit.results.sentences import (
     OWN,
@@ -36,7 +36,7 @@ class Why:
     """The chain of facts behind a version; behind the last decision when none is asked for.
 
     ``sections`` hold titles with their lines, in the order of the loop: trigger, data,
-    learner, what was taken over, training, gate, release. ``entries`` are the facts themselves.
+    learner, what was taken over, training, gate, approval, release. ``entries`` are the facts themselves.
     """
 
     pipeline: str
@@ -139,7 +139,8 @@ class _Chain:
             self.scored.append(fact)
             return False
         else:
-            return isinstance(fact, facts.TrainingStarted) and fact.version == name
+            started = isinstance(fact, facts.TrainingStarted) and fact.version == name
+            return started or approvals.concerns(fact, name)
         return True
 
 
@@ -155,6 +156,7 @@ def _of_version(name: str, state: State, version: Version, entries: Iterable[Ent
         ("taken over", transfers.told(version)),
         ("training", _training(version, chain)),
         ("gate", _gate(version, chain)),
+        ("approval", approvals.told(version.name, chain.entries)),
         ("release", _release(version, state, chain)),
     )
     return Why(
@@ -173,6 +175,7 @@ def _stands(version: Version, when: str) -> str:
         "training": f"being trained since {page.day(version.started_at)}",
         "failed": f"failed: its training of {page.day(version.started_at)} ended without a model",
         "waiting": "waiting for its gate's evidence",
+        "waiting for approval": f"waiting for a person to approve it, since {when}",
         "refused": f"refused, on {when}",
         "passed": f"passed, on {when}, but another challenger was better",
         "superseded": f"superseded on {when}, before it could be promoted",
@@ -280,8 +283,9 @@ def _gate(version: Version, chain: _Chain) -> list[str]:
     lines = []
     for at, judged in (one for one in chain.judged if not one[1].during):
         look = f" (look {judged.look})" if judged.look > 1 else ""
+        beside = f"against {judged.champion} on {counted(judged.rows, 'row')}"
         lines.append(
-            f"against {judged.champion} on {counted(judged.rows, 'row')}, on {page.day(at)}{look}"
+            f"{beside if judged.champion else 'the first: against nothing'}, on {page.day(at)}{look}"
         )
         if judged.value is not None and judged.champion_value is not None:
             both = f"{judged.metric} {figure(judged.value)} against {figure(judged.champion_value)}"
@@ -366,6 +370,8 @@ def _look(at: datetime, judged: facts.Judged) -> str:
 
 
 def _hint(version: Version) -> str | None:
+    if version.state == "waiting for approval":
+        return f"{approvals.command(version.name)} lets it go on, `keepfit refuse` ends it"
     if version.state == "refused":
         command = f'keepfit promote {version.name} --force --reason "…"'
         return f"`{command}` promotes it and keeps the reason"

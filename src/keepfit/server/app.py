@@ -63,6 +63,8 @@ def app(desk: Desk, office: Office, access: Access, tally: Tally) -> Starlette:
         ("/status", "GET", "read", doors.status),
         ("/why/{version}", "GET", "read", doors.why),
         ("/promote", "POST", "operate", doors.promote),
+        ("/approve", "POST", "operate", doors.approve),
+        ("/refuse", "POST", "operate", doors.refuse),
         ("/rollback", "POST", "operate", doors.rollback),
         ("/pause", "POST", "operate", doors.pause),
         ("/resume", "POST", "operate", doors.resume),
@@ -242,6 +244,12 @@ class _Doors:
 
     async def promote(self, request: Request) -> Reply:
         return await self._done(request, self.office.promote)
+
+    async def approve(self, request: Request) -> Reply:
+        return await self._done(request, self.office.approve)
+
+    async def refuse(self, request: Request) -> Reply:
+        return await self._done(request, self.office.refuse)
 
     async def rollback(self, request: Request) -> Reply:
         return await self._done(request, self.office.rollback)

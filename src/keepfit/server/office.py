@@ -55,11 +55,20 @@ class Office:
 
     def promote(self, asked: Asked) -> dict[str, Any]:
         """Make a version the champion."""
-        if asked.version is None:
-            raise ConfigError(
-                "expected a version to promote, got none", hint='send "version": "v3"'
-            )
-        self._pipeline.promote(asked.version, reason=asked.reason, force=asked.force, by=asked.by)
+        version = _named(asked, "promote")
+        self._pipeline.promote(version, reason=asked.reason, force=asked.force, by=asked.by)
+        return self._stands()
+
+    def approve(self, asked: Asked) -> dict[str, Any]:
+        """Let a version go on that waits for a person, with the loop's next step."""
+        version = _named(asked, "approve")
+        self._pipeline.approve(version, reason=asked.reason, by=asked.by)
+        return self._stands()
+
+    def refuse(self, asked: Asked) -> dict[str, Any]:
+        """Refuse a version that waits for a person."""
+        version = _named(asked, "refuse")
+        self._pipeline.refuse(version, reason=asked.reason, by=asked.by)
         return self._stands()
 
     def rollback(self, asked: Asked) -> dict[str, Any]:
@@ -85,3 +94,9 @@ class Office:
             "previous": state.previous,
             "paused": state.paused,
         }
+
+
+def _named(asked: Asked, what: str) -> str:
+    if asked.version is None:
+        raise ConfigError(f"expected a version to {what}, got none", hint='send "version": "v3"')
+    return asked.version

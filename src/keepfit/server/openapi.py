@@ -71,6 +71,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/promote"): Operation(
         "Make a version the champion", "operate", (Asked,), _STANDS, _ASKED
     ),
+    ("POST", "/approve"): Operation(
+        "Let a version go on that waits for a person", "operate", (Asked,), _STANDS, _ASKED
+    ),
+    ("POST", "/refuse"): Operation(
+        "Refuse a version that waits for a person", "operate", (Asked,), _STANDS, _ASKED
+    ),
     ("POST", "/rollback"): Operation(
         "Take back what is being rolled out, or the champion", "operate", (Asked,), _STANDS, _ASKED
     ),

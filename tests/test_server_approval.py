@@ -1,0 +1,77 @@
+"""A person's word over HTTP and by the command: said, kept with who said it, and taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from keepfit import Ledger, gates
+from keepfit.facts import Approved, Declined
+from tests.served import Served
+from tests.servers import World
+from tests.shell import FILE, keepfit
+from tests.worlds import stream
+
+ASKING = FILE.replace(
+    "gates.NoWorse(within=0.01)", "[gates.NoWorse(within=0.01), gates.Approval()]"
+)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A server of a pipeline whose first version waits for a person."""
+    world = World(tmp_path, gate=[gates.Approval(expires="3650d")])
+    world.steps()
+    assert world.loop.state.champion is None
+    made = Served(world)
+    yield made
+    made.close()
+
+
+def test_a_version_is_approved_over_http_and_serves_with_the_next_step(served: Served) -> None:
+    waits = served.ask("GET", "/status")[1]["approval"]
+    assert (waits["version"], waits["said"]) == ("v1", "")
+    word = {"version": "v1", "reason": "looks right", "by": "ada"}
+    status, stands = served.ask("POST", "/approve", word)
+    assert (status, stands["champion"]) == (200, None)
+    assert served.ask("POST", "/refuse", word)[0] == 400
+    loop = served.world.loop
+    served.world.steps()
+    assert loop.state.champion == "v1"
+    facts = [one.fact for one in loop.memory.ledger.facts("churn")]
+    assert [fact for fact in facts if isinstance(fact, Approved | Declined)] == [
+        Approved(version="v1", reason="looks right", by="ada")
+    ]
+    assert served.ask("GET", "/status")[1]["approval"] is None
+
+
+@pytest.mark.parametrize("path", ["/approve", "/refuse"])
+def test_what_does_not_wait_is_told_so(served: Served, path: str) -> None:
+    asked = ({}, {"version": "v1"}, {"reason": "r"}, {"reason": "r", "version": "v99"})
+    assert [served.ask("POST", path, one)[0] for one in asked] == [400, 400, 400, 404]
+    assert served.ask("GET", path)[0] == 405
+    assert served.world.loop.refold().request is not None
+
+
+def test_the_command_shows_what_waits_and_takes_a_persons_word(tmp_path: Path) -> None:
+    (tmp_path / "churn.py").write_text(ASKING)
+    (tmp_path / "rows").mkdir()
+    stream(40, 50).write_parquet(tmp_path / "rows" / "first.parquet")
+    said = keepfit(tmp_path, "run", "churn.py", "--once")
+    assert "? v1 to approve" in said.err
+    assert "`keepfit approve v1 --reason …` by " in said.err
+    assert "v1 (Expanding) waits for a person since" in keepfit(tmp_path, "status").out
+    said = keepfit(tmp_path, "approve", "v1", "--reason", "looks right", "--json")
+    assert said.told["champion"] is None
+    assert "v1 approved" in said.err
+    again = keepfit(tmp_path, "approve", "v1", "--reason", "twice")
+    assert (again.status, again.out) == (2, "")
+    assert "v1 was approved already" in again.err
+    assert keepfit(tmp_path, "run", "churn.py", "--once").status == 0
+    assert "✓ approved by" in keepfit(tmp_path, "why", "v1").out
+    with Ledger(tmp_path / ".keepfit" / "ledger.db") as ledger:
+        (word,) = [one.fact for one in ledger.facts("churn") if isinstance(one.fact, Approved)]
+    assert (word.version, word.reason) == ("v1", "looks right")
+    assert keepfit(tmp_path, "status", "--json").told["champion"] is not None
