@@ -1,6 +1,7 @@
 """What all tests share: repeatable examples, and one seed."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,3 +17,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def seed() -> int:
     """The seed of all that draws at random."""
     return 20130101
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow on SQLite, to copy."""
+    from tests.mlflows import tables
+
+    return tables(tmp_path_factory.mktemp("mlflow"))

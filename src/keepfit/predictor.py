@@ -45,19 +45,22 @@ class Predictor:
         SchemaMismatch
             A feature is missing.
         """
-        import numpy as np
-        import polars as pl
+        return answers(self.model, rows)
 
-        frame = table(rows)
-        scores = self.model.predict(frame)
-        classes = self.model.classes
-        if self.model.task == "regression":
-            return pl.DataFrame({"prediction": scores})
-        if self.model.task == "binary":
-            chosen = (scores >= 0.5).astype(np.int64)
-            return pl.DataFrame({"prediction": _labels(classes, chosen), "probability": scores})
-        columns = {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
-        return pl.DataFrame({"prediction": _labels(classes, scores.argmax(axis=1)), **columns})
+
+def answers(model: Model, rows: Any) -> pl.DataFrame:
+    """Return what a model says of each row of a table: see `Predictor.predict`."""
+    import numpy as np
+    import polars as pl
+
+    scores, classes = model.predict(table(rows)), model.classes
+    if model.task == "regression":
+        return pl.DataFrame({"prediction": scores})
+    if model.task == "binary":
+        chosen = (scores >= 0.5).astype(np.int64)
+        return pl.DataFrame({"prediction": _labels(classes, chosen), "probability": scores})
+    columns = {f"probability_{name}": scores[:, i] for i, name in enumerate(classes)}
+    return pl.DataFrame({"prediction": _labels(classes, scores.argmax(axis=1)), **columns})
 
 
 def load(spec: str, home: str | Path | None = None) -> Predictor:

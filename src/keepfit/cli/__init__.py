@@ -11,6 +11,7 @@ from keepfit.cli import (
     backtesting,
     handing,
     looking,
+    mirroring,
     running,
     serving,
     setting_up,
@@ -52,6 +53,7 @@ VERBS = (
     handing.pause,
     handing.resume,
     alerting.alerts,
+    mirroring.mirror,
     setting_up.doctor,
 )
 """The verbs, in the order of the help."""

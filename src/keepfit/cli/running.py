@@ -150,6 +150,7 @@ def run(
 
 def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: bool) -> None:
     from keepfit.alerts import telling
+    from keepfit.mirror import mirroring
 
     narrator = terminal.Narrator(
         pipeline.name, patience=2.0, minutes=True, verbosity=1 + verbose, as_json=as_json
@@ -157,7 +158,7 @@ def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: b
     for entry in pipeline.loop().memory.ledger.facts(pipeline.name):
         narrator.recall(entry)
     try:
-        with telling(pipeline):
+        with telling(pipeline), mirroring(pipeline, _warned):
             last = pipeline.run(once=True, poll=poll, listen=narrator.entry)
             narrator.rest()
             _rested(last, narrator.told)
@@ -170,6 +171,10 @@ def _live(pipeline: Pipeline, *, once: bool, poll: str, verbose: int, as_json: b
         raise stopped(stop) from None
     finally:
         narrator.close()
+
+
+def _warned(said: str) -> None:
+    terminal.say(f"  {said}", "warn")
 
 
 def _rested(last: Step, told: int) -> None:

@@ -47,6 +47,7 @@ def main(file: str, home: str, parent: str) -> None:
     from keepfit import terminal
     from keepfit.alerts import telling
     from keepfit.cli.finding import load
+    from keepfit.mirror import mirroring
     from keepfit.server.__main__ import ends_with
 
     ends_with(int(parent))
@@ -57,7 +58,7 @@ def main(file: str, home: str, parent: str) -> None:
         narrator.recall(entry)
     loop.clock = Attentive(loop)
     try:
-        with telling(pipeline):
+        with telling(pipeline), mirroring(pipeline, lambda said: terminal.say(said, "warn")):
             pipeline.run(poll=LANDED_EVERY, listen=narrator.entry)
     finally:
         narrator.close()
