@@ -60,18 +60,29 @@ def test_the_command_shows_what_waits_and_takes_a_persons_word(tmp_path: Path) -
     (tmp_path / "rows").mkdir()
     stream(40, 50).write_parquet(tmp_path / "rows" / "first.parquet")
     said = keepfit(tmp_path, "run", "churn.py", "--once")
-    assert "? v1 to approve" in said.err
-    assert "`keepfit approve v1 --reason …` by " in said.err
-    assert "v1 (Expanding) waits for a person since" in keepfit(tmp_path, "status").out
-    said = keepfit(tmp_path, "approve", "v1", "--reason", "looks right", "--json")
+    waits = keepfit(tmp_path, "status", "--json").told["approval"]["version"]
+    assert f"? {waits} to approve" in said.err
+    assert f"`keepfit approve {waits} --reason …` by " in said.err
+    assert f"{waits} (Expanding) waits for a person since" in keepfit(tmp_path, "status").out
+    said = keepfit(tmp_path, "approve", "challenger", "--reason", "looks right", "--json")
     assert said.told["champion"] is None
-    assert "v1 approved" in said.err
-    again = keepfit(tmp_path, "approve", "v1", "--reason", "twice")
+    assert f"{waits} approved" in said.err
+    again = keepfit(tmp_path, "approve", waits, "--reason", "twice")
     assert (again.status, again.out) == (2, "")
-    assert "v1 was approved already" in again.err
+    assert f"{waits} was approved already" in again.err
     assert keepfit(tmp_path, "run", "churn.py", "--once").status == 0
-    assert "✓ approved by" in keepfit(tmp_path, "why", "v1").out
+    assert "✓ approved by" in keepfit(tmp_path, "why", waits).out
     with Ledger(tmp_path / ".keepfit" / "ledger.db") as ledger:
         (word,) = [one.fact for one in ledger.facts("churn") if isinstance(one.fact, Approved)]
-    assert (word.version, word.reason) == ("v1", "looks right")
-    assert keepfit(tmp_path, "status", "--json").told["champion"] is not None
+    assert (word.version, word.reason) == (waits, "looks right")
+    assert keepfit(tmp_path, "status", "--json").told["champion"] == waits
+
+
+def test_a_backtest_says_that_it_asks_nobody(tmp_path: Path) -> None:
+    (tmp_path / "churn.py").write_text(ASKING)
+    (tmp_path / "rows").mkdir()
+    stream(40, 50).write_parquet(tmp_path / "rows" / "first.parquet")
+    said = keepfit(tmp_path, "backtest", "churn.py", "--alone")
+    assert "a backtest asks nobody: what passes the rest is taken as approved" in said.err
+    assert "to approve" not in said.err
+    assert "taken as approved" in keepfit(tmp_path, "why", "v2").out

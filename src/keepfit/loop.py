@@ -352,9 +352,6 @@ class Loop:
             return facts.Decision(train=False, trigger="start", reason=reason)
         if state.first_at is None or state.watermark is None:
             return facts.Decision(train=False, trigger="data", reason="no rows have arrived yet")
-        if state.champion is None and state.request is not None:
-            reason = f"{state.request.version} waits for approval, and nothing serves yet"
-            return facts.Decision(train=False, trigger="approval", reason=reason)
         if state.rollout is not None:
             fact = state.rollout.fact
             reason = f"{fact.version} is being rolled out, {told(fact.share)}: one at a time"
@@ -367,14 +364,14 @@ class Loop:
     def evidence(self, now: datetime) -> Evidence:
         """Return what the trigger may look at."""
         state = self.state
-        champion = state.versions.get(state.champion or "")
+        champion = state.expected
         first = state.first_at or now
         return Evidence(
             now=now,
             watermark=state.watermark or first,
             first_at=first,
             trained_at=state.trained_at,
-            champion=state.champion,
+            champion=None if champion is None else champion.name,
             trained_to=None if champion is None else champion.snapshot.to,
             labelled=self.memory.lake.count_labelled(
                 as_of=now, until_batch=state.batch, excluded=state.excluded, after=state.learnt_to

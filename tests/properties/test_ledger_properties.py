@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -21,6 +21,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.integers(-(2**63), 2**63 - 1)
 floats = st.floats(allow_nan=False, allow_infinity=False)
 moments = st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))
+lengths = st.timedeltas(timedelta(0), timedelta(days=36_500))
 plain = st.none() | st.booleans() | numbers | floats | texts
 json_values = st.recursive(
     plain,
@@ -33,6 +34,7 @@ scalars: dict[Any, st.SearchStrategy[Any]] = {
     str: texts,
     bool: st.booleans(),
     datetime: moments,
+    timedelta: lengths,
     type(None): st.none(),
     Any: json_values,
 }

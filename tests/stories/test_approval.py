@@ -89,6 +89,18 @@ def test_nothing_serves_before_a_person_has_said_so(tmp_path: Path) -> None:
     assert promoted.fact.reason == "approved by ada: looks right; no champion yet"
 
 
+def test_before_the_first_serves_the_trigger_goes_on_from_what_waits(tmp_path: Path) -> None:
+    loop = live(made(tmp_path, gate=[gates.NoWorse(), gates.Approval()]))
+    entries = play(loop, 15)
+    asked = [one.fact for one in of(entries, ApprovalAsked)]
+    assert [one.replaces for one in asked] == [None, "v1", "v2"]
+    days = [one.at for one in of(entries, ApprovalAsked)]
+    assert days[2] - days[1] == 6 * DAY
+    hand(loop).approve("challenger")
+    loop.step()
+    assert loop.state.champion == "v3"
+
+
 def test_what_the_other_gates_refuse_waits_for_nobody(tmp_path: Path) -> None:
     gate = [gates.AtLeast(0.999), gates.Approval()]
     loop = live(made(tmp_path, gate=gate))

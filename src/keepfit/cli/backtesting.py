@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keepfit import terminal
+from keepfit import gates, terminal
 from keepfit.cli.finding import home_option, load, named, past_option
 from keepfit.cli.words import File, Home, Json, Verbose, stopped, verb
 from keepfit.errors import ConfigError
@@ -125,6 +125,8 @@ def play(
     terminal.say(
         terminal.headline(pipeline.name, "backtest", [late] if late else []) + "\n", "head"
     )
+    if any(isinstance(gate, gates.Approval) for gate in pipeline.gate):
+        terminal.say("  a backtest asks nobody: what passes the rest is taken as approved\n", "dim")
     policies = {False: 1, True: 4}.get(compare, 2) if isinstance(compare, bool) else 2
     narrator = terminal.Narrator(pipeline.name, verbosity=1 + verbose, policies=policies)
     try:

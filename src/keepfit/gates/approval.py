@@ -20,7 +20,8 @@ class Approval(Part):
     Beside other gates it is asked last: a person is bothered only with what passed the rest.
     From then on the version waits. ``keepfit approve v7`` lets it go on with the loop's next
     step, through its final fit and its rollout where there are any; ``keepfit refuse v7`` ends
-    it. The first version waits as well, and nothing serves before it is approved.
+    it. The first version waits as well, and nothing serves before it is approved; the trigger goes
+    on as if it did.
 
     While it waits, nothing of the other gates' level is spent, since they are not asked again.
     New labelled rows are held against it with a level of their own (`keepfit.gates.harm`): where
@@ -77,7 +78,7 @@ class Approval(Part):
         if at >= until:
             return self._verdict(Answer.REFUSE, f"nobody approved it by {until:%Y-%m-%d %H:%M}")
         return self._verdict(
-            Answer.NOT_ENOUGH, f"passed the rest, and waits for a person until {until:%Y-%m-%d}"
+            Answer.NOT_ENOUGH, f"passed the rest; a person decides by {until:%Y-%m-%d}"
         )
 
     def assumed(self) -> Verdict:

@@ -163,6 +163,11 @@ class State(msgspec.Struct):
             challenger = self.rollout.fact.version
         aliases = {"champion": self.champion, "previous": self.previous, "challenger": challenger}
         found = self.versions.get(aliases.get(name) or name)
+        if found is None and name in aliases:
+            raise VersionUnknown(
+                f"no version is {name} just now",
+                hint="`keepfit status` shows what serves and waits",
+            )
         if found is None:
             known = [*self.versions, *aliases]
             near = nearest(name, known)
@@ -187,6 +192,12 @@ class State(msgspec.Struct):
                 break
             serving = version
         return serving
+
+    @property
+    def expected(self) -> Version | None:
+        """The champion; before the first, the version that waits for a person to become it."""
+        asked = None if self.request is None else self.request.version
+        return self.versions.get(self.champion or asked or "")
 
     @property
     def drifted(self) -> list[str]:

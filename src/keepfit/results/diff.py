@@ -135,7 +135,7 @@ def _features(version: Version) -> dict[str, Any]:
 
 def _judged(version: Version) -> dict[str, Any]:
     judged = version.judged
-    if judged is None:
+    if judged is None or judged.champion is None:
         return {}
     against = f"{judged.metric} against {judged.champion}"
     return {
