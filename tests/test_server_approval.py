@@ -62,7 +62,7 @@ def test_the_command_shows_what_waits_and_takes_a_persons_word(tmp_path: Path) -
     said = keepfit(tmp_path, "run", "churn.py", "--once")
     waits = keepfit(tmp_path, "status", "--json").told["approval"]["version"]
     assert f"? {waits} to approve" in said.err
-    assert f"`keepfit approve {waits} --reason …` by " in said.err
+    assert f"`keepfit approve {waits} --reason …`" in said.err
     assert f"{waits} (Expanding) waits for a person since" in keepfit(tmp_path, "status").out
     said = keepfit(tmp_path, "approve", "challenger", "--reason", "looks right", "--json")
     assert said.told["champion"] is None

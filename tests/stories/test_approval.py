@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
+from tests.test_alerts import Receiver
 from tests.worlds import DAY, START, live, pipeline, play, stream
 
 from keepfit import Challenger, Ledger, gates, rollouts, selection, triggers
+from keepfit.alerts import Settings, Target, Teller
 from keepfit.errors import ConfigError, GateRefused, VersionUnknown
 from keepfit.facts import (
     Answer,
@@ -361,6 +363,26 @@ def test_a_backtest_asks_nobody_and_says_so(tmp_path: Path) -> None:
     assert {one.verdicts[-1].reason for one in passed} == {
         "taken as approved: a backtest asks nobody"
     }
+
+
+def test_people_are_told_that_it_waits_until_one_of_them_has_answered(tmp_path: Path) -> None:
+    loop = live(made(tmp_path, gate=[gates.NoWorse(), gates.Approval(remind="2d")]))
+    desk = Receiver()
+    targets = (Target(desk.url, "desk", about=("waiting for approval", "promoted")),)
+    teller = Teller(loop.memory.ledger, "churn", Settings(targets), clock=loop.clock)
+
+    def days(count: int) -> None:
+        for _ in range(count):
+            play(loop, 1)
+            teller.look()
+
+    days(4)
+    assert desk.titles() == ["churn: v1 waiting for approval"] * 2
+    hand(loop).approve("v1")
+    teller.look()
+    days(3)
+    desk.close()
+    assert desk.titles()[2:] == ["churn: v1 promoted", "churn: v2 waiting for approval"]
 
 
 # What people read ---------------------------------------------------------------------------

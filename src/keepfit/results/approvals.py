@@ -60,9 +60,9 @@ def command(version: str) -> str:
 
 
 def asked(story: Story, fact: facts.ApprovalAsked, at: datetime) -> Line:
-    """Return the line of a request."""
+    """Return the line of a request; the line of its gate before it says until when it waits."""
     instead = f", instead of {fact.replaces}" if fact.replaces else ""
-    text = f"{command(fact.version)} by {page.day(fact.until)}{instead}"
+    text = f"{command(fact.version)}{instead}"
     return Line(at, "?", f"{fact.version} to approve", text, tone="warn")
 
 

@@ -324,7 +324,7 @@ class Status:
         if self.rollout is not None:
             return [f"{self.rollout.version} goes on, or back, as live rows get their labels"]
         if self.approval is not None:
-            return [f"{self.approval.version} serves, or does not, as a person says"]
+            return [f"a person approves {self.approval.version}, or refuses it"]
         if self.waiting:
             return ["the gate looks again when more labels have come"]
         due = upcoming(self.decision)
