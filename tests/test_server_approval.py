@@ -47,6 +47,14 @@ def test_a_version_is_approved_over_http_and_serves_with_the_next_step(served: S
     assert served.ask("GET", "/status")[1]["approval"] is None
 
 
+def test_a_word_is_taken_while_the_loop_is_at_work(served: Served) -> None:
+    with served.world.loop.holding():
+        word = {"version": "challenger", "reason": "not before the audit"}
+        assert served.ask("POST", "/refuse", word)[0] == 200
+    served.world.steps()
+    assert served.world.loop.state.versions["v1"].state == "refused"
+
+
 @pytest.mark.parametrize("path", ["/approve", "/refuse"])
 def test_what_does_not_wait_is_told_so(served: Served, path: str) -> None:
     asked = ({}, {"version": "v1"}, {"reason": "r"}, {"reason": "r", "version": "v99"})
