@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from keepfit.alerts.posting import Post
 from keepfit.alerts.settings import Settings, settings_of
 from keepfit.clock import Clock, WallClock, humanise
 from keepfit.errors import LeaseLost
+from keepfit.periodic import Periodic
 
 if TYPE_CHECKING:
     from keepfit.alerts.settings import Target
@@ -85,19 +85,21 @@ class Teller:
         self.waiting: list[Message] = []
         self._tried: dict[str, tuple[float, float]] = {}
         self._told = self._begin()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keepfit alerts", daemon=True)
+        self._looking = Periodic(
+            self.look, LOOKED_EVERY, name="keepfit alerts", failed=self._failed
+        )
 
     def start(self) -> None:
         """Begin to tell."""
-        self._thread.start()
+        self._looking.start()
 
     def close(self) -> None:
         """Tell what is new, and end."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self._looked()
+        self._looking.close()
+        try:
+            self.look()
+        except Exception as error:  # the end of what it tells of must not fail by it
+            self._failed(error)
 
     def look(self) -> None:
         """Take in what is new, and tell whoever can be reached."""
@@ -255,15 +257,8 @@ class Teller:
         body = msgspec.json.encode(self._told)
         self.ledger.save_fold(self.pipeline, FOLD, self._seq, body)
 
-    def _run(self) -> None:
-        while not self._stop.wait(LOOKED_EVERY):
-            self._looked()
-
-    def _looked(self) -> None:
-        try:
-            self.look()
-        except Exception:  # an alert that cannot be sent must not end what it tells of
-            logger.exception("alerts about %s cannot be sent for now", self.pipeline)
+    def _failed(self, error: Exception) -> None:
+        logger.exception("alerts about %s cannot be sent for now", self.pipeline)
 
 
 def _bounded(due: Sequence[Message]) -> Sequence[Message]:

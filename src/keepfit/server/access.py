@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import threading
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from keepfit.errors import ConfigError, KeepfitError
+from keepfit.periodic import Periodic
 from keepfit.server.replies import Reply, said
 from keepfit.tokens import Known, Tokens
 
@@ -82,19 +82,18 @@ class Access:
         self._tokens, self._pipeline = tokens, pipeline
         self._known = Known()
         self.asked = True
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keepfit access", daemon=True)
+        self._looking = Periodic(
+            self.look, LOOKED_EVERY, name="keepfit access", failed=self._failed
+        )
         self.look()
 
     def start(self) -> None:
         """Begin to look at the tokens."""
-        self._thread.start()
+        self._looking.start()
 
     def close(self) -> None:
         """Look no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looking.close()
 
     def look(self) -> None:
         """Read the tokens; while they cannot be read, nobody is let in."""
@@ -147,13 +146,9 @@ class Access:
             )
         return Caller(token.name)
 
-    def _run(self) -> None:
-        while not self._stop.wait(LOOKED_EVERY):
-            try:
-                self.look()
-            except Exception:  # the thread must outlive whatever it meets
-                self._known, self.asked = Known(), True
-                _log.exception("nobody is let in: the tokens cannot be read")
+    def _failed(self, error: Exception) -> None:
+        self._known, self.asked = Known(), True
+        _log.exception("nobody is let in: the tokens cannot be read")
 
 
 _ANYONE = Caller()

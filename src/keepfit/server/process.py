@@ -7,6 +7,7 @@ computes would hold up answers, and what ends it must not end them.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from keepfit.errors import ConfigError, ExtraMissing, KeepfitError
+from keepfit.periodic import Periodic
 from keepfit.server.access import Tls, bindable
 from keepfit.server.order import Order
 from keepfit.tokens import Tokens, tokens_of
@@ -27,6 +29,7 @@ from keepfit.tokens import Tokens, tokens_of
 if TYPE_CHECKING:
     from keepfit.pipeline import Pipeline
 
+_log = logging.getLogger("keepfit.server")
 WATCHED_EVERY = 0.5
 RESTED = 1.0
 """Seconds before a process that died is started again."""
@@ -211,17 +214,15 @@ class Family:
             time.sleep(WATCHED_EVERY)
             self.look()
 
-    def watched(self) -> _Watched:
+    def watched(self) -> Periodic:
         """Return a context in which a thread looks after the children."""
-        return _Watched(self)
+        return Periodic(self.look, WATCHED_EVERY, name="keepfit family", failed=_unstarted)
 
     def look(self) -> None:
         """Start again whoever has died."""
         for place, child in enumerate(self._children):
             if child.poll() is not None and not self._ended:
-                from keepfit.server.models import logger
-
-                logger.error("process %d ended with status %d", child.pid, child.returncode)
+                _log.error("process %d ended with status %d", child.pid, child.returncode)
                 time.sleep(RESTED)
                 self._children[place] = self._starts[place]()
 
@@ -239,21 +240,5 @@ class Family:
                 child.wait()
 
 
-class _Watched:
-    def __init__(self, family: Family) -> None:
-        import threading
-
-        self._stop = threading.Event()
-        self._family = family
-        self._thread = threading.Thread(target=self._run, name="keepfit family", daemon=True)
-
-    def _run(self) -> None:
-        while not self._stop.wait(WATCHED_EVERY):
-            self._family.look()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+def _unstarted(error: Exception) -> None:
+    _log.exception("a process cannot be started; it is tried again")
