@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -28,7 +29,7 @@ from tests.test_server_models import Counted
 
 
 class Odd(ClassifierMixin, BaseEstimator):
-    """Says 0.25 of everything, and fails in one way of rows that are far out."""
+    """Says 0.25 of all classes but the first, and fails in one way of rows that are far out."""
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
@@ -39,7 +40,8 @@ class Odd(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        found = np.tile([0.75, 0.25], (len(X), 1))
+        found = np.full((len(X), len(self.classes_)), 0.25)
+        found[:, 0] = 1 - 0.25 * (len(self.classes_) - 1)
         far = X[:, 0] > self.far_
         if far.any() and self.fault == "raises":
             raise ValueError("a table is missing")
@@ -70,11 +72,19 @@ class Rolling:
         return self.served.worker.follower
 
     def roll_out(
-        self, fault: str, share: float, unit: str | None = None, *, waits: bool = True
+        self,
+        fault: str,
+        share: float,
+        unit: str | None = None,
+        *,
+        waits: bool = True,
+        classes: int = 2,
     ) -> str:
         """Begin a rollout of a version that fails so, and return the version's name."""
         loop, first = self.world.loop, self.world.loop.refold().version("v1")
         rows = self.world.frame.head(200).rename({"label": LABEL}).drop("id", "time")
+        if classes > 2:
+            rows = rows.with_columns((pl.int_range(pl.len()) % classes).alias(LABEL))
         made = learners.resolve(Odd(fault)).fit(
             rows, start="scratch", update="all", previous=None, seed=0
         )
@@ -221,19 +231,109 @@ def test_who_is_in_stays_in_at_the_next_stage(rolling: Rolling) -> None:
     assert before < after
 
 
-def test_the_protocol_of_inference_names_the_version_and_takes_a_pinned_one(
-    rolling: Rolling,
-) -> None:
-    version = rolling.roll_out("", 0.999)
-    inputs = [
-        {"name": "x", "datatype": "FP64", "shape": [1], "data": [0.5]},
-        {"name": "y", "datatype": "FP64", "shape": [1], "data": [-1.0]},
-        {"name": "kind", "datatype": "BYTES", "shape": [1], "data": ["a"]},
+INFER = "/v2/models/churn/infer"
+PINNED = "/v2/models/churn/versions/{}/infer"
+
+
+def tensors(ids: Sequence[int], **more: Sequence[int]) -> dict[str, Any]:
+    """Return rows as a request of the Open Inference Protocol, with other columns of numbers."""
+    count = len(ids)
+    columns: list[tuple[str, str, Sequence[Any]]] = [
+        ("x", "FP64", [0.5] * count),
+        ("y", "FP64", [-1.0] * count),
+        ("kind", "BYTES", ["a"] * count),
+        ("id", "INT64", ids),
+        *((name, "INT64", values) for name, values in more.items()),
     ]
-    answer = rolling.ask({"inputs": inputs}, "/v2/models/churn/infer")
+    return {
+        "inputs": [
+            {"name": name, "datatype": datatype, "shape": [count], "data": list(values)}
+            for name, datatype, values in columns
+        ]
+    }
+
+
+def outputs(answer: Any) -> dict[str, list[Any]]:
+    return {one["name"]: one["data"] for one in answer["outputs"]}
+
+
+def test_rows_of_tensors_are_answered_by_whom_they_fall_to(rolling: Rolling) -> None:
+    version = rolling.roll_out("", 0.5)
+    ids = list(range(740_000, 740_040))
+    drawn = Assignment(f"r/{version}", 0.5).of(ids)
+    answer = rolling.ask(tensors(ids), INFER)
+    told = outputs(answer)
+    assert answer["model_version"] == "v1"
+    assert told["version"] == [version if one else "v1" for one in drawn]
+    assert [share == 0.25 for share in told["probability"]] == drawn
+    assert told["id"] == list(map(str, ids))
+    kept = {one.id: one.version for one in rolling.served.kept(ANSWER)}
+    assert [kept[id_] for id_ in ids] == told["version"]
+    told = rolling.ask([row(id_) for id_ in ids])["predictions"]
+    assert [one["version"] for one in told] == [kept[id_] for id_ in ids]
+
+
+def test_tensors_that_fall_to_one_version_name_it(rolling: Rolling) -> None:
+    version = rolling.roll_out("", 0.5)
+    drawn = Assignment(f"r/{version}", 0.5)
+    for takes, name in ((True, version), (False, "v1")):
+        ids = [id_ for id_ in range(741_000, 741_040) if drawn.takes(id_) is takes]
+        answer = rolling.ask(tensors(ids), INFER)
+        assert answer["model_version"] == name
+        assert outputs(answer)["version"] == [name] * len(ids)
+
+
+def test_a_unit_of_tensors_is_kept_together(rolling: Rolling) -> None:
+    version = rolling.roll_out("", 0.5, unit="customer")
+    drawn = Assignment(f"r/{version}", 0.5)
+    customers = [number // 4 for number in range(40)]
+    answer = rolling.ask(tensors(range(742_000, 742_040), customer=customers), INFER)
+    expected = [version if one else "v1" for one in drawn.of(customers)]
+    assert outputs(answer)["version"] == expected
+    assert set(expected) == {version, "v1"}
+
+
+def test_a_version_that_a_request_names_answers_all_of_it(rolling: Rolling) -> None:
+    version = rolling.roll_out("", 0.999)
+    ids = range(743_000, 743_010)
+    answer = rolling.ask(tensors(ids), PINNED.format("v1"))
+    assert answer["model_version"] == "v1"
+    assert outputs(answer)["version"] == ["v1"] * len(ids)
+    status, told = rolling.served.ask("POST", PINNED.format(version), tensors(ids))
+    assert status == 404
+    assert "expected v1, which serves" in told["error"]
+
+
+def test_what_has_other_classes_does_not_answer_beside_the_champion(rolling: Rolling) -> None:
+    version = rolling.roll_out("", 0.5, classes=3)
+    drawn = Assignment(f"r/{version}", 0.5)
+    ids = list(range(744_000, 744_040))
+    answer = rolling.ask(tensors(ids), INFER)
+    assert outputs(answer)["version"] == ["v1"] * len(ids)
+    mine = [id_ for id_ in ids if drawn.takes(id_)]
+    answer = rolling.ask(tensors(mine), INFER)
     assert answer["model_version"] == version
-    pinned = rolling.ask({"inputs": inputs}, "/v2/models/churn/versions/v1/infer")
-    assert pinned["model_version"] == "v1"
+    shapes = {one["name"]: one["shape"] for one in answer["outputs"]}
+    assert shapes["probability"] == [len(mine), 3]
+    assert outputs(answer)["probability"] == [0.5, 0.25, 0.25] * len(mine)
+
+
+def test_a_client_of_the_protocol_reads_from_binary_data_who_answered(rolling: Rolling) -> None:
+    triton = pytest.importorskip("tritonclient.http")
+    version = rolling.roll_out("", 0.5)
+    ids = list(range(745_000, 745_020))
+    sent = []
+    for one in tensors(ids)["inputs"]:
+        kind = {"BYTES": np.object_, "INT64": np.int64}.get(one["datatype"], np.float64)
+        sent.append(triton.InferInput(one["name"], one["shape"], one["datatype"]))
+        sent[-1].set_data_from_numpy(np.array(one["data"], kind), binary_data=True)
+    with contextlib.closing(
+        triton.InferenceServerClient(f"127.0.0.1:{rolling.served.port}")
+    ) as client:
+        found = client.infer("churn", sent)
+    expected = [version if one else "v1" for one in Assignment(f"r/{version}", 0.5).of(ids)]
+    assert [one.decode() for one in found.as_numpy("version")] == expected
+    assert all("data" not in one for one in found.get_response()["outputs"])
 
 
 def test_in_a_shadow_the_champion_answers_all(rolling: Rolling) -> None:

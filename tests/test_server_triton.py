@@ -76,6 +76,7 @@ def test_it_is_told_what_the_model_takes_and_gives(client: Any) -> None:
         ("prediction", "INT64", [-1]),
         ("probability", "FP64", [-1]),
         ("id", "BYTES", [-1]),
+        ("version", "BYTES", [-1]),
     ]
 
 

@@ -17,7 +17,7 @@ from keepfit.server.desk import Desk
 from keepfit.server.models import Serving
 from keepfit.server.quick import Answer, Row
 from keepfit.server.replies import Reply, Send, answered, refused
-from keepfit.server.split import Split, Told
+from keepfit.server.split import Mixed, Split, Told
 from keepfit.server.tensors import Inference, Output
 
 DATATYPES = {"number": "FP64", "boolean": "BOOL", "category": "BYTES", "time": "BYTES"}
@@ -99,7 +99,7 @@ class _Doors:
                 "outputs": [
                     {"name": one.name, "datatype": one.datatype, "shape": [-1, *one.shape[1:]]}
                     for one in (
-                        *outputs_of(serving, [], []),
+                        *outputs_of(serving, [], [], []),
                         *exploring.outputs_of(self.desk, [], []),
                     )
                 ],
@@ -130,14 +130,17 @@ class _Doors:
     def _answer(
         self, rows: list[Row], serving: Serving, asked: Inference, pinned: bool, send: Send
     ) -> None:
-        """Answer rows by one version: its name has one place in the protocol's response."""
+        """Answer rows, each by whom it falls to, unless the request names who is to answer all."""
         desk, challenger = self.desk, self.desk.follower.challenger
         send = desk.counters.timed("infer", send)
         if challenger is None or pinned:
             desk.answer(rows, serving, _telling(desk, serving, asked), send)
-        else:
-            split = Split(desk, serving, challenger, lambda one: _telling(desk, one, asked))
-            desk.split(rows, split, send)
+            return
+        # One tensor has one type and one shape: with other classes nobody answers beside another.
+        alike = challenger.serving.classes == serving.classes
+        mixed = _telling_each(desk, serving, asked) if alike else None
+        split = Split(desk, serving, challenger, lambda one: _telling(desk, one, asked), mixed)
+        desk.split(rows, split, send)
 
     def _at_work(self) -> list[Serving]:
         """Return what serves, and what is being rolled out beside it."""
@@ -167,9 +170,15 @@ def inputs_of(model: Any) -> dict[str, str]:
 
 
 def outputs_of(
-    serving: Serving, ids: Sequence[int | str], answers: Sequence[Answer]
+    serving: Serving,
+    ids: Sequence[int | str],
+    answers: Sequence[Answer],
+    versions: Sequence[str],
 ) -> list[Output]:
-    """Return what a version says of rows: the prediction, how likely it is, and their ids."""
+    """Return what is said of rows: the prediction, how likely it is, their ids, and who says so.
+
+    ``versions`` may differ from row to row; their classes are those of ``serving``.
+    """
     count, classes = len(answers), serving.classes
     datatype = _datatype(classes)
     found = [Output("prediction", datatype, [count], [_chosen(serving, a) for a in answers])]
@@ -177,7 +186,8 @@ def outputs_of(
         shape = [count, len(classes)] if serving.task == "multiclass" else [count]
         flat = [v for a in answers for v in (a if isinstance(a, tuple) else (a,))]
         found.append(Output("probability", "FP64", shape, flat))
-    return [*found, Output("id", "BYTES", [count], list(map(str, ids)))]
+    found.append(Output("id", "BYTES", [count], list(map(str, ids))))
+    return [*found, Output("version", "BYTES", [count], list(versions))]
 
 
 def _datatype(classes: Sequence[Any]) -> str:
@@ -187,11 +197,23 @@ def _datatype(classes: Sequence[Any]) -> str:
 
 
 def _telling(desk: Desk, serving: Serving, asked: Inference) -> Told:
-    def told(ids: list[int | str], answers: list[Answer]) -> Reply:
-        head = {"model_name": desk.name, "model_version": serving.version}
+    """Return what writes a response in which one version answered all rows."""
+    each = _telling_each(desk, serving, asked)
+    return lambda ids, answers: each(ids, answers, [serving] * len(ids))
+
+
+def _telling_each(desk: Desk, named: Serving, asked: Inference) -> Mixed:
+    """Return what writes a response; it has one ``model_version``, and a ``version`` a row."""
+
+    def told(ids: list[int | str], answers: list[Answer], servings: list[Serving]) -> Reply:
+        head = {"model_name": desk.name, "model_version": named.version}
         if asked.id is not None:
             head["id"] = asked.id
-        outputs = [*outputs_of(serving, ids, answers), *exploring.outputs_of(desk, ids, answers)]
+        versions = [one.version for one in servings]
+        outputs = [
+            *outputs_of(named, ids, answers, versions),
+            *exploring.outputs_of(desk, ids, answers),
+        ]
         body, length = tensors.written(head, outputs, asked)
         return Reply(200, body, head=length)
 

@@ -181,7 +181,10 @@ class ModelMetadata(msgspec.Struct):
 
 
 class InferenceAnswer(msgspec.Struct):
-    """The tensors of an answer."""
+    """The tensors of an answer, of which ``version`` says for each row who answered it.
+
+    Where a champion and its challenger both did, ``model_version`` is the champion's.
+    """
 
     model_name: str
     model_version: str

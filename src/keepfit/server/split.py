@@ -43,7 +43,7 @@ class Split:
     tell
         Makes what writes a response in which one version answered all rows.
     mixed
-        Writes one in which both did; the champion answers all where there is none.
+        Writes one in which both did. Without it the champion answers such a request whole.
     """
 
     def __init__(
