@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from msgspec.structs import replace as replaced
 
 from keepfit import rollouts
 from keepfit.journal import Journal
+from keepfit.periodic import Periodic
 from keepfit.rollouts import Faults
 from keepfit.server.challenger import Challenge, Challenger
 from keepfit.server.models import Models, Pointer, Serving, logger, pointed
@@ -77,12 +77,12 @@ class Follower:
         self._name = secrets.token_hex(4)
         self._failed = self._told = "", Faults()
         self._told_at = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keepfit follower", daemon=True)
+        self._journal: Journal | None = None
+        self._looking = Periodic(self._look, POLL, name="keepfit follower", failed=_failed)
 
     def start(self) -> None:
         """Begin to follow."""
-        self._thread.start()
+        self._looking.start()
 
     def look(self, journal: Journal) -> None:
         """Swap to the version that the pointer names, unless it serves; the old one stays on a fault."""
@@ -161,18 +161,18 @@ class Follower:
             tell(journal, rollout, self._name, faults)
             self._told, self._told_at = known, time.monotonic()
 
-    def _run(self) -> None:
-        journal = Journal(self._path)
-        while not self._stop.is_set():
-            try:
-                self.look(journal)
-            except Exception:  # a disk that is away for a moment is looked at again
-                logger.exception("cannot look at what serves")
-            self._stop.wait(POLL)
-        journal.close()
+    def _look(self) -> None:
+        if self._journal is None:
+            self._journal = Journal(self._path)
+        self.look(self._journal)
 
     def close(self) -> None:
         """Follow no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looking.close()
+        if self._journal is not None:
+            self._journal.close()
+
+
+def _failed(error: Exception) -> None:
+    """Say that a disk is away, perhaps for a moment: it is looked at again."""
+    logger.exception("cannot look at what serves")

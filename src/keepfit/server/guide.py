@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from keepfit.home import places
 from keepfit.journal import EVENT, Journal, journal_of
 from keepfit.landing import Place
 from keepfit.ledger import Ledger
+from keepfit.periodic import Periodic
 from keepfit.registry import State
 from keepfit.server.challenger import Challenge
 from keepfit.server.follower import FAULTS, told
@@ -58,18 +58,15 @@ class Guide:
         self._trial = trial or Trial()
         self._tried: dict[str, Verdict] = {}
         self._tidied = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keepfit guide", daemon=True)
+        self._looking = Periodic(self.look, POLL, name="keepfit guide", failed=self._failed)
 
     def start(self) -> None:
         """Begin to guide."""
-        self._thread.start()
+        self._looking.start()
 
     def close(self) -> None:
         """Guide no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._looking.close()
         self._trial.close()
         self.ledger.close()
         self.journal.close()
@@ -201,13 +198,9 @@ class Guide:
     def _append(self, fact: Fact) -> None:
         self.ledger.append(self.pipeline, [fact], at=WallClock().now())
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-            except Exception:  # a database that is away for a moment is looked at again
-                logger.exception("cannot follow the ledger of %s", self.pipeline)
-            self._stop.wait(POLL)
+    def _failed(self, error: Exception) -> None:
+        """Say that a database is away, perhaps for a moment: it is looked at again."""
+        logger.exception("cannot follow the ledger of %s", self.pipeline)
 
 
 def _crowned(fact: Fact) -> bool:

@@ -5,8 +5,8 @@ The hot path counts in its own memory and knows nothing of it.
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import TypeVar
 import msgspec
 import psutil
 
+from keepfit.periodic import Periodic
 from keepfit.server.counters import EDGES
 
 K = TypeVar("K")
 V = TypeVar("V", int, float)
 
+_log = logging.getLogger("keepfit.server")
 EVERY = 1.0
 """Seconds after which a worker lays down what it counted; its own are told as they are."""
 
@@ -100,22 +102,21 @@ class Tally:
     ) -> None:
         self._folder, self._counted, self._server = folder, counted, server
         self._file = folder / f"{server}-{os.getpid()}.json"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keepfit tally", daemon=True)
+        self._writing = Periodic(self.write, EVERY, name="keepfit tally", failed=_failed)
 
     def start(self) -> None:
         """Begin to lay down what is counted, if there is anyone to read it."""
         if self._server is not None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._tidy()
-            self._thread.start()
+            self._writing.start()
 
     def close(self) -> None:
         """Lay down what was counted to the end."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-            self.write()
+        if self._server is not None:
+            self._writing.close()
+            with suppress(OSError):
+                self.write()
 
     def total(self) -> Counts:
         """Return what all workers counted."""
@@ -142,10 +143,10 @@ class Tally:
             if not psutil.pid_exists(int(path.stem.partition("-")[0])):
                 path.unlink(missing_ok=True)
 
-    def _run(self) -> None:
-        while not self._stop.wait(EVERY):
-            with suppress(OSError):  # a full disk is told elsewhere
-                self.write()
+
+def _failed(error: Exception) -> None:
+    if not isinstance(error, OSError):  # a full disk is told elsewhere
+        _log.exception("what is counted cannot be laid down")
 
 
 def _process(path: Path) -> int:
