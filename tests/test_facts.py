@@ -81,6 +81,16 @@ EXAMPLES: list[Fact] = [
         key="k",
     ),
     facts.Trained(version="v1", artifact="a", reference="r", cost=Cost(cpu_seconds=2.0), code="c"),
+    facts.Adopted(
+        version="v1",
+        artifact="a",
+        origin=facts.Origin(
+            uri="models:/churn/3", model="churn", version="3", digest="d", flavor="sklearn"
+        ),
+        trained_to=NOON,
+        reason="served so far",
+        by="ada",
+    ),
     facts.TrainingFailed(version="v1", reason="raised", message="m", cost=Cost()),
     facts.Judged(
         version="v1",

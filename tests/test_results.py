@@ -60,6 +60,16 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
             limit=START + 6 * DAY,
         ),
         facts.Assessed(batch=1, version="v1", verdict="learn", reasons=("new",), rows=10),
+        facts.Adopted(
+            version="v1",
+            artifact="a",
+            origin=facts.Origin(
+                uri="models:/churn/3", model="churn", version="3", digest="d", flavor="sklearn"
+            ),
+            trained_to=START,
+            reason="served so far",
+            by="ada",
+        ),
         facts.ApprovalAsked(version="v2", reason="r", until=START, remind=DAY),
         facts.Approved(version="v2", reason="r", by="ada"),
         facts.Declined(version="v2", reason="r", by="ada"),

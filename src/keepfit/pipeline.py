@@ -326,6 +326,55 @@ class Pipeline:
         """
         self._hand(reason, by).promote(version, force=force)
 
+    def adopt(
+        self,
+        model: str,
+        *,
+        reason: str,
+        by: str | None = None,
+        trained_to: str | datetime | None = None,
+        trust: bool = False,
+        tracking_uri: str = "",
+        registry_uri: str = "",
+    ) -> str:
+        """Make a model that was trained elsewhere the first champion, and return its version.
+
+        Parameters
+        ----------
+        model
+            A registered model of MLflow: ``"models:/churn@champion"``, ``"models:/churn/3"``.
+        trained_to
+            The event time up to which rows may have taught it: only later ones judge. The
+            moment when it was registered where it is not given.
+        trust
+            Open it, though opening a pickle or code of others runs what is in it.
+        tracking_uri, registry_uri
+            Which MLflow; that of ``keepfit.toml`` or ``MLFLOW_TRACKING_URI`` where not given.
+
+        Raises
+        ------
+        ConfigError
+            Something serves already, there is no such model, it is not trusted, or it does not
+            answer rows of the source.
+        SchemaMismatch
+            The source lacks a column.
+        SourceError
+            There are no rows to try it on.
+        """
+        from keepfit.adopt import adopt
+
+        hand = self._hand(reason, by)
+        return adopt(
+            hand.loop,
+            model,
+            reason=hand.reason,
+            by=hand.by,
+            trained_to=None if trained_to is None else clock_.utc(trained_to),
+            trust=trust,
+            tracking_uri=tracking_uri,
+            registry_uri=registry_uri,
+        ).version
+
     def approve(self, version: str, *, reason: str, by: str | None = None) -> None:
         """Let a version serve that waits for a person, as `gates.Approval` asks for.
 

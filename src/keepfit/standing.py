@@ -131,6 +131,9 @@ class Standings:
                 if found:
                     return found
             return [one for one in self.challengers if one.update != "calibration"][-1:]
+        if self.state.versions[self.state.champion].origin is not None:
+            # Nothing here goes on from a model that was trained elsewhere; its scores can be mapped.
+            return [one for one in self.challengers if not one.updates]
         return list(self.challengers)
 
     def held(self, rows: Mapping[str, pl.DataFrame], why: Why) -> dict[str, str]:

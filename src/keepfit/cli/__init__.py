@@ -54,6 +54,7 @@ VERBS = (
     handing.resume,
     alerting.alerts,
     mirroring.mirror,
+    mirroring.adopt,
     setting_up.doctor,
 )
 """The verbs, in the order of the help."""

@@ -1,12 +1,14 @@
-"""The verb that speaks with MLflow: mirror."""
+"""The verbs that speak with MLflow: mirror and adopt."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from keepfit import terminal
 from keepfit.cli.finding import load
-from keepfit.cli.words import File, Home, Json, verb
+from keepfit.cli.words import File, Home, Json, Reason, verb
 from keepfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +30,68 @@ def mirror(file: File, home: Home = None, as_json: Json = False) -> None:
     if as_json:
         terminal.data({"pipeline": pipeline.name, **asdict(done)})
     terminal.say(_said(done, settings.shown))
+
+
+@verb
+def adopt(
+    file: File,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="models:/churn@champion, or models:/churn/3.")
+    ],
+    reason: Reason,
+    trained_to: Annotated[
+        str | None,
+        typer.Option(
+            "--trained-to",
+            help="Up to which date rows may have taught it: later ones judge.  "
+            "[default: when it was registered]",
+            show_default=False,
+        ),
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Open it, though it runs code.", show_default=False)
+    ] = False,
+    tracking_uri: Annotated[
+        str,
+        typer.Option(
+            "--tracking-uri",
+            help="Which MLflow.  [default: that of keepfit.toml]",
+            show_default=False,
+        ),
+    ] = "",
+    registry_uri: Annotated[
+        str,
+        typer.Option(
+            "--registry-uri", help="Where models are registered, if elsewhere.", show_default=False
+        ),
+    ] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Make a model of MLflow's the first champion."""
+    pipeline = load(file, home)
+    try:
+        version = pipeline.adopt(
+            model,
+            reason=reason,
+            trained_to=trained_to,
+            trust=trust,
+            tracking_uri=tracking_uri,
+            registry_uri=registry_uri,
+        )
+        adopted = pipeline.loop().state.versions[version]
+    finally:
+        pipeline.close()
+    if as_json:
+        terminal.data(
+            {
+                "pipeline": pipeline.name,
+                "champion": version,
+                "origin": adopted.origin.uri if adopted.origin else None,
+                "trained_to": adopted.snapshot.to.isoformat(),
+            }
+        )
+    terminal.say(f"  {version} serves; rows after {adopted.snapshot.to:%Y-%m-%d} judge it")
 
 
 def _settings(pipeline: Pipeline) -> Settings:

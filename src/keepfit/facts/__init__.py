@@ -25,6 +25,7 @@ from keepfit.facts.parts import (
     Decision,
     Donor,
     Finding,
+    Origin,
     Outcome,
     PastScored,
     ScoresMoved,
@@ -45,6 +46,7 @@ from keepfit.facts.rows import (
     Scored,
 )
 from keepfit.facts.versions import (
+    Adopted,
     Decided,
     Judged,
     Promoted,
@@ -56,6 +58,7 @@ from keepfit.facts.versions import (
 )
 
 __all__ = [
+    "Adopted",
     "Answer",
     "AnyFact",
     "ApprovalAsked",
@@ -79,6 +82,7 @@ __all__ = [
     "Judged",
     "KINDS",
     "NOT_SERVED",
+    "Origin",
     "Outcome",
     "Overridden",
     "PastScored",
@@ -117,6 +121,7 @@ AnyFact: TypeAlias = (
     | Decided
     | TrainingStarted
     | Trained
+    | Adopted
     | TrainingFailed
     | Judged
     | ApprovalAsked

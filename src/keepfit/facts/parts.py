@@ -146,6 +146,20 @@ class Donor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missing: str = ""
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a model comes from that was not trained here: a registered model of MLflow.
+
+    ``digest`` is that of all its files, ``flavor`` the library that opened it.
+    """
+
+    uri: str
+    model: str
+    version: str
+    digest: str
+    flavor: str
+    run: str = ""
+
+
 class Transferred(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a model took over from its donor, or from the champion it recalibrates, and what is new.
 

@@ -12,6 +12,7 @@ from keepfit.facts.parts import (
     Cost,
     Decision,
     Donor,
+    Origin,
     PastScored,
     ScoresMoved,
     Snapshot,
@@ -66,6 +67,24 @@ class Trained(Fact, frozen=True, kw_only=True):
     packages: dict[str, str] = {}
     features: tuple[str, ...] = ()
     transferred: Transferred | None = None
+
+
+class Adopted(Fact, frozen=True, kw_only=True):
+    """A model that was trained elsewhere became a version.
+
+    Rows up to ``trained_to`` may have taught it: a person ``stated`` that moment, or it is when
+    the model was registered.
+    """
+
+    version: str
+    artifact: str
+    origin: Origin
+    trained_to: datetime
+    reason: str
+    by: str
+    stated: bool = False
+    features: tuple[str, ...] = ()
+    packages: dict[str, str] = {}
 
 
 class TrainingFailed(Fact, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"keepfit model 1\n"
 FAMILIES = {
+    "adopted": "keepfit.learners.adopted",
     "calibration": "keepfit.learners.calibration",
     "catboost": "keepfit.learners.catboost",
     "lightgbm": "keepfit.learners.lightgbm",

@@ -77,6 +77,7 @@ class Page:
             "snapshot": version.snapshot.digest,
             "trained_to": version.snapshot.to.isoformat(),
             "code": version.code,
+            "origin": "" if version.origin is None else version.origin.uri,
             **self.reasons,
         }
         return {f"keepfit.{key}": _cut(value) for key, value in told.items() if value}
@@ -112,7 +113,7 @@ class Book:
         watched = set() if type(fact).__module__ == _ABOUT_ROWS else self._held()
         before = {name: self._state(name) for name in watched}
         self.state.fold([entry])
-        if isinstance(fact, facts.Trained):
+        if isinstance(fact, facts.Trained | facts.Adopted):
             self._pages[fact.version] = Page(self.state.versions[fact.version])
         page = self._pages.get(getattr(fact, "version", ""))
         if page is not None:

@@ -1,5 +1,6 @@
 """Versions and their aliases: a fold over the facts of one pipeline."""
 
+from keepfit.registry.adopted import CHALLENGER
 from keepfit.registry.allowed import answerable, held_back, promotable
 from keepfit.registry.state import State
 from keepfit.registry.versions import (
@@ -14,6 +15,7 @@ from keepfit.registry.versions import (
 )
 
 __all__ = [
+    "CHALLENGER",
     "Counts",
     "Looks",
     "Recipe",

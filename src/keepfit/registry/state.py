@@ -13,6 +13,7 @@ from keepfit import costs
 from keepfit.batch import restored
 from keepfit.errors import NoChampion, VersionUnknown, nearest
 from keepfit.facts import (
+    Adopted,
     Answer,
     ApprovalAsked,
     Approved,
@@ -44,7 +45,7 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.registry import approval, serving
+from keepfit.registry import adopted, approval, serving
 from keepfit.registry.versions import Counts, Recipe, Request, Rollout, Service, Side, Version
 
 FORECAST_FROM = 200
@@ -220,7 +221,7 @@ class State(msgspec.Struct):
                 one.cost.cpu_seconds,
             )
             for one in reversed(newest)
-            if one.artifact
+            if one.artifact and one.origin is None
         )
 
     @property
@@ -435,6 +436,7 @@ _HANDLERS: dict[type[Fact], Any] = {
     Decided: State._decided,
     TrainingStarted: State._started,
     Trained: State._trained,
+    Adopted: adopted.adopted,
     TrainingFailed: State._failed,
     Judged: State._judged,
     ApprovalAsked: approval.asked,

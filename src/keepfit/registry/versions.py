@@ -15,6 +15,7 @@ from keepfit.facts import (
     Declined,
     Donor,
     Judged,
+    Origin,
     RolledOut,
     Snapshot,
     Transferred,
@@ -44,6 +45,7 @@ class Version(msgspec.Struct, kw_only=True):
     judged_from: datetime | None = None
     final_of: str | None = None
     donor: Donor | None = None
+    origin: Origin | None = None
     transferred: Transferred | None = None
     forecast: costs.Forecast | None = None
     state: str = "training"

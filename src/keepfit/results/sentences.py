@@ -12,7 +12,7 @@ from typing import Any
 from keepfit import facts
 from keepfit.clock import humanise
 from keepfit.facts import Answer, Entry, Outcome
-from keepfit.results import approvals
+from keepfit.results import adoptions, approvals
 from keepfit.results.line import Line
 from keepfit.rollouts import told
 
@@ -281,6 +281,7 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Decided: Story._decided,
     facts.TrainingStarted: Story._training_started,
     facts.Trained: Story._trained,
+    facts.Adopted: adoptions.adopted,
     facts.TrainingFailed: Story._failed,
     facts.Judged: Story._judged_line,
     facts.ApprovalAsked: approvals.asked,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit.clock import humanise
 from keepfit.costs import Forecast
 from keepfit.facts import Cost, Decision, Scored
-from keepfit.registry import Counts, State, Version
+from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.approvals import Awaited
 from keepfit.results.sentences import counted, deciding, metric, rounded
@@ -249,10 +249,15 @@ class Status:
         if self.champion is None:
             return ["none"]
         back = f"; {self.previous} is previous" if self.previous else ""
+        data = (
+            f"trained elsewhere, on rows to {page.day(self.trained_to)} at the latest"
+            if self.challenger == CHALLENGER
+            else f"trained on {counted(self.trained_rows, 'row')}, "
+            f"{page.day(self.trained_from)} → {page.day(self.trained_to)}{self._way()}"
+        )
         return [
             f"{self.champion}, {self.challenger}, since {page.day(self.serving_since)}{back}",
-            f"trained on {counted(self.trained_rows, 'row')}, "
-            f"{page.day(self.trained_from)} → {page.day(self.trained_to)}{self._way()}",
+            data,
         ]
 
     def _way(self) -> str:

@@ -11,7 +11,7 @@ from keepfit import facts, rollouts
 from keepfit.errors import VersionUnknown
 from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
-from keepfit.results import approvals, page, transfers
+from keepfit.results import adoptions, approvals, page, transfers
 from keepfit.results.costs import forecasted, took
 from keepfit.results.sentences import (
     OWN,
@@ -139,7 +139,8 @@ class _Chain:
             self.scored.append(fact)
             return False
         else:
-            started = isinstance(fact, facts.TrainingStarted) and fact.version == name
+            begins = facts.TrainingStarted | facts.Adopted
+            started = isinstance(fact, begins) and fact.version == name
             return started or approvals.concerns(fact, name)
         return True
 
@@ -151,10 +152,10 @@ def _of_version(name: str, state: State, version: Version, entries: Iterable[Ent
         when = version.promoted_at
     titled = (
         ("trigger", _trigger(version, chain)),
-        ("data", _data(version)),
+        ("data", adoptions.told(version) or _data(version)),
         ("learner", _learner(version)),
         ("taken over", transfers.told(version)),
-        ("training", _training(version, chain)),
+        ("training", [] if version.origin is not None else _training(version, chain)),
         ("gate", _gate(version, chain)),
         ("approval", approvals.told(version.name, chain.entries)),
         ("release", _release(version, state, chain)),
@@ -242,6 +243,8 @@ def _data(version: Version) -> list[str]:
 
 
 def _learner(version: Version) -> list[str]:
+    if version.origin is not None:
+        return [f"model {version.artifact[:8]}, {counted(len(version.features), 'feature')}"]
     start = f"from {version.start}" + (f" ({version.parent})" if version.parent else "")
     if version.donor is not None:
         start = f"from {version.donor.pipeline}@{version.donor.version}"
