@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,50 @@ def test_a_copy_without_a_note_of_it_is_found_again(
     again = mirror(folder, settings).look()
     assert again.made == made
     assert len(client_of(settings).search_model_versions("name = 'churn'")) == len(made)
+
+
+def test_one_that_does_not_answer_holds_up_no_end(
+    ran: tuple[Path, Settings], tmp_path: Path, mlflow_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepfit.mirror.follower.LOOKED_EVERY", 0.01)
+    monkeypatch.setattr("keepfit.mirror.follower.CLOSING", 0.05)
+    folder, _ = ran
+    asked, answer = threading.Event(), threading.Event()
+    copyist = mirror(folder, registered(tmp_path, mlflow_tables))
+
+    def hangs() -> None:
+        asked.set()
+        answer.wait()
+
+    monkeypatch.setattr(copyist.store, "prepare", hangs)
+    copyist.start()
+    assert asked.wait(30)
+    copyist.close()
+    assert copyist._thread.is_alive()
+    answer.set()
+    copyist._thread.join()
+
+
+def test_the_next_try_waits_longer_each_time(
+    ran: tuple[Path, Settings], tmp_path: Path, mlflow_tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = ran
+    said: list[str] = []
+    tries: list[float] = []
+    now = [100.0]
+    copyist = mirror(folder, registered(tmp_path, mlflow_tables), warn=said.append)
+
+    def refuses() -> None:
+        tries.append(now[0])
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr(copyist.store, "prepare", refuses)
+    monkeypatch.setattr("keepfit.mirror.follower.time.monotonic", lambda: now[0])
+    while now[0] < 140.0:
+        copyist.looked()
+        now[0] += 1.0
+    assert tries == [100.0, 105.0, 115.0, 135.0]
+    assert len(said) == 1
 
 
 def test_long_texts_are_cut_and_odd_names_are_made_fit(tmp_path: Path) -> None:

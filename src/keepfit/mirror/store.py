@@ -31,6 +31,8 @@ _GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
 _QUIETLY = {
     # Nobody is told what is used: keepfit sends nothing anywhere, nor does what it calls.
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # Standard output is for what a command was asked for.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # Of a server that is away the mirror hears soon; it tries again by itself.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
