@@ -94,6 +94,23 @@ def test_boosted_trees_are_taken_without_trust_and_answer_as_before(
     assert champion.version.origin.flavor == kind
 
 
+def test_texts_are_the_categories_that_a_booster_was_trained_with(
+    made: Pipeline, settings: Settings
+) -> None:
+    import lightgbm
+
+    table = FRAME.select("kind", "x").to_pandas().astype({"kind": "category"})
+    target = (FRAME.get_column("kind") == "c").to_numpy() ^ (LABELS == 1)
+    parameters = {"objective": "binary", "verbose": -1, "num_threads": 1}
+    model = lightgbm.train(parameters, lightgbm.Dataset(table, target), 10)
+    champion = adopted(made, settings, register(settings, "lightgbm", model))
+    few = FRAME.filter(FRAME.get_column("kind") != "a")
+    for rows in (FRAME, few, few.head(1)):
+        known = rows.select("kind", "x").to_pandas().astype({"kind": table["kind"].dtype})
+        answered = champion.predict(rows).get_column("probability").to_numpy()
+        assert np.allclose(answered, model.predict(known))
+
+
 def test_a_pickle_is_opened_only_on_a_persons_word(made: Pipeline, settings: Settings) -> None:
     model = LogisticRegression().fit(TABLE, LABELS)
     spec = pickled(settings, model)
