@@ -118,7 +118,8 @@ def test_a_file_that_was_changed_over_there_is_not_opened(
 def test_what_somebody_deletes_there_stays_deleted_unless_it_serves(
     ran: tuple[Path, Settings], tmp_path: Path, mlflow_tables: Path
 ) -> None:
-    folder, _ = ran
+    folder = tmp_path / "copy"
+    shutil.copytree(ran[0] / ".keepfit", folder / ".keepfit")
     settings = registered(tmp_path, mlflow_tables)
     client = client_of(settings)
     copyist = mirror(folder, settings)
@@ -128,6 +129,7 @@ def test_what_somebody_deletes_there_stays_deleted_unless_it_serves(
     champion = client.get_model_version_by_alias("churn", "champion")
     name = champion.tags["keepfit.version"]
     old = next(one for one in before.made if one not in (name, "v1"))
+    told = client.get_metric_history(champion.run_id, "live.roc_auc")
     for version in (name, old):
         client.delete_model_version("churn", held(client, version).version)
     with Ledger(places(folder / ".keepfit")["ledger"]) as ledger:
@@ -136,7 +138,10 @@ def test_what_somebody_deletes_there_stays_deleted_unless_it_serves(
     done = copyist.look()
     assert done.made == (name,)
     assert done.gone == (old,)
-    assert client.get_model_version_by_alias("churn", "champion").tags["keepfit.version"] == name
+    again = client.get_model_version_by_alias("churn", "champion")
+    assert again.tags["keepfit.version"] == name
+    figures = client.get_metric_history(again.run_id, "live.roc_auc")
+    assert [(one.step, one.value) for one in figures] == [(one.step, one.value) for one in told]
     assert not client.search_model_versions(f"name = 'churn' AND tags.`keepfit.version` = '{old}'")
 
 

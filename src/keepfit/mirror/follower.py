@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from keepfit.errors import LeaseLost
-from keepfit.mirror.pages import Book, Page
+from keepfit.mirror.pages import Book, Measured, Page
 from keepfit.mirror.settings import Settings, settings_of
 from keepfit.mirror.store import Copy, Store
 
@@ -144,6 +144,7 @@ class Mirror:
                 copy = self._copied(kept, page)
                 made.append(page.name)
             elif copy.gone or copy.seq >= page.touched:
+                page.measured.clear()
                 continue
             else:
                 updated.append(page.name)
@@ -166,12 +167,21 @@ class Mirror:
         return holders
 
     def _copied(self, kept: Kept, page: Page) -> Copy:
+        if page.name in kept.copies:
+            page.measured = self._figures(page.name)
         copy = self.store.find(page)
         if copy is None:
             copy = self.store.make(page, self.artifacts.get(page.version.artifact))
         kept.copies[page.name] = copy
         self._keep(kept)
         return copy
+
+    def _figures(self, name: str) -> list[Measured]:
+        """Return all figures of a version, also those that its copy was told before it was deleted."""
+        book = Book(self.pipeline)
+        for entry in self.ledger.facts(self.pipeline):
+            book.hear(entry)
+        return next(page.measured for page in book.pages() if page.name == name)
 
     def _bring(self, kept: Kept, page: Page, copy: Copy) -> None:
         """Tell what is new of a version; figures that were told are not held any longer."""

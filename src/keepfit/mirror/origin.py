@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import shutil
 import tempfile
+import weakref
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -63,6 +65,8 @@ class Foreign:
         """
         if self._model is None:
             place = tempfile.mkdtemp(prefix="keepfit-")
+            # It stays while the model does, which may read from it at any time.
+            weakref.finalize(self, shutil.rmtree, place, ignore_errors=True)
             with zipfile.ZipFile(io.BytesIO(self._folder)) as packed:
                 packed.extractall(place)
             self._model = package("mlflow.pyfunc").load_model(place)
