@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,13 +11,8 @@ import msgspec
 
 from keepfit.rollouts import Assignment, Faults
 from keepfit.server.batcher import Answers, Batcher, Told
-from keepfit.server.quick import Answer, Answerer, Row
-
-PATIENCE = 0.25
-"""Seconds that a challenger may take for an answer, and in addition …"""
-
-SLOWER = 10.0
-"""… so many times what the champion takes for the same rows."""
+from keepfit.server.quick import Answer, Row
+from keepfit.server.watched import fault, limit, overdue, watched
 
 COPIED_EVERY = 0.02
 """Seconds between two requests of which a challenger in the shadow gets a copy in this worker.
@@ -70,8 +64,7 @@ class Challenger:
         self.challenge = challenge
         self.serving = serving
         self.faults = faults or Faults()
-        self._watched = _Watched(serving.answerer)
-        serving.answerer = self._watched
+        self._watched = serving.answerer = watched(serving.answerer)
         self._seconds = seconds
         self._assignment = Assignment(challenge.rollout, challenge.share)
         self._batcher = Batcher(deliver, most=MOST)
@@ -104,15 +97,15 @@ class Challenger:
 
     def limit(self, rows: int) -> float:
         """Return the seconds that it has for so many rows."""
-        return PATIENCE + SLOWER * self._seconds * rows
+        return limit(self._seconds, rows)
 
     def count(self, rows: int, fault: str = "") -> None:
         """Count answers, as faults where there is something to say of them."""
         self.faults += Faults(rows if fault else 0, rows, fault)
 
-    def at_work(self) -> float:
-        """Return for how many seconds it has been at what it is at."""
-        return self._watched.seconds()
+    def overdue(self, rows: int) -> bool:
+        """Return whether it is its fault that an answer to so many rows has not come in time."""
+        return overdue(self._watched, self._seconds, rows)
 
     def close(self) -> None:
         """Let it end by itself: nobody waits for a thread that may hang."""
@@ -137,22 +130,21 @@ class _Question:
         if challenger.ended or not challenger.submit(self.rows, self._answered):
             self._tell(None)
             return
-        limit = challenger.limit(len(self.rows))
-        self._timer = asyncio.get_running_loop().call_later(limit, self._late, limit)
+        seconds = challenger.limit(len(self.rows))
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._late, seconds)
 
     def _answered(self, answers: Answers) -> None:
         if self._told:
             return
-        fault = _fault(answers)
-        self.challenger.count(len(self.rows), fault)
-        self._tell(None if fault else answers)  # type: ignore[arg-type]
+        wrong = fault(answers)
+        self.challenger.count(len(self.rows), wrong)
+        self._tell(None if wrong else answers)  # type: ignore[arg-type]
 
-    def _late(self, limit: float) -> None:
+    def _late(self, seconds: float) -> None:
         if self._told:
             return
-        # Where it waits in line because the machine is busy, that is not its fault.
-        if self.challenger.at_work() >= limit / 2:
-            self.challenger.count(len(self.rows), f"no answer in {limit:.2f} s")
+        if self.challenger.overdue(len(self.rows)):
+            self.challenger.count(len(self.rows), f"no answer in {seconds:.2f} s")
         self._tell(None)
 
     def _tell(self, answers: list[Answer] | None) -> None:
@@ -160,38 +152,3 @@ class _Question:
         if self._timer is not None:
             self._timer.cancel()
         self.done(answers)
-
-
-class _Watched:
-    """An answerer of which it is known since when it is at work."""
-
-    alone = False
-
-    def __init__(self, answerer: Answerer) -> None:
-        self.model = answerer.model
-        self._inner = answerer
-        self._since: float | None = None
-
-    def seconds(self) -> float:
-        since = self._since
-        return 0.0 if since is None else time.monotonic() - since
-
-    def one(self, row: Row) -> Answer:
-        return self.many([row])[0]
-
-    def many(self, rows: Sequence[Row]) -> list[Answer]:
-        self._since = time.monotonic()
-        try:
-            return self._inner.many(rows)
-        finally:
-            self._since = None
-
-
-def _fault(answers: Answers) -> str:
-    """Return what is wrong with answers, nothing when all is well."""
-    if isinstance(answers, Exception):
-        return f"{type(answers).__name__}: {answers}"
-    for answer in answers:
-        if not all(map(math.isfinite, answer if isinstance(answer, tuple) else (answer,))):
-            return "no number"
-    return ""

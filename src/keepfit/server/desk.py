@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
@@ -14,13 +15,15 @@ from keepfit.errors import KeepfitError, SchemaMismatch
 from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, New, Outcome, Sheet
 from keepfit.journal.entries import packed
 from keepfit.server import rows as sent
+from keepfit.server.aftercare import AT_ONCE, Then, told_as
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
 from keepfit.server.forms import Forms, begins_as_rows
 from keepfit.server.quick import Answer, Matrix, complete
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Label, Row
-from keepfit.server.split import Received, Split, Told
+from keepfit.server.split import Received, Split, Tell, Told
+from keepfit.server.watched import fault
 
 if TYPE_CHECKING:
     from keepfit.journal import Writer
@@ -30,9 +33,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 10_000
 """Rows of one request."""
-
-AT_ONCE = 128
-"""Rows up to which a model that is quick enough answers without leaving the thread."""
 
 AHEAD = 60_000_000
 """Microseconds that a client's clock may be ahead of the server's."""
@@ -80,8 +80,8 @@ class Desk:
                 return
             if not alone:
                 self._forms_of(serving).learn(rows)
-            told = self._telling(serving, alone)
-            self.answer(rows, serving, told, send, kept, alone=alone)
+            tell = self._told_alone if alone else self._told_several
+            self.answer(rows, serving, tell, send, kept, alone=alone)
         except Exception as error:
             send(refused(error))
 
@@ -93,8 +93,16 @@ class Desk:
             received = Received((row,), [id_], body, True, _now())
             self._between(serving, challenger, alone=True).answer(received, send)
             return
-        answer = serving.answerer.one(row)
-        entry = New(ANSWER, id_, _now(), serving.version, _kept(answer), body)
+        try:
+            answer = serving.answerer.one(row)
+            scores = _kept(answer)
+        except Exception as error:
+            received = Received((row,), [id_], body, True, _now())
+            self._settle(
+                received.rows, serving, error, self.keeping(received, self._told_alone, send)
+            )
+            return
+        entry = New(ANSWER, id_, _now(), serving.version, scores, body)
         reply = Reply(200, self.wording(serving).one(id_, answer))
 
         def done(outcome: Outcome) -> None:
@@ -114,7 +122,12 @@ class Desk:
         if table is None or not 0 < len(table.values) <= AT_ONCE:
             return False
         received = Received((), self._ids_from(table.ids), table.body, False, _now())
-        answers = cast("Matrix", serving.answerer).tabled(table.values)
+        try:
+            answers = cast("Matrix", serving.answerer).tabled(table.values)
+        except Exception:
+            return False  # it is answered in the other way, which says what is wrong
+        if fault(answers):
+            return False
         versions = [serving.version] * len(answers)
         self.keep(received, answers, versions, self._telling(serving, alone=False), send)
         return True
@@ -123,14 +136,15 @@ class Desk:
         self,
         rows: Sequence[Row],
         serving: Serving,
-        told: Told,
+        tell: Tell,
         send: Send,
         body: bytes = b"",
         *,
         alone: bool = False,
     ) -> None:
-        """Answer rows, write them down, and send what ``told`` makes of ids and answers.
+        """Answer rows, write them down, and send what is told of ids and answers.
 
+        ``tell`` makes what tells of the answers of a version.
         ``body`` is what they came in, where that was JSON, and ``alone`` that it is one row.
 
         Raises
@@ -138,15 +152,9 @@ class Desk:
         SchemaMismatch
             A row lacks a column, or has an id or a time that is none.
         """
-        if self._refused(rows, told, send):
-            return
-        received = self._received(rows, body, alone)
-        versions = [serving.version] * len(rows)
-
-        def keep(answers: Answers) -> None:
-            self.keep(received, answers, versions, told, send)
-
-        self.ask(rows, serving, keep, send)
+        if not self._refused(rows, tell(serving), send):
+            received = self._received(rows, body, alone)
+            self.ask(rows, serving, self.keeping(received, tell, send), send)
 
     def split(
         self,
@@ -197,22 +205,50 @@ class Desk:
         self,
         rows: Sequence[Row],
         serving: Serving,
-        then: Callable[[Answers], None],
+        then: Then,
         send: Send,
     ) -> None:
-        """Ask a version for the answers to rows: at once where it is quick, else in turn."""
+        """Ask the champion for the answers to rows: at once where it is quick, else in turn.
+
+        ``then`` hears whose they are: where it fails, the version before it answers.
+        """
         if serving.answerer.alone and len(rows) <= AT_ONCE:
             try:
                 answers: Answers = serving.answerer.many(rows)
             except Exception as error:
                 answers = error
-            then(answers)
+            self._settle(rows, serving, answers, then)
             return
         for row in rows:
             if not serving.features <= row.keys():
                 complete(row, serving.answerer.model.features)
-        if not self.batcher.submit(serving, rows, then):
+        care = serving.aftercare
+        if care is not None and not serving.answerer.alone:
+            taken = care.ask(rows, serving, then)
+        else:
+            settle = partial(self._settle, rows, serving, then=then)
+            taken = self.batcher.submit(serving, rows, settle)
+        if not taken:
             send(BUSY)
+
+    def _settle(self, rows: Sequence[Row], serving: Serving, answers: Answers, then: Then) -> None:
+        """Tell what the champion answers, or let the version before answer, if there is one."""
+        care = serving.aftercare
+        if not fault(answers) or isinstance(answers, SchemaMismatch):
+            then(answers, serving)
+        elif care is not None:
+            care.rescue(rows, told_as(answers), serving, then)
+        else:
+            self.counters.fail(serving.version)
+            then(told_as(answers), serving)
+
+    def keeping(self, received: Received, tell: Tell, send: Send) -> Then:
+        """Return what writes answers down with the version that gave them, and sends them."""
+
+        def keep(answers: Answers, by: Serving) -> None:
+            self.keep(received, answers, [by.version] * len(received.ids), tell(by), send)
+
+        return keep
 
     def keep(
         self,
@@ -222,7 +258,10 @@ class Desk:
         told: Told,
         send: Send,
     ) -> None:
-        """Write answers down with the versions that gave them, and send what is told of them."""
+        """Write answers down with the versions that gave them, and send what is told of them.
+
+        They are errors, or all of them numbers.
+        """
         if isinstance(answers, Exception):
             send(refused(answers))
             return
@@ -288,6 +327,12 @@ class Desk:
         self._write(entries, lambda fates: answered(_counted(fates)), send)
 
     # --------------------------------------------------------------------------------------
+
+    def _told_alone(self, serving: Serving) -> Told:
+        return self._telling(serving, alone=True)
+
+    def _told_several(self, serving: Serving) -> Told:
+        return self._telling(serving, alone=False)
 
     def _telling(self, serving: Serving, alone: bool) -> Told:
         """Return what writes the response: one object for one, a list for a list."""
@@ -406,16 +451,13 @@ def _kept(answer: Answer) -> float | bytes:
             return answer
     elif all(map(math.isfinite, answer)):
         return packed(answer)
-    raise KeepfitError("the model answers with no number", hint="`keepfit rollback` takes it back")
+    raise told_as([answer])
 
 
 def _all_kept(answers: Sequence[Answer]) -> Sequence[float | bytes]:
-    try:
-        if all(map(math.isfinite, answers)):  # type: ignore[arg-type]
-            return answers  # type: ignore[return-value]
-    except TypeError:  # they are several scores each
-        pass
-    return list(map(_kept, answers))
+    if any(isinstance(one, tuple) for one in answers[:1]):
+        return list(map(packed, cast("Sequence[tuple[float, ...]]", answers)))
+    return cast("Sequence[float]", answers)
 
 
 def _counted(fates: Sequence[Fate]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.explore import BY_ITSELF, Draws, Explore, secret_of
 from keepfit.journal import ANSWER, PASSAGE, Fate, New, Sheet
+from keepfit.server.batcher import Answers
 from keepfit.server.desk import Desk
 from keepfit.server.quick import Answer, Row
 from keepfit.server.replies import Reply, Send, Wording
@@ -69,8 +70,13 @@ class ExploringDesk(Desk):
             return
         checked((row,), self.roles)
         received = Received((row,), [self._id(row)], body, True, time.time_ns() // 1_000)
-        told = self._telling(serving, alone=True)
-        self.keep(received, [serving.answerer.one(row)], [serving.version], told, send)
+        try:
+            answers: Answers = [serving.answerer.one(row)]
+        except Exception as error:
+            answers = error
+        self._settle(
+            received.rows, serving, answers, self.keeping(received, self._told_alone, send)
+        )
 
     def _write(
         self, entries: Sequence[New] | Sheet, reply: Callable[[tuple[Fate, ...]], Reply], send: Send

@@ -47,6 +47,8 @@ def counted(desk: Desk) -> Counts:
         swaps=desk.follower.swaps,
         waiting=desk.writer.waiting,
         serving={} if serving is None else {serving.version: 1},
+        failed=dict(counters.failed),
+        rescued=dict(counters.rescued),
     )
     if challenger is None:
         return found
@@ -90,6 +92,7 @@ class _Collector:
         for version, workers in sorted(counts.serving.items()):
             serving.add_metric([self._name, version], workers)
         yield serving
+        yield from self._failed()
         yield from self._challenger()
         yield GaugeMetricFamily(
             "keepfit_facts_read",
@@ -98,6 +101,21 @@ class _Collector:
         )
         if self._standing is not None:
             yield from gauges.families(self._name, self._standing, WallClock().now())
+
+    def _failed(self) -> Iterator[Metric]:
+        counts = self._counts
+        for name, what, found in (
+            ("keepfit_requests_failed", "Requests that a version failed.", counts.failed),
+            (
+                "keepfit_requests_rescued",
+                "Those of them that the version before it answered.",
+                counts.rescued,
+            ),
+        ):
+            told = CounterMetricFamily(name, what, labels=["pipeline", "version"])
+            for version, count in sorted(found.items()):
+                told.add_metric([self._name, version], count)
+            yield told
 
     def _challenger(self) -> Iterator[Metric]:
         counts = self._counts

@@ -134,7 +134,7 @@ class _Doors:
         desk, challenger = self.desk, self.desk.follower.challenger
         send = desk.counters.timed("infer", send)
         if challenger is None or pinned:
-            desk.answer(rows, serving, _telling(desk, serving, asked), send)
+            desk.answer(rows, serving, lambda one: _telling(desk, one, asked), send)
             return
         # One tensor has one type and one shape: with other classes nobody answers beside another.
         alike = challenger.serving.classes == serving.classes

@@ -11,10 +11,12 @@ import msgspec
 
 from keepfit.journal import Journal
 from keepfit.server.challenger import Challenge
+from keepfit.server.loading import beside_answers
 from keepfit.server.quick import Answerer, quickest
 
 if TYPE_CHECKING:
     from keepfit.artifacts import Artifacts
+    from keepfit.server.aftercare import Aftercare
 
 logger = logging.getLogger("keepfit.server")
 
@@ -23,23 +25,36 @@ LOADED = 3
 """Models that stay loaded: champion, previous, and one to come."""
 
 
+class Previous(msgspec.Struct, frozen=True):
+    """The version before the champion, and the promotion since which it is kept at hand."""
+
+    version: str
+    digest: str
+    promotion: str
+
+
 class Pointer(msgspec.Struct, frozen=True):
-    """Which version serves; what holds its model; how ids of the lake are kept; who else answers."""
+    """Which version serves; what holds its model; how ids of the lake are kept; who else answers.
+
+    The challenger does its share of units, the version before where the champion fails.
+    """
 
     version: str
     digest: str
     ids: str = ""
     challenge: Challenge | None = None
+    previous: Previous | None = None
 
 
 class Serving:
     """A version at work; requests that began with it end with it.
 
-    ``seconds`` is what it takes for a row.
+    ``seconds`` is what it takes for a row, ``aftercare`` what has the version before it at hand.
     """
 
     def __init__(self, pointer: Pointer, answerer: Answerer, seconds: float = 0.0) -> None:
         self.seconds = seconds
+        self.aftercare: Aftercare | None = None
         self.version, self.digest, self.ids = pointer.version, pointer.digest, pointer.ids
         self.answerer = answerer
         self.features = frozenset(answerer.model.features)
@@ -96,8 +111,10 @@ class Models:
     def _ready(self, digest: str) -> tuple[Answerer, float]:
         from keepfit.learners import loads
 
-        answerer = quickest(loads(self._artifacts.get(digest)))
-        return answerer, warm(answerer)
+        content = self._artifacts.get(digest)
+        with beside_answers():
+            answerer = quickest(loads(content))
+            return answerer, warm(answerer)
 
 
 def warm(answerer: Answerer) -> float:

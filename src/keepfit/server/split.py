@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keepfit.server.models import Serving
 
 Told: TypeAlias = Callable[[list[int | str], list[Answer]], Reply]
+Tell: TypeAlias = "Callable[[Serving], Told]"
 Mixed: TypeAlias = Callable[[list[int | str], list[Answer], "list[Serving]"], Reply]
 
 
@@ -51,7 +52,7 @@ class Split:
         desk: Desk,
         champion: Serving,
         challenger: Challenger,
-        tell: Callable[[Serving], Told],
+        tell: Tell,
         mixed: Mixed | None = None,
     ) -> None:
         self.desk, self.champion, self.challenger = desk, champion, challenger
@@ -72,35 +73,34 @@ class Split:
             if answers is None:
                 self._by_champion(received, send)
             elif all(drawn):
-                versions = [challenger.serving.version] * len(rows)
-                self.desk.keep(received, answers, versions, self.tell(challenger.serving), send)
+                if self.champion.aftercare is not None:
+                    self.champion.aftercare.pass_by()
+                self.desk.keeping(received, self.tell, send)(answers, challenger.serving)
             else:
                 self._by_both(received, drawn, answers, send)
 
         challenger.ask([row for row, one in zip(rows, drawn, strict=True) if one], theirs)
 
     def _by_champion(self, received: Received, send: Send) -> None:
-        champion = self.champion
-        versions = [champion.version] * len(received.rows)
-
-        def keep(answers: Answers) -> None:
-            self.desk.keep(received, answers, versions, self.tell(champion), send)
-
-        self.desk.ask(received.rows, champion, keep, send)
+        keep = self.desk.keeping(received, self.tell, send)
+        self.desk.ask(received.rows, self.champion, keep, send)
 
     def _by_both(
         self, received: Received, drawn: list[bool], theirs: list[Answer], send: Send
     ) -> None:
         """Let the champion answer the other rows, and put both together."""
-        servings = [self.challenger.serving if one else self.champion for one in drawn]
-        versions = [one.version for one in servings]
         mixed = self.mixed
         assert mixed is not None
 
-        def keep(ours: Answers) -> None:
+        def keep(ours: Answers, by: Serving) -> None:
             if isinstance(ours, Exception):
                 send(refused(ours))
                 return
+            if by.classes != self.champion.classes:  # they do not go together
+                self._by_champion(received, send)
+                return
+            servings = [self.challenger.serving if one else by for one in drawn]
+            versions = [one.version for one in servings]
             from_one, from_other = iter(theirs), iter(ours)
             answers = [next(from_one) if one else next(from_other) for one in drawn]
             self.desk.keep(

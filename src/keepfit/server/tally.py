@@ -31,7 +31,8 @@ class Counts(msgspec.Struct, frozen=True):
 
     ``requests`` are by route and status, ``buckets`` and ``seconds`` of latency by route.
     ``waiting`` entries, and ``serving``, by version how many workers answer with it, are of now
-    and not since the start; so are ``challenger`` and its ``share``.
+    and not since the start; so are ``challenger`` and its ``share``. Requests that a version
+    ``failed``, and those of them that were ``rescued`` by the version before, are by version.
     """
 
     requests: dict[str, dict[int, int]] = {}
@@ -45,6 +46,8 @@ class Counts(msgspec.Struct, frozen=True):
     share: float = 0.0
     answers: int = 0
     faults: int = 0
+    failed: dict[str, int] = {}
+    rescued: dict[str, int] = {}
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -70,6 +73,8 @@ class Counts(msgspec.Struct, frozen=True):
             share=max(self.share, other.share),
             answers=self.answers + other.answers,
             faults=self.faults + other.faults,
+            failed=_summed(self.failed, other.failed),
+            rescued=_summed(self.rescued, other.rescued),
         )
 
     def past(self) -> Counts:

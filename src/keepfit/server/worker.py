@@ -75,6 +75,7 @@ class Worker:
         self.batcher = Batcher(deliver)
         parts = (name, roles, self.follower, self.writer, self.batcher)
         self.desk = Desk(*parts) if explore is None else ExploringDesk(*parts, explore, home)
+        self.follower.counters = self.desk.counters
         self.office = office
         self.access = Access(Tokens(tokens_of(home)), name)
         self.access.start()
