@@ -10,7 +10,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,6 @@ from lightgbm import LGBMClassifier
 
 from keepfit.errors import ConfigError
 from keepfit.server import access as doors
-from keepfit.server import app
 from keepfit.server.access import Access, Caller, bindable
 from keepfit.server.process import _secured, listening
 from keepfit.server.replies import Reply
@@ -346,39 +344,19 @@ def test_a_fact_names_the_token_and_a_body_cannot_sign_for_another(
     assert by("Resumed")["by"] == "all"
 
 
-def test_what_the_loop_holds_up_says_when_to_come_again(
-    guarded: Served, keys: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+def test_a_hand_does_not_wait_for_the_loop_to_end_its_step(
+    guarded: Served, keys: dict[str, dict[str, str]]
 ) -> None:
-    monkeypatch.setattr(app, "PATIENCE", 0.1)
-    connection = http.client.HTTPConnection("127.0.0.1", guarded.port, timeout=30)
-    ask = json.dumps({"reason": "worse"})
-    with guarded.world.loop.holding(), contextlib.closing(connection):
-        connection.request("POST", "/rollback", ask, keys["operate"])
-        response = connection.getresponse()
-        assert (response.status, response.headers["retry-after"]) == (409, "5")
-        told = json.loads(response.read())
-    assert "hold" in told["error"]["message"]
-
-
-def test_a_hand_waits_for_the_loop_to_end_its_step(
-    guarded: Served, keys: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(app, "PATIENCE", 60.0)
-    found: list[Any] = []
-
-    def asks() -> None:
-        ask = {"reason": "better", "version": "v1"}
-        found.append(guarded.ask("POST", "/promote", ask, keys["operate"]))
-
-    thread = threading.Thread(target=asks)
     with guarded.world.loop.holding():
-        thread.start()
-        # Others are answered meanwhile.
-        assert guarded.ask("GET", "/status", None, keys["read"])[0] == 200
-        assert found == []
-    thread.join(60)
-    ((status, told),) = found
-    assert (status, told["error"]["message"]) == (400, "v1 is the champion already")
+        for path, ask in (
+            ("/promote", {"reason": "better", "version": "v1"}),
+            ("/rollback", {"reason": "worse"}),
+        ):
+            status, told = guarded.ask("POST", path, ask, keys["operate"])
+            assert status in (400, 409)
+            assert "hold" not in told["error"]["message"]
+        assert guarded.ask("POST", "/pause", {"reason": "holidays"}, keys["operate"])[0] == 200
+        assert guarded.ask("POST", "/resume", {"reason": "over"}, keys["operate"])[0] == 200
 
 
 def test_tricks_with_paths_find_no_way_around_the_token(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from keepfit import facts, registry
 from keepfit.errors import ConfigError, LedgerConflict, RollbackFailed, VersionUnknown
@@ -12,6 +13,8 @@ from keepfit.tokens import user
 if TYPE_CHECKING:
     from keepfit.loop import Loop, Step
     from keepfit.registry import Rollout
+
+Said = TypeVar("Said", bound=facts.Fact)
 
 ATTEMPTS = 20
 """How often a word is written anew, where the loop wrote something meanwhile."""
@@ -32,22 +35,20 @@ class Hand:
 
     def promote(self, version: str, *, force: bool) -> None:
         """Make a version the champion because a person says so."""
-        with self.loop.holding():
-            found = registry.promotable(self.loop.refold(), version, force=force)
+
+        def word() -> facts.Promoted:
+            state = self.loop.refold()
+            found = registry.promotable(state, version, force=force)
             self.loop.scorer.model(found)
-            self.loop.append(
-                [
-                    facts.Promoted(
-                        version=found.name,
-                        reason=self.reason,
-                        previous=self.loop.state.champion,
-                        by=self.by,
-                        forced=registry.held_back(found),
-                    )
-                ],
-                self.loop.clock.now(),
-                expected=self.loop.state.seq,
+            return facts.Promoted(
+                version=found.name,
+                reason=self.reason,
+                previous=state.champion,
+                by=self.by,
+                forced=registry.held_back(found),
             )
+
+        self._say(word)
 
     def rollback(self) -> str:
         """Take back what was released last, and return the name of the version that serves.
@@ -55,43 +56,36 @@ class Hand:
         While a challenger is being rolled out that is what is taken back. Otherwise the previous
         champion is champion again, once it has answered stored rows as it did.
         """
-        with self.loop.holding():
+
+        def word() -> facts.RolledBack:
             state = self.loop.refold()
             if state.rollout is not None:
-                return self._end_rollout(state.rollout)
+                return self._ended(state.rollout)
             if state.champion is None or state.previous is None:
                 raise RollbackFailed(
                     f"{self.loop.pipeline.name!r} has no previous version to go back to",
                     hint="`keepfit promote VERSION --reason …` makes any earlier version champion",
                 )
             target = state.versions[state.previous]
-            rows = verified(self.loop, target)
-            self.loop.append(
-                [
-                    facts.RolledBack(
-                        version=state.champion,
-                        to=target.name,
-                        reason=self.reason,
-                        by=self.by,
-                        rows=rows,
-                    )
-                ],
-                self.loop.clock.now(),
-                expected=state.seq,
+            return facts.RolledBack(
+                version=state.champion,
+                to=target.name,
+                reason=self.reason,
+                by=self.by,
+                rows=verified(self.loop, target),
             )
-            return target.name
 
-    def _end_rollout(self, rollout: Rollout) -> str:
+        return self._say(word).to
+
+    def _ended(self, rollout: Rollout) -> facts.RolledBack:
         fact = rollout.fact
-        back = facts.RolledBack(
+        return facts.RolledBack(
             version=fact.version,
             to=fact.champion,
             reason=self.reason,
             by=self.by,
             share=fact.share,
         )
-        self.loop.append([back], self.loop.clock.now(), expected=self.loop.state.seq)
-        return fact.champion
 
     def approve(self, version: str) -> None:
         """Let a version go on that waits for a person, with the loop's next step."""
@@ -102,16 +96,29 @@ class Hand:
         self._answer(version, facts.Declined)
 
     def _answer(self, version: str, kind: type[facts.Approved | facts.Declined]) -> None:
-        """Write what a person says of a version, also while the loop is at work.
+        """Write what a person says of a version that waits: it may have been replaced meanwhile."""
 
-        It holds only if nothing was written since it was looked at: what waits may be replaced.
+        def word() -> facts.Approved | facts.Declined:
+            found = registry.answerable(self.loop.refold(), version, self.loop.clock.now())
+            return kind(version=found.name, reason=self.reason, by=self.by)
+
+        self._say(word)
+
+    def _say(self, word: Callable[[], Said]) -> Said:
+        """Write a person's word and return it, also while the loop is at work.
+
+        Nobody waits for a training to take back what does harm. The word holds only if nothing
+        was written since it was formed; else it is formed anew, from how things stand then.
+
+        Raises
+        ------
+        LedgerConflict
+            Others kept writing.
         """
         for _ in range(ATTEMPTS):
-            now = self.loop.clock.now()
-            found = registry.answerable(self.loop.refold(), version, now)
-            said = kind(version=found.name, reason=self.reason, by=self.by)
-            if self.loop.append_decision([said], now):
-                return
+            said = word()
+            if self.loop.append_decision([said], self.loop.clock.now()):
+                return said
         raise LedgerConflict(
             f"another process kept writing to the ledger of {self.loop.pipeline.name!r}",
             hint="say it again: nothing was written",

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from keepfit.challenger import Challenger
 
+WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
+"""What an update costs beside a training of everything, to order challengers by cost."""
+
 LONGEST_BACK_OFF = 16
 """Batches for which a recipe is left out at most, after failing again and again."""
 
@@ -272,3 +275,9 @@ def _tried(training: int) -> bool:
     """Return whether the others are tried in the leader's n-th training: 2, 3, 4, 8, 16, 32 and so on."""
     power = training & -training
     return training == 3 or (training == power and training > 1)
+
+
+def cost_of(challenger: Challenger, rows: int) -> float:
+    """Return what a recipe costs on some rows, beside others; its unit is a row of a full training."""
+    weight = WEIGHTS.get(challenger.update, 0.5 if challenger.start == "champion" else 1.0)
+    return weight * rows

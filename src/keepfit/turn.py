@@ -22,7 +22,7 @@ from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
-from keepfit.standing import Chosen, Plan, Standings, Why
+from keepfit.standing import Chosen, Plan, Standings, Why, cost_of
 from keepfit.training import train
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 MICROSECOND = timedelta(microseconds=1)
 GROWTH = 1.25
 """A challenger without enough evidence is judged again when its holdout has grown by this factor."""
-
-WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
-"""What an update costs beside a training of everything, to order challengers by cost."""
 
 
 class Turn:
@@ -64,7 +61,7 @@ class Turn:
         rows = {one.name: one.select.select(pool, moment) for one in standings.runnable()}
         held = standings.held(rows, why)
         chosen = [
-            Chosen(one, rows[one.name], _cost(one, rows[one.name].height))
+            Chosen(one, rows[one.name], cost_of(one, rows[one.name].height))
             for one in standings.runnable()
             if rows[one.name].height and not held[one.name]
         ]
@@ -308,9 +305,19 @@ class Turn:
             return
         final = next((version for version in waiting if version.final_of), None)
         if final is not None:
-            self.release([], final, f"{final.final_of} fitted on its holdout too", at)
+            self._crown(final, champion, at)
             return
         self._compare(waiting, champion, at)
+
+    def _crown(self, final: Version, champion: Version, at: datetime) -> None:
+        """Release a winner that learnt its holdout too, unless a person changed the champion since."""
+        winner = self.loop.state.versions[final.final_of or ""]
+        against = champion.name if winner.judged is None else winner.judged.champion
+        if against != champion.name:
+            reason = f"{winner.name} was held against {against}, and {champion.name} serves now"
+            self.loop.append_decision([_refused(final, champion, "Current", reason)], at)
+            return
+        self.release([], final, f"{winner.name} fitted on its holdout too", at)
 
     def _compare(self, waiting: list[Version], champion: Version, at: datetime) -> None:
         judged = [one for version in waiting if (one := self._judged(version, champion, at))]
@@ -430,16 +437,19 @@ class Turn:
         """Let a version that passed take over, or first learn its holdout too."""
         loop = self.loop
         final = self._final(version, at)
-        loop.append([*judged, final or loop.release.begin(version, reason, at)], at)
-        if final is None:
+        new = [*judged, final or loop.release.begin(version, reason, at)]
+        # Where a person has written meanwhile, it waits, and is judged as things stand now.
+        if loop.append_decision(new, at) and final is None:
             self._rows = {}
 
     def _promote_without(self, final: Version, at: datetime) -> None:
         """Promote a winner as it passed the gate, where its final fit failed."""
-        state = self.loop.state
-        winner = state.versions[final.final_of or ""]
+        champion = self.loop.state.champion
+        winner = self.loop.state.versions[final.final_of or ""]
         reason = f"as it passed; its final fit {final.name} failed"
-        self.loop.append([self.loop.release.begin(winner, reason, at)], at)
+        while self.loop.state.champion == champion:
+            if self.loop.append_decision([self.loop.release.begin(winner, reason, at)], at):
+                return
 
     def _final(self, version: Version, at: datetime) -> TrainingStarted | None:
         """Return the training that lets a winner learn its holdout too; None where there is none."""
@@ -478,11 +488,6 @@ def _refused(version: Version, champion: Version, gate: str, reason: str, rows: 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     return rows.slice(0, int(rows.get_column(TIME).search_sorted(moment, side="left")))
-
-
-def _cost(challenger: Challenger, rows: int) -> float:
-    weight = WEIGHTS.get(challenger.update, 0.5 if challenger.start == "champion" else 1.0)
-    return weight * rows
 
 
 def _look(before: Judged | None, champion: Version) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from keepfit.errors import LeaseLost, VersionUnknown, nearest
+from keepfit.errors import VersionUnknown, nearest
 from keepfit.server import events, exposition
 from keepfit.server.access import CHALLENGE, Access, Caller
 from keepfit.server.counters import Counters
@@ -34,10 +33,6 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 MOST_LETTERS = 10_000
 """Letters of a reason: it is kept for good, and shown wherever its fact is."""
-
-
-PATIENCE = 5.0
-"""Seconds that a person's hand waits for the loop to end its step."""
 
 
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
@@ -271,21 +266,4 @@ class _Doors:
             return said(400, f"expected a reason as JSON, got: {error}", hint)
         caller: Caller = request.state.caller
         asked.by = caller.signs(asked.by)
-        return answered(await self._patiently(act, asked))
-
-    async def _patiently(self, act: Callable[[Asked], dict[str, Any]], asked: Asked) -> Any:
-        """Do what a person asks once the loop has ended its step, which is soon unless it trains.
-
-        Raises
-        ------
-        LeaseLost
-            It is at it for longer than one waits for an answer.
-        """
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return await self.office.ask(act, asked)
-            except LeaseLost:
-                if time.monotonic() > until:
-                    raise
-            await asyncio.sleep(0.1)
+        return answered(await self.office.ask(act, asked))
