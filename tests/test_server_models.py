@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from keepfit.registry import Version
 from keepfit.server.follower import Follower
 from keepfit.server.guide import Guide
 from keepfit.server.models import Models, Pointer, point, pointed
-from keepfit.server.trial import Request, Trial, Verdict, tried
+from keepfit.server.trial import NICER, Request, Trial, Verdict, tried
 from tests.servers import World, sent
 
 FOREST = LGBMClassifier(n_estimators=5, verbosity=-1)
@@ -202,6 +204,19 @@ def test_a_damaged_artifact_stays_outside_and_the_old_one_serves_on(
     assert follower.current is not None
     assert follower.current.version == "v1"
     assert follower.problem.startswith("v2 does not load")
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="priorities of POSIX")
+def test_a_trial_gives_way_to_those_that_answer() -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    trial = Trial()
+    trial.prepare()
+    assert trial._child is not None
+    end = time.monotonic() + 60
+    while os.getpriority(os.PRIO_PROCESS, trial._child.pid) != min(mine + NICER, 19):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    trial.close()
 
 
 def test_a_model_is_loaded_once_while_it_is_of_use(world: World, guide: Guide) -> None:
