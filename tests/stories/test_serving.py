@@ -274,3 +274,20 @@ def test_a_worker_that_dies_is_started_again(home: Home) -> None:
         for one in made:
             one.stop.set()
             one.join(60)
+
+
+def test_a_worker_that_begins_turns_nobody_away(home: Home) -> None:
+    with home.running("serve", "--workers", "2") as server:
+        first, second = workers_of(server)
+        os.kill(first, signal.SIGKILL)
+        told, begun = set(), time.monotonic()
+        # Each asks by a connection of its own: whichever worker is free takes it.
+        while time.monotonic() < begun + 5 or len(workers_of(server)) < 2:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                # Who was with the one that was killed has to ask again.
+                told.add(server.ask("POST", "/predict/churn", ROW).get("version"))
+            assert time.monotonic() < begun + 90
+        for _ in range(200):
+            told.add(server.ask("POST", "/predict/churn", ROW).get("version"))
+        assert told == {"v1"}
+        assert second in workers_of(server)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,7 @@ class Follower:
         self.current: Serving | None = None
         self.challenger: Challenger | None = None
         self.swaps, self.problem = 0, ""
+        self.looked = threading.Event()
         self._models = Models(artifacts)
         self._path, self._swapped = journal, swapped
         self._deliver = deliver
@@ -188,9 +190,12 @@ class Follower:
             self._other_word.say(journal, care.named.promotion, care.faults)
 
     def _look(self) -> None:
-        if self._journal is None:
-            self._journal = Journal(self._path)
-        self.look(self._journal)
+        try:
+            if self._journal is None:
+                self._journal = Journal(self._path)
+            self.look(self._journal)
+        finally:
+            self.looked.set()
 
     def close(self) -> None:
         """Follow no more."""

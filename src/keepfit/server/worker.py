@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 GRACE = 10
 """Seconds that requests have to end when the server does."""
+
+FIRST_LOOK = 30.0
+"""Seconds that a worker takes at most to load what serves, before it is open to requests."""
 
 BACKLOG = 2_048
 
@@ -136,6 +140,7 @@ async def _serve(order: Order, sock: socket.socket, started: Callable[[], None] 
         asyncio.create_task(tire(http.server_state.connections)),
         asyncio.create_task(settle(worker.follower)),
     ]
+    await looked(worker.follower)
     if started is not None:
         asyncio.get_running_loop().call_soon(started)
     try:
@@ -144,6 +149,16 @@ async def _serve(order: Order, sock: socket.socket, started: Callable[[], None] 
         for one in besides:
             one.cancel()
         await asyncio.get_running_loop().run_in_executor(None, worker.close)
+
+
+async def looked(follower: Follower) -> None:
+    """Wait until the follower has seen what serves, before connections are taken.
+
+    A worker that begins beside others would turn away whom they answer.
+    """
+    until = time.monotonic() + FIRST_LOOK
+    while not follower.looked.is_set() and time.monotonic() < until:
+        await asyncio.sleep(0.01)
 
 
 async def settle(follower: Follower) -> None:
