@@ -81,6 +81,12 @@ class Rolling:
         classes: int = 2,
     ) -> str:
         """Begin a rollout of a version that fails so, and return the version's name."""
+        version = self.trained(fault, classes)
+        self.stage(version, share, unit, waits=waits)
+        return version
+
+    def trained(self, fault: str, classes: int = 2) -> str:
+        """Train a version that fails so, and return its name."""
         loop, first = self.world.loop, self.world.loop.refold().version("v1")
         rows = self.world.frame.head(200).rename({"label": LABEL}).drop("id", "time")
         if classes > 2:
@@ -105,7 +111,6 @@ class Rolling:
             version=version, artifact=artifact, reference="", cost=Cost(), code=""
         )
         loop.append([started, trained], loop.clock.now())
-        self.stage(version, share, unit, waits=waits)
         return version
 
     def stage(

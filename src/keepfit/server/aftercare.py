@@ -91,8 +91,8 @@ class Aftercare:
                 self.counters.fail(champion.version)
                 then(error, champion)
             else:
-                self.count(champion, fault(error))
                 then(answers, self.previous)
+                self.count(champion, fault(error))
 
         self.ask_previous(rows, heard)
 
@@ -126,7 +126,7 @@ class Aftercare:
         return Faults(failed, max(answers, failed), self._why if failed else "")
 
     def count(self, champion: Serving, why: str) -> None:
-        """Count a fault, of a request that the version before answers."""
+        """Count a fault, of a request that the version before has answered."""
         self.pass_by()
         self.counters.fail(champion.version, rescued=True)
         stretch = self._asked() // COUNTED
@@ -145,13 +145,12 @@ class Aftercare:
             self.count(champion, f"no answer in {seconds:.2f} s")
 
     def pass_by(self) -> None:
-        """Take note of a request that somebody else answers."""
+        """Take note of a request that somebody else has answered."""
         self._by_others += 1
 
     def _asked(self) -> int:
         """Return how many requests the champion has had."""
-        answered = self.counters.answered - self._first - self._by_others
-        return max(answered, 0) + self._failures
+        return self.counters.answered - self._first - self._by_others + self._failures
 
 
 class _Question:
@@ -181,8 +180,8 @@ class _Question:
 
         def heard(answers: Answers) -> None:
             if not fault(answers):
-                self.care.pass_by()
                 self._tell(answers, self.care.previous)
+                self.care.pass_by()
             elif not self._submit():
                 self._tell(KeepfitError(f"{self.champion.version} does not answer"), self.champion)
 
@@ -218,12 +217,12 @@ class _Question:
         if self._told:
             return
         if not fault(answers):
+            self._tell(answers, self.care.previous)
             # Where both are slow, it is the machine that is.
             if time.monotonic() - asked <= self._limit / 2:
                 self.care.count_late(self.champion, self._limit)
             else:
                 self.care.pass_by()
-            self._tell(answers, self.care.previous)
         elif self._error is not None:
             self.care.counters.fail(self.champion.version)
             self._tell(self._error, self.champion)

@@ -14,14 +14,14 @@ EDGES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 
 
 class Counters:
-    """Requests by route and status, rows answered, and how long requests took.
+    """Requests by route and status, how long they took, and how many and rows were answered.
 
     ``failed`` requests are those that a version should have answered and did not, by version;
     ``rescued`` those among them that the version before it answered.
     """
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.answered = self.rows = 0
         self.failed: dict[str, int] = {}
         self.rescued: dict[str, int] = {}
         self.requests: dict[tuple[str, int], int] = {}
@@ -37,11 +37,6 @@ class Counters:
             self.count(route, reply.status, time.perf_counter() - start)
 
         return counted
-
-    @property
-    def answered(self) -> int:
-        """How many requests for predictions were answered."""
-        return self.requests.get(("predict", 200), 0) + self.requests.get(("infer", 200), 0)
 
     def fail(self, version: str, *, rescued: bool = False) -> None:
         """Count a request that a version failed, and whether it was answered all the same."""

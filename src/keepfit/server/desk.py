@@ -108,7 +108,9 @@ class Desk:
         def done(outcome: Outcome) -> None:
             send(_unwritten(outcome) if isinstance(outcome, Exception) else reply)
 
-        self.counters.rows += 1
+        counters = self.counters
+        counters.rows += 1
+        counters.answered += 1
         if not self.writer.submit((entry,), done):
             send(BUSY)
         if challenger is not None:
@@ -272,6 +274,7 @@ class Desk:
             send(refused(error))
             return
         self.counters.rows += len(scores)
+        self.counters.answered += 1
         ids, at, body = received.ids, received.at, received.body
         if received.alone:
             entry = New(ANSWER, ids[0], at, versions[0], scores[0], body)

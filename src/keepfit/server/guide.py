@@ -6,7 +6,6 @@ follow, hands events on to the loop, and forgets what has long landed.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from msgspec.structs import replace as replaced
 from keepfit.artifacts import Artifacts
 from keepfit.clock import WallClock
 from keepfit.errors import LedgerConflict
-from keepfit.facts import NOT_SERVED, Fact, Promoted, RolledBack, RolledOut, Signalled
+from keepfit.facts import NOT_SERVED, Fact, Paused, Promoted, RolledBack, RolledOut, Signalled
 from keepfit.home import places
 from keepfit.journal import EVENT, Journal, journal_of
 from keepfit.landing import Place
@@ -27,11 +26,11 @@ from keepfit.periodic import Periodic
 from keepfit.registry import State
 from keepfit.server.challenger import Challenge
 from keepfit.server.follower import FAULTS, told
-from keepfit.server.models import Pointer, logger, point, pointed
+from keepfit.server.models import Pointer, Previous, logger, point, pointed
 from keepfit.server.trial import Request, Trial, Verdict
 
 if TYPE_CHECKING:
-    from keepfit.registry import Version
+    from keepfit.registry import Service, Version
 
 POLL = 0.2
 """Seconds between two looks at the ledger and at the journal's events."""
@@ -57,6 +56,7 @@ class Guide:
         self.refused: dict[str, str] = {}
         self._trial = trial or Trial()
         self._tried: dict[str, Verdict] = {}
+        self._barred = ""
         self._tidied = time.monotonic()
         self._looking = Periodic(self.look, POLL, name="keepfit guide", failed=self._failed)
 
@@ -80,8 +80,8 @@ class Guide:
             if any(_crowned(entry.fact) for entry in new):
                 self._try_again()
         self._point()
-        if self.state.rollout is None and self.journal.marks(FAULTS):
-            self.journal.unmark(FAULTS)
+        self._look_after()
+        self._forget()
         if new:
             self._look_ahead()
         if time.monotonic() - self._tidied > TIDIED_EVERY:
@@ -108,7 +108,8 @@ class Guide:
             ids = verdict.ids or (now.ids if now is not None else "")
         else:
             ids = now.ids
-        wanted = Pointer(champion.name, champion.artifact, ids, self._challenge())
+        challenge, previous = self._challenge(), self._previous(now)
+        wanted = Pointer(champion.name, champion.artifact, ids, challenge, previous)
         if wanted != now:
             point(self.journal, wanted)
 
@@ -130,11 +131,75 @@ class Guide:
 
     def _take_back(self, fact: RolledOut, reason: str) -> None:
         back = RolledBack(version=fact.version, to=fact.champion, reason=reason, share=fact.share)
-        with contextlib.suppress(LedgerConflict):  # somebody has written: it is looked at again
-            self.ledger.append(
-                self.pipeline, [back], at=WallClock().now(), expected_seq=self.state.seq
-            )
+        if self._decide(back):
             logger.error("%s is taken back: %s", fact.version, reason)
+
+    def _forget(self) -> None:
+        """Forget the faults of what is over."""
+        rollout, service = self.state.rollout, self.state.service
+        on = [] if rollout is None else [rollout.fact.rollout]
+        on += [] if service is None else [self._promotion(service)]
+        lasting = tuple(f"{FAULTS}{one} " for one in on)
+        for mark in self.journal.marks(FAULTS):
+            if not mark.startswith(lasting):
+                self.journal.unmark(mark)
+
+    # What was promoted ---------------------------------------------------------------------
+
+    def _promotion(self, service: Service) -> str:
+        """Return the id under which workers count the faults of a champion."""
+        at = self.state.reigns[-1][0]
+        return f"service/{service.version}/{at.timestamp():.6f}"
+
+    def _previous(self, now: Pointer | None) -> Previous | None:
+        """Return the version before the champion, where it passes its trial."""
+        service = self.state.service
+        if service is None:
+            return None
+        before = self.state.versions[service.previous]
+        found = Previous(before.name, before.artifact, self._promotion(service))
+        if now is not None and now.previous == found:
+            return found
+        if before.artifact not in self._tried and (now is None or now.version != service.version):
+            return None  # its trial holds up no champion: there is another look
+        return None if self._verdict(before).problem else found
+
+    def _look_after(self) -> None:
+        """Take the champion back where it fails too often what the version before answers."""
+        service = self.state.service
+        if service is None or self._barred == self._promotion(service):
+            return
+        faults = told(self.journal, self._promotion(service))
+        if faults.too_many:
+            self._undo(service, faults.reason)
+
+    def _undo(self, service: Service, reason: str) -> None:
+        """Make the version before champion again, once it has answered stored rows as it did."""
+        before = self.state.versions[service.previous]
+        self._tried.pop(before.artifact, None)
+        verdict = self._verdict(before)
+        if verdict.problem:
+            self._bar(service, f"{service.version} fails: {reason}; but {verdict.problem}")
+            return
+        back = RolledBack(version=service.version, to=before.name, reason=reason, rows=verdict.rows)
+        if self._decide(back):
+            logger.error("%s is taken back, %s serves: %s", service.version, before.name, reason)
+
+    def _bar(self, service: Service, reason: str) -> None:
+        """Pause, and say why there is no way back."""
+        if self.state.paused is None and not self._decide(Paused(reason=reason)):
+            return
+        self._barred = self._promotion(service)
+        logger.error("%s", reason)
+
+    def _decide(self, fact: Fact) -> bool:
+        """Write what holds only if nobody else has written; else it is looked at again."""
+        try:
+            now = WallClock().now()
+            self.ledger.append(self.pipeline, [fact], at=now, expected_seq=self.state.seq)
+        except LedgerConflict:
+            return False
+        return True
 
     def _try_again(self) -> None:
         """Forget what was wrong with the champion: somebody has made it champion again."""

@@ -73,9 +73,9 @@ class Split:
             if answers is None:
                 self._by_champion(received, send)
             elif all(drawn):
+                self.desk.keeping(received, self.tell, send)(answers, challenger.serving)
                 if self.champion.aftercare is not None:
                     self.champion.aftercare.pass_by()
-                self.desk.keeping(received, self.tell, send)(answers, challenger.serving)
             else:
                 self._by_both(received, drawn, answers, send)
 
