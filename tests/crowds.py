@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -28,6 +29,11 @@ class Crowd:
         Where the ids of the rows that are only sent begin.
     labelling
         Whether labels and rows are sent too.
+
+    Attributes
+    ----------
+    times
+        When each request was asked, by `time.perf_counter`, and the seconds until it was answered.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class Crowd:
         self.labels: dict[Any, int] = {}
         self.rows: dict[int, int] = {}
         self.wrong: list[Any] = []
+        self.times: list[tuple[float, float]] = []
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
 
@@ -52,6 +59,11 @@ class Crowd:
     def told(self) -> int:
         """Return how many requests were answered so far."""
         return len(self.answers) + len(self.labels) + len(self.rows)
+
+    def p99(self, since: float, until: float) -> float:
+        """Return the seconds within which 99 of 100 requests were answered, of those asked between."""
+        found = sorted(took for at, took in self.times if since <= at < until)
+        return found[int(0.99 * len(found))]
 
     async def _run(self) -> None:
         await asyncio.gather(*(self._client(number) for number in range(self._count)))
@@ -66,6 +78,7 @@ class Crowd:
         with suppress(asyncio.CancelledError):
             while not self._stop.is_set():
                 path, body, kept = self._request(draw)
+                asked = time.perf_counter()
                 try:
                     writer.write(_sent(path, json.dumps(body).encode()))
                     status, content = await _answer(reader)
@@ -75,6 +88,7 @@ class Crowd:
                 if status != 200:
                     self.wrong.append((status, content))
                     break
+                self.times.append((asked, time.perf_counter() - asked))
                 kept(content)
         writer.close()
 

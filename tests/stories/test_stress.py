@@ -1,15 +1,21 @@
 """Under load, again and again: versions change, and processes are killed at random moments.
 
-KEEPFIT_STRESS says how often; `make stress` takes a hundred times of each.
+KEEPFIT_STRESS says how often; `make stress` takes a hundred times of each, and holds how long
+answers take while versions change against how long they take without.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import random
 import signal
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -19,9 +25,12 @@ from tests.stories.test_serving import Home, Server, processes
 from tests.worlds import stream
 
 from keepfit.clock import WallClock
-from keepfit.hand import Hand
+from keepfit.server.models import LOADED
 
 TURNS = int(os.environ.get("KEEPFIT_STRESS", "6"))
+TIMED = TURNS >= 50
+BLOCKS = 10 if TIMED else 3
+QUIET = 3.0 if TIMED else 0.1
 MINUTES = 30 if TURNS > 20 else 2
 ROWS = [
     {"x": x / 4, "y": y / 2, "kind": kind}
@@ -48,50 +57,97 @@ def enough(crowd: Crowd, told: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture
+def trees(tmp_path: Path) -> Home:
+    """Return a home of trees as many as serve somewhere: small ones load in no time."""
+    home = Home(tmp_path)
+    home.file.write_text(home.file.read_text().replace("n_estimators=5", "n_estimators=100"))
+    return home.trained()
+
+
 def test_no_request_fails_and_no_answer_is_of_another_version_while_versions_change(
-    home: Home,
+    trees: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Other rows make another model: the same one would answer alike, and prove nothing.
-    stream(30).tail(1_000).write_parquet(home.folder / "rows" / "second.parquet")
-    pipeline = home.pipeline()
-    pipeline.run(once=True)
-    pipeline.train(reason="a second one")
-    loop = pipeline.loop()
-    names = [one.name for one in loop.refold().versions.values() if one.artifact][-2:]
-    frame = pl.DataFrame(ROWS)
-    scores = {
-        name: loop.scorer.model(loop.state.versions[name]).predict(frame).tolist() for name in names
-    }
-    expected = {
-        name: {tuple(row.values()): one for row, one in zip(ROWS, found, strict=True)}
-        for name, found in scores.items()
-    }
-    assert scores[names[0]] != scores[names[1]]
-    with home.running() as server:
+    expected = _versions(trees, BLOCKS + 1)
+    *others, first = expected
+    quiet, busy = [], []
+    with trees.running() as server, _uncollected():
         crowd = Crowd(server.port, 64, ROWS)
-        for turn in range(TURNS):
-            other = _swapped(loop, names, turn)
-            server.until(lambda other=other: server.health()["serving"] == other, seconds=60)
-            enough(crowd, len(crowd.answers) + 200)
+        enough(crowd, 2_000)
+        for block in range(BLOCKS):
+            # One that was never tried, and more than stay loaded: most are loaded anew.
+            known = others[max(0, block - LOADED) : block + 1]
+            turns = range(block * TURNS // BLOCKS, (block + 1) * TURNS // BLOCKS)
+            quiet.append(_window(lambda: time.sleep(QUIET)))
+            busy.append(_window(partial(_swaps, server, crowd, first, known, turns)))
+        quiet.append(_window(lambda: time.sleep(QUIET)))
         crowd.end()
-    pipeline.close()
     assert crowd.wrong == []
-    assert {told["version"] for _, told in crowd.answers} == set(names)
+    assert {told["version"] for _, told in crowd.answers} == set(expected)
     for row, told in crowd.answers:
         assert told["probability"] == expected[told["version"]][tuple(row.values())]
+    calm, moved = ([crowd.p99(*window) for window in each] for each in (quiet, busy))
+    if TIMED:
+        with capsys.disabled():
+            print(f"\np99 of {len(crowd.answers):,} answers under 64 connections, ms:")
+            print("  quiet", _told(calm))
+            print("  while versions change", _told(moved))
+        assert median(moved) <= 2 * median(calm)
 
 
-def _swapped(loop: Any, names: list[str], turn: int) -> str:
-    """Promote the version that does not serve, or take it back again, and return who serves now."""
-    state = loop.refold()
-    hand = Hand(loop, f"turn {turn}")
-    if state.paused is not None:
-        hand.resume()
-    if turn % 2 and state.previous is not None:
-        return hand.rollback()
-    (other,) = [name for name in names if name != state.champion]
-    hand.promote(other, force=True)
-    return other
+def _versions(home: Home, count: int) -> dict[str, dict[tuple[Any, ...], float]]:
+    """Train versions of different rows, and return what each answers: no two answer alike."""
+    pipeline = home.pipeline()
+    for number in range(1, count):
+        newest = stream(20 + 10 * number).tail(1_000)
+        newest.write_parquet(home.folder / "rows" / f"{number}.parquet")
+        pipeline.run(once=True)
+        pipeline.train(reason=f"number {number + 1}")
+    loop = pipeline.loop()
+    names = [one.name for one in loop.refold().versions.values() if one.artifact]
+    frame, keys = pl.DataFrame(ROWS), [tuple(row.values()) for row in ROWS]
+    found = {name: loop.scorer.model(loop.state.versions[name]).predict(frame) for name in names}
+    pipeline.close()
+    assert len({tuple(scores) for scores in found.values()}) == len(names) == count
+    return {name: dict(zip(keys, scores.tolist(), strict=True)) for name, scores in found.items()}
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep Python's collector from holding up the crowd, whose answers pile up in this process."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _window(during: Callable[[], None]) -> tuple[float, float]:
+    """Return from when until when something was done."""
+    since = time.perf_counter()
+    during()
+    return since, time.perf_counter()
+
+
+def _told(windows: list[float]) -> str:
+    each = " ".join(f"{1e3 * one:.1f}" for one in windows)
+    return f"{1e3 * median(windows):.1f}, of windows {each}"
+
+
+def _swaps(server: Server, crowd: Crowd, first: str, others: list[str], turns: range) -> None:
+    """Promote another version and take it back again, in turn, until each serves."""
+    for turn in turns:
+        reason = {"reason": f"turn {turn}"}
+        if turn % 2:
+            other = first
+            server.ask("POST", "/rollback", reason)
+            told = server.ask("POST", "/resume", reason)
+        else:
+            other = others[turn // 2 % len(others)]
+            told = server.ask("POST", "/promote", {**reason, "version": other, "force": True})
+        assert told["champion"] == other
+        server.until(lambda other=other: server.health()["serving"] == other, seconds=60)
+        enough(crowd, crowd.told() + 200)
 
 
 def _killed(server: Server, draw: random.Random) -> None:
