@@ -14,7 +14,7 @@ from keepfit.live import Live
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop
-    from keepfit.registry import Rollout, Version
+    from keepfit.registry import Rollout, Service, Version
 
 PATIENCE = 1.0
 """How long evidence is waited for at the end of a rollout, as a share of the rollout's length."""
@@ -82,11 +82,12 @@ class Release:
     # Go on --------------------------------------------------------------------------------
 
     def due(self, now: datetime) -> bool:
-        """Whether a stage should be over by now."""
+        """Whether a stage should be over by now, or a server has taken back one too many."""
         state = self.loop.state
-        return (
-            state.rollout is not None and state.paused is None and now >= state.rollout.fact.until
-        )
+        if state.paused is not None:
+            return False
+        over = state.rollout is not None and now >= state.rollout.fact.until
+        return over or bool(self._too_many(now))
 
     def left(self, now: datetime) -> Iterator[timedelta]:
         """Yield how long the stage that is on lasts at least, where that is not over."""
@@ -97,7 +98,8 @@ class Release:
     def advance(self, now: datetime) -> None:
         """Take the rollout to its next stage, to its end, or back; and watch what was promoted."""
         state = self.loop.state
-        if state.service is not None and self.loop.pipeline.rollout is not None:
+        self._break(now)
+        if state.service is not None and not self._failing(state.service, now):
             self._serve(now)
         if state.rollout is None or self._harmful(state.rollout, now):
             return
@@ -167,10 +169,20 @@ class Release:
 
     # After promotion ----------------------------------------------------------------------
 
+    def _failing(self, service: Service, now: datetime) -> bool:
+        """Take a champion back that fails too often what the one before answers; say whether so."""
+        faults = self.loop.scorer.faults.get(self.loop.state.promotion)
+        if faults is None or not faults.too_many:
+            return False
+        versions = self.loop.state.versions
+        self._undo(versions[service.version], versions[service.previous], [], faults.reason, now)
+        return True
+
     def _serve(self, now: datetime) -> None:
         """Hold the champion against the one it replaced; make that one champion again if need be."""
         service, versions = self.loop.state.service, self.loop.state.versions
-        assert service is not None
+        if service is None or self.loop.pipeline.rollout is None:
+            return
         version, before = versions[service.version], versions[service.previous]
         judged = self.live.harm(version, before, service.batch, service.looks, now, "service")
         if judged is None:
@@ -178,32 +190,43 @@ class Release:
         if judged.answer != Answer.REFUSE:
             self.loop.append_decision([judged], now)
         elif self.live.answers(before, version, service.batch, now):
-            self._undo(version, before, judged, now)
+            reason = _said(f"worse than {before.name}", judged)
+            self._undo(version, before, [judged], reason, now)
 
-    def _undo(self, version: Version, before: Version, judged: Judged, now: datetime) -> None:
+    def _undo(
+        self, version: Version, before: Version, judged: list[Fact], reason: str, now: datetime
+    ) -> None:
         """Make the version before champion again, once it has answered stored rows as it did."""
-        reason = _said(f"worse than {before.name}", judged)
         try:
             rows = verified(self.loop, before)
         except RollbackFailed as error:
-            new: list[Fact] = [judged]
+            new = list(judged)
             if self.loop.state.paused is None:
-                why = f"{version.name} is {reason}; but {error.message}"
-                new.append(facts.Paused(reason=why))
-            self.loop.append_decision(new, now)
+                why = f"{version.name} is {reason}" if judged else f"{version.name} fails: {reason}"
+                new.append(facts.Paused(reason=f"{why}; but {error.message}"))
+            if new:
+                self.loop.append_decision(new, now)
             return
         back = facts.RolledBack(version=version.name, to=before.name, reason=reason, rows=rows)
-        if self.loop.append_decision([judged, back], now):
+        if self.loop.append_decision([*judged, back], now):
             self._break(now)
 
     def _break(self, now: datetime) -> None:
-        """Pause where too many promotions were taken back within the period."""
+        """Pause where too many promotions were taken back within the period, by whomever."""
+        undone = self._too_many(now)
+        if undone and self.loop.state.paused is None:
+            many = "1 promotion was" if len(undone) == 1 else f"{len(undone)} promotions were"
+            period = humanise(self.loop.pipeline.breaker[1])
+            reason = f"{many} taken back within {period}: {', '.join(undone)}"
+            self.loop.append_decision([facts.Paused(reason=reason)], now)
+
+    def _too_many(self, now: datetime) -> list[str]:
+        """Return the versions that were taken back within the period, where that is too many."""
+        if not self.loop.state.undone:
+            return []
         most, period = self.loop.pipeline.breaker
         undone = [name for at, name in self.loop.state.undone if at > now - period]
-        if len(undone) >= most and self.loop.state.paused is None:
-            many = "1 promotion was" if len(undone) == 1 else f"{len(undone)} promotions were"
-            reason = f"{many} taken back within {humanise(period)}: {', '.join(undone)}"
-            self.loop.append_decision([facts.Paused(reason=reason)], now)
+        return undone if len(undone) >= most else []
 
 
 def verified(loop: Loop, version: Version) -> int:

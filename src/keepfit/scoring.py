@@ -10,7 +10,7 @@ from keepfit import estimates, facts, learners, metrics
 from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
 from keepfit.drift import Reference
-from keepfit.errors import RollbackFailed
+from keepfit.errors import RollbackFailed, SchemaMismatch
 from keepfit.learners.labels import weights as weights_in
 from keepfit.protocols import Metric, Model
 from keepfit.registry import Rollout, State, Version
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     Said = MutableMapping[tuple[str, int, int], np.ndarray]
 
 KEPT_MODELS = 8
+PARTS = 128
+"""Parts in which rows are asked at most, among which a model fails."""
+
+COUNTED = 10_000
+"""Rows after which the faults of a champion are counted anew."""
+
 ESTIMABLE = frozenset(
     {
         *("roc_auc", "accuracy", "balanced_accuracy", "average_precision", "f1", "log_loss"),
@@ -43,7 +49,7 @@ class Scorer:
     One scorer may serve several policies of a backtest: what a model said of a batch is
     kept by the model's digest, so equal models predict once. ``shared`` may be where it is
     kept, for several processes. ``faults`` says by rollout how often its challenger failed
-    to answer.
+    to answer, and by promotion how often the champion did what the version before it could.
     """
 
     def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Said = False) -> None:
@@ -100,16 +106,69 @@ class Scorer:
         parts = []
         for version, first, count in self._reigns(state, rows):
             part = rows.slice(first, count)
-            scores = self._answers(version, number, first, part)
+            scores, names = self._served(state, version, number, first, part)
             parts.append(
                 part.select(ID).with_columns(
-                    pl.lit(version.name).alias(VERSION), pl.Series(SCORE, _stored(scores))
+                    pl.Series(VERSION, names, dtype=pl.String), pl.Series(SCORE, _stored(scores))
                 )
             )
         if not parts:
             return pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
         said = pl.concat(parts)
         return said if state.rollout is None else self._with_challenger(state, number, rows, said)
+
+    def _served(
+        self, state: State, version: Version, number: int, first: int, rows: pl.DataFrame
+    ) -> tuple[np.ndarray, list[str]]:
+        """Return what is said of rows that a version served, and by which.
+
+        What a champion fails after its promotion, the version before it answers, and that is
+        counted. What neither can answer is wrong itself.
+        """
+        import numpy as np
+
+        names = [version.name] * rows.height
+        service, promotion = state.service, state.promotion
+        if service is None or service.version != version.name:
+            return self._answers(version, number, first, rows), names
+        scores, right, error = self._tried(version, number, first, rows)
+        if isinstance(error, SchemaMismatch):
+            raise error
+        if right.all():
+            self._count(promotion, Faults(0, rows.height))
+            return scores, names
+        before = state.versions[service.previous]
+        others, fine, _ = self._tried(before, number, first, rows)
+        rescued = fine & ~right
+        if not right.any():  # of no row it is known how many scores there are
+            scores = np.full_like(others, np.nan)
+        if others.shape != scores.shape or not (rescued | right).all():
+            if error is not None:
+                raise error
+            return scores, names
+        self._count(promotion, Faults(int(rescued.sum()), rows.height, _why(error)))
+        mixed = np.where(rescued if scores.ndim == 1 else rescued[:, None], others, scores)
+        return mixed, np.where(rescued, before.name, version.name).tolist()
+
+    def _count(self, what: str, found: Faults) -> None:
+        """Count faults of a champion, of the newest rows."""
+        known = self.faults.get(what, Faults())
+        self.faults[what] = (known if known.answers < COUNTED else Faults()) + found
+
+    def _tried(
+        self, version: Version, number: int, first: int, rows: pl.DataFrame
+    ) -> tuple[np.ndarray, np.ndarray, Exception | None]:
+        """Return what a version says of rows, which of that are answers, and its last error.
+
+        Rows among which it fails are asked in parts, so that one odd row is not the fault of all.
+        """
+        import numpy as np
+
+        return _in_parts(
+            lambda at, part: np.asarray(self._answers(version, number, first + at, part), float),
+            rows,
+            max(1, rows.height // PARTS),
+        )
 
     def _with_challenger(
         self, state: State, number: int, rows: pl.DataFrame, said: pl.DataFrame
@@ -143,17 +202,9 @@ class Scorer:
         self, rollout: Rollout, version: Version, number: int, rows: pl.DataFrame
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what a challenger says of rows, and which of that are answers; faults are counted."""
-        import numpy as np
-
-        try:
-            scores = self._answers(version, -number, 1, rows)
-            right = np.isfinite(scores.reshape(rows.height, -1)).all(axis=1)
-            why = "no number"
-        except Exception as error:  # the champion has answered these rows just before
-            scores, right = np.empty(0), np.zeros(rows.height, dtype=bool)
-            why = f"{type(error).__name__}: {error}"
+        scores, right, error = self._tried(version, -number, 1, rows)
         wrong = int((~right).sum())
-        name, found = rollout.fact.rollout, Faults(wrong, rows.height, why if wrong else "")
+        name, found = rollout.fact.rollout, Faults(wrong, rows.height, _why(error) if wrong else "")
         self.faults[name] = self.faults.get(name, Faults()) + found
         return scores, right
 
@@ -293,6 +344,39 @@ class Scorer:
                 hint="`keepfit doctor` compares the installed packages with those it was trained with",
             )
         return kept.height
+
+
+def _in_parts(
+    answer: Callable[[int, pl.DataFrame], np.ndarray], rows: pl.DataFrame, least: int, at: int = 0
+) -> tuple[np.ndarray, np.ndarray, Exception | None]:
+    """Return the scores of rows, NaN where there are none, which are numbers, and the last error."""
+    import numpy as np
+
+    try:
+        scores = answer(at, rows)
+        return scores, np.isfinite(scores.reshape(rows.height, -1)).all(axis=1), None
+    except Exception as error:
+        if rows.height <= least:
+            return np.full(rows.height, np.nan), np.zeros(rows.height, dtype=bool), error
+    half = rows.height // 2
+    one, right, failed = _in_parts(answer, rows.head(half), least, at)
+    other, fine, also = _in_parts(answer, rows.slice(half), least, at + half)
+    width = max((found.shape[1] for found in (one, other) if found.ndim == 2), default=0)
+    parts = [_widened(found, width) for found in (one, other)]
+    return np.concatenate(parts), np.concatenate([right, fine]), also or failed
+
+
+def _widened(scores: np.ndarray, width: int) -> np.ndarray:
+    """Return scores as rows of so many, where they are several each."""
+    import numpy as np
+
+    if not width or scores.ndim == 2:
+        return scores
+    return np.repeat(scores[:, None], width, axis=1)
+
+
+def _why(error: Exception | None) -> str:
+    return "no number" if error is None else f"{type(error).__name__}: {error}"
 
 
 def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:

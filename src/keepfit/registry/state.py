@@ -206,6 +206,13 @@ class State(msgspec.Struct):
         return list(dict.fromkeys(name for names in self.moved.values() for name in names))
 
     @property
+    def promotion(self) -> str:
+        """The id of the promotion since which the champion is held against the version before."""
+        if self.service is None:
+            return ""
+        return f"service/{self.service.version}/{self.reigns[-1][0].timestamp():.6f}"
+
+    @property
     def excluded(self) -> tuple[int, ...]:
         """The batches in quarantine."""
         return tuple(arrived.batch for arrived in self.quarantined)

@@ -39,6 +39,7 @@ def counted(desk: Desk) -> Counts:
     for (route, status), count in list(counters.requests.items()):
         requests.setdefault(route, {})[status] = count
     serving = desk.follower.current
+    care = None if serving is None else serving.aftercare
     found = Counts(
         requests=requests,
         buckets={route: list(counts) for route, counts in list(counters.buckets.items())},
@@ -47,6 +48,7 @@ def counted(desk: Desk) -> Counts:
         swaps=desk.follower.swaps,
         waiting=desk.writer.waiting,
         serving={} if serving is None else {serving.version: 1},
+        at_hand={} if care is None else {care.named.version: 1},
         failed=dict(counters.failed),
         rescued=dict(counters.rescued),
     )
@@ -86,12 +88,7 @@ class _Collector:
         yield GaugeMetricFamily(
             "keepfit_waiting_entries", "Entries that wait for the disk.", value=counts.waiting
         )
-        serving = GaugeMetricFamily(
-            "keepfit_serving", "Workers in which a version serves.", labels=["pipeline", "version"]
-        )
-        for version, workers in sorted(counts.serving.items()):
-            serving.add_metric([self._name, version], workers)
-        yield serving
+        yield from self._workers()
         yield from self._failed()
         yield from self._challenger()
         yield GaugeMetricFamily(
@@ -101,6 +98,20 @@ class _Collector:
         )
         if self._standing is not None:
             yield from gauges.families(self._name, self._standing, WallClock().now())
+
+    def _workers(self) -> Iterator[Metric]:
+        for name, what, found in (
+            ("keepfit_serving", "Workers in which a version serves.", self._counts.serving),
+            (
+                "keepfit_at_hand",
+                "Workers in which a version answers where the champion fails.",
+                self._counts.at_hand,
+            ),
+        ):
+            told = GaugeMetricFamily(name, what, labels=["pipeline", "version"])
+            for version, workers in sorted(found.items()):
+                told.add_metric([self._name, version], workers)
+            yield told
 
     def _failed(self) -> Iterator[Metric]:
         counts = self._counts

@@ -138,7 +138,7 @@ class Guide:
         """Forget the faults of what is over."""
         rollout, service = self.state.rollout, self.state.service
         on = [] if rollout is None else [rollout.fact.rollout]
-        on += [] if service is None else [self._promotion(service)]
+        on += [] if service is None else [self.state.promotion]
         lasting = tuple(f"{FAULTS}{one} " for one in on)
         for mark in self.journal.marks(FAULTS):
             if not mark.startswith(lasting):
@@ -146,18 +146,13 @@ class Guide:
 
     # What was promoted ---------------------------------------------------------------------
 
-    def _promotion(self, service: Service) -> str:
-        """Return the id under which workers count the faults of a champion."""
-        at = self.state.reigns[-1][0]
-        return f"service/{service.version}/{at.timestamp():.6f}"
-
     def _previous(self, now: Pointer | None) -> Previous | None:
         """Return the version before the champion, where it passes its trial."""
         service = self.state.service
         if service is None:
             return None
         before = self.state.versions[service.previous]
-        found = Previous(before.name, before.artifact, self._promotion(service))
+        found = Previous(before.name, before.artifact, self.state.promotion)
         if now is not None and now.previous == found:
             return found
         if before.artifact not in self._tried and (now is None or now.version != service.version):
@@ -167,9 +162,9 @@ class Guide:
     def _look_after(self) -> None:
         """Take the champion back where it fails too often what the version before answers."""
         service = self.state.service
-        if service is None or self._barred == self._promotion(service):
+        if service is None or self._barred == self.state.promotion:
             return
-        faults = told(self.journal, self._promotion(service))
+        faults = told(self.journal, self.state.promotion)
         if faults.too_many:
             self._undo(service, faults.reason)
 
@@ -189,7 +184,7 @@ class Guide:
         """Pause, and say why there is no way back."""
         if self.state.paused is None and not self._decide(Paused(reason=reason)):
             return
-        self._barred = self._promotion(service)
+        self._barred = self.state.promotion
         logger.error("%s", reason)
 
     def _decide(self, fact: Fact) -> bool:

@@ -30,9 +30,10 @@ class Counts(msgspec.Struct, frozen=True):
     """What one worker counted, or several together.
 
     ``requests`` are by route and status, ``buckets`` and ``seconds`` of latency by route.
-    ``waiting`` entries, and ``serving``, by version how many workers answer with it, are of now
-    and not since the start; so are ``challenger`` and its ``share``. Requests that a version
-    ``failed``, and those of them that were ``rescued`` by the version before, are by version.
+    ``waiting`` entries, and ``serving`` and ``at_hand``, by version how many workers answer with it
+    or would where the champion fails, are of now and not since the start; so are ``challenger``
+    and its ``share``. Requests that a version ``failed``, and those of them that were ``rescued``
+    by the version before, are by version.
     """
 
     requests: dict[str, dict[int, int]] = {}
@@ -42,6 +43,7 @@ class Counts(msgspec.Struct, frozen=True):
     swaps: int = 0
     waiting: int = 0
     serving: dict[str, int] = {}
+    at_hand: dict[str, int] = {}
     challenger: str = ""
     share: float = 0.0
     answers: int = 0
@@ -69,6 +71,7 @@ class Counts(msgspec.Struct, frozen=True):
             swaps=self.swaps + other.swaps,
             waiting=self.waiting + other.waiting,
             serving=_summed(self.serving, other.serving),
+            at_hand=_summed(self.at_hand, other.at_hand),
             challenger=self.challenger or other.challenger,
             share=max(self.share, other.share),
             answers=self.answers + other.answers,
@@ -79,7 +82,9 @@ class Counts(msgspec.Struct, frozen=True):
 
     def past(self) -> Counts:
         """Return what stays of a worker that is gone: what counts since the start."""
-        return msgspec.structs.replace(self, waiting=0, serving={}, challenger="", share=0.0)
+        return msgspec.structs.replace(
+            self, waiting=0, serving={}, at_hand={}, challenger="", share=0.0
+        )
 
 
 _NONE = [0] * (len(EDGES) + 1)

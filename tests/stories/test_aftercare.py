@@ -1,0 +1,177 @@
+"""A champion that fails after its promotion: on a simulated clock, and in processes under load."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.stories.test_canary import Far, Rolling
+from tests.stories.test_rollout import backtested, days_of, made, of, state_of
+from tests.stories.test_serving import Server, enough
+from tests.worlds import live, play, source, stream
+
+from keepfit import gates, triggers
+from keepfit.facts import Entry, Paused, Promoted, RolledBack
+from keepfit.loop import Loop
+from keepfit.scoring import _in_parts
+
+# On a simulated clock -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rollout", [None, []], ids=["no rollout", "watched"])
+@pytest.mark.parametrize(("then", "says"), [("raise", "a lookup table is missing"), ("nan", "no")])
+def test_a_champion_that_fails_is_taken_back_and_never_becomes_previous(
+    tmp_path: Path, then: str, says: str, rollout: list[Any] | None
+) -> None:
+    entries = backtested(tmp_path, then, rollout=rollout, gate=[])
+    promoted, back = of(entries, Promoted, "v2")[0], of(entries, RolledBack, "v2")[0]
+    assert promoted.at < back.at
+    assert (back.fact.to, back.fact.share, back.fact.by) == ("v1", None, "keepfit")
+    assert says in back.fact.reason
+    assert back.fact.rows > 0
+    for seq in range(len(entries)):
+        state = state_of(entries[: seq + 1])
+        if state.previous is not None:
+            assert state.versions[state.previous].state != "rolled back"
+
+
+def failing(home: Path, then: str = "raise", **parts: Any) -> tuple[Loop, list[Entry]]:
+    """Play until a champion is taken back, and return what was written."""
+    loop = live(made(home, then, rollout=None, gate=[], **parts))
+    entries: list[Entry] = []
+    while not of(entries, RolledBack):
+        assert len(entries) < 2_000
+        entries += play(loop, 1)
+    return loop, entries
+
+
+@pytest.mark.parametrize("then", ["raise", "nan"])
+def test_rows_that_a_champion_fails_are_answered_by_the_version_before(
+    tmp_path: Path, then: str
+) -> None:
+    loop, _ = failing(tmp_path, then)
+    scored = loop.memory.lake.scored(loop.state.batch, loop.clock.now())
+    assert scored.get_column("_score").is_finite().all()
+    assert set(scored.get_column("_version")) <= {"v1", "v2"}
+    assert "v1" in set(scored.get_column("_version"))
+
+
+def test_champions_that_fail_count_as_bad_promotions(tmp_path: Path) -> None:
+    parts: dict[str, Any] = {"breaker": "2 per 40d", "trigger": triggers.Every("8d")}
+    entries = backtested(tmp_path, "raise", rollout=None, gate=[], **parts)
+    (paused,) = of(entries, Paused)
+    undone = [one.fact.version for one in of(entries, RolledBack)]
+    assert paused.fact.reason == f"2 promotions were taken back within 40 d: {', '.join(undone)}"
+
+
+def test_what_another_process_takes_back_counts_too_though_no_rows_come(tmp_path: Path) -> None:
+    loop = live(made(tmp_path, rollout=None, gate=gates.NoWorse(), breaker="1 per 40d"))
+    while loop.state.champion != "v2":
+        play(loop, 1)
+    assert not loop.step().entries
+    back = RolledBack(version="v2", to="v1", reason="2 of 2 answers failed: no number")
+    loop.memory.ledger.append("churn", [back], at=loop.clock.now())
+    loop.step()
+    assert loop.state.paused == "1 promotion was taken back within 40 d: v2"
+
+
+def test_one_that_fails_without_a_version_before_stops_the_step_as_ever(tmp_path: Path) -> None:
+    frame = days_of(stream(60, per_day=100))
+    loop = live(made(tmp_path, "raise", source=source(frame), rollout=None, gate=[]))
+    while loop.state.champion != "v2":
+        play(loop, 1)
+    loop.append([RolledBack(version="v1", to="v2", reason="by hand")], loop.clock.now())
+    assert loop.state.service is None
+    with pytest.raises(ValueError, match="a lookup table is missing"):
+        play(loop, 30)
+    assert loop.state.champion == "v2"
+
+
+# What is asked in parts ---------------------------------------------------------------------
+
+
+def answering(fails: Callable[[int], bool]) -> Callable[[int, pl.DataFrame], np.ndarray]:
+    def answer(at: int, rows: pl.DataFrame) -> np.ndarray:
+        ids = rows.get_column("id").to_numpy()
+        assert ids[0] == at
+        if any(map(fails, ids)):
+            raise ValueError("an odd row")
+        return ids / 1_000
+
+    return answer
+
+
+@pytest.mark.parametrize(("least", "wrong"), [(1, 1), (7, 7)])
+def test_one_odd_row_is_not_the_fault_of_all(least: int, wrong: int) -> None:
+    rows = pl.DataFrame({"id": range(1_000)})
+    scores, right, error = _in_parts(answering(lambda id_: id_ == 321), rows, least)
+    assert not right[321]
+    assert 1 <= int((~right).sum()) <= wrong
+    assert (scores[right] == np.flatnonzero(right) / 1_000).all()
+    assert str(error) == "an odd row"
+
+
+def test_rows_that_all_can_be_answered_are_asked_at_once() -> None:
+    asked = []
+    rows = pl.DataFrame({"id": range(100)})
+
+    def answer(at: int, part: pl.DataFrame) -> np.ndarray:
+        asked.append(part.height)
+        return np.zeros((part.height, 3))
+
+    scores, right, error = _in_parts(answer, rows, 1)
+    assert (asked, scores.shape, right.all(), error) == ([100], (100, 3), True, None)
+
+
+# In processes under load --------------------------------------------------------------------
+
+
+def told_by(server: Server) -> str:
+    """Return the metrics of a server."""
+    with contextlib.closing(server.connection()) as connection:
+        connection.request("GET", "/metrics")
+        return str(connection.getresponse().read().decode())
+
+
+@pytest.mark.story
+@pytest.mark.parametrize("fault", ["raises", "slow", "nan"])
+def test_a_bad_champion_is_taken_back_under_load_and_no_request_fails(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEEPFIT_FAULT", fault)
+    monkeypatch.setenv("KEEPFIT_CANARY", "1h")
+    home = Rolling(tmp_path)
+    home.begin()
+    pipeline = home.pipeline()
+    pipeline.promote("v2", reason="it cannot wait", force=True)
+    pipeline.close()
+    with home.running("serve", "--workers", "2") as server:
+        server.until(lambda: all(server.health()["ready"] for _ in range(40)))
+        # The version before is tried once the champion serves; then it is at hand.
+        server.until(
+            lambda: 'keepfit_at_hand{pipeline="churn",version="v1"} 2.0' in told_by(server)
+        )
+        made = [Far(server, number) for number in range(6)]
+        for one in made:
+            one.start()
+        server.until(lambda: home.facts("RolledBack"))
+        told = sum(len(one.told) for one in made)
+        enough(made, told + 100)
+        for one in made:
+            one.stop.set()
+            one.join(60)
+    assert [one.wrong for one in made] == [[]] * 6
+    ((_, back),) = home.facts("RolledBack")
+    assert (back.version, back.to, back.by, back.share) == ("v2", "v1", "keepfit", None)
+    answers = [answer for one in made for answer in one.told]
+    assert all(0 <= answer["probability"] <= 1 for answer in answers)
+    assert {answer["version"] for answer in answers} <= {"v1", "v2"}
+    # Every second row is far out: those the version before has answered from the first on.
+    far = [answer for answer in answers if answer["id"] % 2]
+    assert {answer["version"] for answer in far} == {"v1"}
+    assert {answer["version"] for one in made for answer in one.told[-3:]} == {"v1"}
