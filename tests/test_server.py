@@ -20,6 +20,7 @@ from lightgbm import LGBMClassifier
 from prometheus_client.parser import text_string_to_metric_families
 from sklearn.ensemble import RandomForestClassifier
 
+from keepfit.errors import NoChampion
 from keepfit.facts import Signalled
 from keepfit.journal import ANSWER, EVENT, LABEL, ROW
 from keepfit.server import http as protocol
@@ -494,3 +495,18 @@ def test_new_ids_grow_and_never_come_twice() -> None:
         assert made == sorted(made)  # type: ignore[type-var]
         assert {type(one) for one in made} == {int if kind == "number" else str}
         assert all(not isinstance(one, int) or one < 2**63 for one in made)
+
+
+def test_to_be_asked_while_nothing_serves_takes_no_memory(trees: Served) -> None:
+    assert trees.worker is not None
+    desk, follower = trees.worker.desk, trees.worker.follower
+    serving, follower.current = follower.current, None
+    try:
+        depths = []
+        for _ in range(3):
+            with pytest.raises(NoChampion) as raised:
+                desk.serving()
+            depths.append(len(raised.traceback))
+    finally:
+        follower.current = serving
+    assert depths[0] == depths[-1]

@@ -60,6 +60,7 @@ class Pipeline:
         How what passed the gate takes over: ``[rollouts.Shadow("1d"), rollouts.Canary(0.05,
         "3d")]``. What was promoted is then watched, and taken back if it is shown to be worse
         than the version before. At once and not watched when not given; ``[]`` watches only.
+        One that fails to answer what the version before it answers is taken back in any case.
     unit
         The column whose values a canary keeps together, as a customer's number; the id when
         not given.

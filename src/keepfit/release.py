@@ -25,8 +25,9 @@ class Release:
 
     A stage lasts as long as it says, and then the next begins, unless the challenger fails to
     answer or is shown to do harm. After the last one, and the time that labels take, the gate
-    judges by the rows that came since the rollout began. A server may take a challenger back at
-    any moment: what is decided here holds only if nobody has written meanwhile.
+    judges by the rows that came since the rollout began. A champion that fails what the version
+    before it answers is taken back as well, whether or not there was a rollout. A server may take
+    either back at any moment: what is decided here holds only if nobody has written meanwhile.
     """
 
     def __init__(self, loop: Loop) -> None:

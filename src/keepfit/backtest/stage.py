@@ -60,6 +60,7 @@ class Stage:
         self, policy: Pipeline, *, listen: Listen | None = None, progress: Tell | None = None
     ) -> Policy:
         """Live one policy through the history, and return what it was worth."""
+        self.scorer.faults.clear()  # those of one policy's versions are not those of another's
         loop = Loop(
             policy,
             Memory(self.ledger, self.replay.lake(), self.artifacts),

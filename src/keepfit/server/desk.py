@@ -12,8 +12,9 @@ import msgspec
 
 from keepfit.batch import Roles
 from keepfit.errors import KeepfitError, SchemaMismatch
-from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, New, Outcome, Sheet
+from keepfit.journal import ANSWER, EVENT, ROW, Fate, New, Outcome, Sheet
 from keepfit.journal.entries import packed
+from keepfit.server import labels
 from keepfit.server import rows as sent
 from keepfit.server.aftercare import AT_ONCE, Then, told_as
 from keepfit.server.batcher import Answers, Batcher
@@ -21,7 +22,7 @@ from keepfit.server.counters import Counters
 from keepfit.server.forms import Forms, begins_as_rows
 from keepfit.server.quick import Answer, Matrix, complete
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
-from keepfit.server.rows import Ids, Label, Row
+from keepfit.server.rows import Ids, Row
 from keepfit.server.split import Received, Split, Tell, Told
 from keepfit.server.watched import fault
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 10_000
 """Rows of one request."""
-
-AHEAD = 60_000_000
-"""Microseconds that a client's clock may be ahead of the server's."""
 
 
 class Desk:
@@ -313,11 +311,12 @@ class Desk:
                 send(_too_many(found))
                 return
             now = _now()
-            entries = [self._label(one, now) for one in found]
+            serving, ids = self.follower.current, self._kind_of_ids()
+            entries = [labels.entry(one, ids, serving, now) for one in found]
         except Exception as error:
             send(refused(error))
             return
-        self._write(entries, lambda fates: answered(_told(entries, fates)), send)
+        self._write(entries, lambda fates: answered(labels.told(entries, fates)), send)
 
     def event(self, events: Sequence[dict[str, Any]], send: Send) -> None:
         """Keep events, each once by its source and id."""
@@ -327,7 +326,7 @@ class Desk:
             New(EVENT, f"{one['source']} {one['id']}", now, None, None, msgspec.json.encode(one))
             for one in events
         ]
-        self._write(entries, lambda fates: answered(_counted(fates)), send)
+        self._write(entries, lambda fates: answered(labels.counted(fates)), send)
 
     # --------------------------------------------------------------------------------------
 
@@ -373,7 +372,7 @@ class Desk:
     def _serving(self) -> Serving:
         serving = self.follower.current
         if serving is None:
-            raise NONE
+            raise NONE.with_traceback(None)  # each raise would add to that of the one before
         return serving
 
     def _kind_of_ids(self) -> Ids:
@@ -398,18 +397,6 @@ class Desk:
             return ids.several(len(given))
         return [ids.new() if value is None else ids.of(value) for value in given]
 
-    def _label(self, one: Label, now: int) -> New:
-        at = now if one.known_at is None else _micro(one)
-        if at > now + AHEAD:
-            raise SchemaMismatch(
-                f"expected a label that is known by now, got one known at {one.known_at}",
-                hint="a label may be sent once it is known",
-            )
-        value = fitted(one.label, self.follower.current)
-        return New(
-            LABEL, self._kind_of_ids().of(one.id), at, None, None, msgspec.json.encode(value)
-        )
-
     def _write(
         self, entries: Sequence[New] | Sheet, reply: Callable[[tuple[Fate, ...]], Reply], send: Send
     ) -> None:
@@ -420,32 +407,6 @@ class Desk:
             send(reply(()))
         elif not self.writer.submit(entries, done):
             send(BUSY)
-
-
-def fitted(label: Any, serving: Serving | None) -> Any:
-    """Return a label in the type that the model's labels have.
-
-    Raises
-    ------
-    SchemaMismatch
-        It has another one.
-    """
-    if serving is None:
-        return label
-    kinds = {type(one) for one in serving.classes} or {float}
-    if type(label) in kinds or (kinds == {float} and type(label) is int):
-        return label
-    if kinds == {int} and isinstance(label, bool):
-        return int(label)
-    if kinds == {int} and isinstance(label, float) and label.is_integer():
-        return int(label)
-    if kinds == {bool} and label in (0, 1):
-        return bool(label)
-    wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
-    raise SchemaMismatch(
-        f"expected a label of type {wanted}, got {label!r}",
-        hint=f"labels so far are such as {serving.classes[0]!r}" if serving.classes else None,
-    )
 
 
 def _kept(answer: Answer) -> float | bytes:
@@ -463,17 +424,6 @@ def _all_kept(answers: Sequence[Answer]) -> Sequence[float | bytes]:
     return cast("Sequence[float]", answers)
 
 
-def _counted(fates: Sequence[Fate]) -> dict[str, Any]:
-    repeated = fates.count(Fate.REPEATED)
-    return {"accepted": len(fates) - repeated, "repeated": repeated}
-
-
-def _told(entries: Sequence[New], fates: Sequence[Fate]) -> dict[str, Any]:
-    waiting = [entry.id for entry, fate in zip(entries, fates, strict=True) if fate == Fate.WAITING]
-    counted = {fate.value: fates.count(fate) for fate in Fate if fate != Fate.WAITING}
-    return counted | {"waiting": waiting}
-
-
 def _too_many(found: Sequence[Any]) -> Reply:
     return said(
         413,
@@ -485,13 +435,6 @@ def _too_many(found: Sequence[Any]) -> Reply:
 def _now() -> int:
     """Return the moment, in microseconds since 1970 in UTC."""
     return time.time_ns() // 1_000
-
-
-def _micro(one: Label) -> int:
-    from keepfit.clock import utc
-
-    assert one.known_at is not None
-    return round(utc(one.known_at).timestamp() * 1e6)
 
 
 def _unwritten(error: Exception) -> Reply:

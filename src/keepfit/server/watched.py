@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple, cast
 
+from keepfit.errors import KeepfitError
 from keepfit.server.batcher import Answers
 from keepfit.server.quick import Answer, Answerer, Row
 
@@ -81,6 +82,8 @@ def fault(answers: Answers) -> str:
     >>> fault([0.5]), fault([(0.5, float("nan"))]), fault(ValueError("a table is missing"))
     ('', 'no number', 'ValueError: a table is missing')
     """
+    if isinstance(answers, KeepfitError):
+        return answers.message
     if isinstance(answers, Exception):
         return f"{type(answers).__name__}: {answers}"
     return "" if _finite(answers) else "no number"
