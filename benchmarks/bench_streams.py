@@ -58,7 +58,8 @@ class Scale:
     """How much is measured."""
 
     streams: Sequence[str] = STREAMS
-    seeds: int = 2
+    seeds: int = 1
+    """LightGBM draws nothing as it is set here: other seeds repeat all but River's forest."""
     batches: int = 100
     trees: int = 100
     forest: bool = True
