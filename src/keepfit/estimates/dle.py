@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 MEASURES = {"mae": MAE(), "rmse": RMSE(), "mape": MAPE()}
 
-MOST = 30_000
+MOST = 20_000
 """Reference rows that the trees are grown on."""
 
 LEVELLED = 250_000
@@ -34,7 +34,7 @@ LEVELLED = 250_000
 LEFT_OUT = 10_000
 """Reference rows that tell how far such trees are off where they did not learn."""
 
-TREES = Boost(trees=70, depth=5, rate=0.25, ridge=100.0)
+TREES = Boost(trees=60, depth=5, rate=0.25, ridge=100.0)
 
 PER_RIDGE = 400
 """Rows that the trees are grown on for each row of their ridge, where there are few."""
