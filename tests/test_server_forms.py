@@ -18,10 +18,10 @@ from keepfit import learners
 from keepfit.batch import Roles
 from keepfit.journal import Sheet
 from keepfit.journal.sheets import apart
-from keepfit.server.desk import AT_ONCE, Desk
+from keepfit.server.desk import Desk
 from keepfit.server.forms import KNOWN, SHORT, Forms
 from keepfit.server.models import Pointer, Serving
-from keepfit.server.quick import quickest
+from keepfit.server.quick import AT_ONCE, quickest
 from keepfit.server.replies import Reply
 
 ROLES = Roles(label="late", id="id", time="at")

@@ -24,9 +24,9 @@ from keepfit import learners
 from keepfit.errors import ArtifactCorrupt, SchemaMismatch
 from keepfit.learners.encoding import Column, Encoding
 from keepfit.server.cells import cells
-from keepfit.server.forest import FEW, Forest, Libraries, libraries
+from keepfit.server.forest import Forest, Libraries, libraries
 from keepfit.server.linear import Folded
-from keepfit.server.quick import Frames, Matrix, quickest
+from keepfit.server.quick import AT_ONCE, Frames, Matrix, quickest
 from keepfit.server.trees import Trees
 
 ESTIMATORS: dict[str, tuple[Any, str, type]] = {
@@ -186,7 +186,7 @@ def test_a_row_without_a_column_is_told_which_and_what_comes_near(name: str) -> 
     assert told.value.hint == "the nearest key sent is `kinds`"
 
 
-@pytest.mark.parametrize("count", [1, 2, FEW, FEW + 1, 1_000])
+@pytest.mark.parametrize("count", [1, 2, AT_ONCE, AT_ONCE + 1, 1_000])
 @pytest.mark.parametrize("name", ["trees binary", "trees multiclass", "trees numbers"])
 def test_trees_answer_a_matrix_of_any_length_to_the_last_bit(name: str, count: int) -> None:
     model = fitted(name)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from tests.stories.test_canary import Far, Rolling
+from tests.stories.test_canary import Rolling, asked_until_taken_back
 from tests.stories.test_rollout import backtested, days_of, made, of, state_of
-from tests.stories.test_serving import Server, enough
+from tests.stories.test_serving import Server
 from tests.worlds import live, play, source, stream
 
 from keepfit import gates, triggers
@@ -156,15 +156,7 @@ def test_a_bad_champion_is_taken_back_under_load_and_no_request_fails(
         server.until(
             lambda: 'keepfit_at_hand{pipeline="churn",version="v1"} 2.0' in told_by(server)
         )
-        made = [Far(server, number) for number in range(6)]
-        for one in made:
-            one.start()
-        server.until(lambda: home.facts("RolledBack"))
-        told = sum(len(one.told) for one in made)
-        enough(made, told + 100)
-        for one in made:
-            one.stop.set()
-            one.join(60)
+        made = asked_until_taken_back(home, server)
     assert [one.wrong for one in made] == [[]] * 6
     ((_, back),) = home.facts("RolledBack")
     assert (back.version, back.to, back.by, back.share) == ("v2", "v1", "keepfit", None)

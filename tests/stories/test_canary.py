@@ -77,6 +77,19 @@ class Far(Client):
         self.number = number
 
 
+def asked_until_taken_back(home: Rolling, server: Server) -> list[Far]:
+    """Let clients ask until a version was taken back, and a while longer."""
+    made = [Far(server, number) for number in range(6)]
+    for one in made:
+        one.start()
+    server.until(lambda: home.facts("RolledBack"))
+    enough(made, sum(len(one.told) for one in made) + 100)
+    for one in made:
+        one.stop.set()
+        one.join(60)
+    return made
+
+
 @pytest.mark.story
 @pytest.mark.parametrize("fault", ["raises", "slow", "nan"])
 def test_a_bad_canary_is_taken_back_under_load_and_no_request_fails(
@@ -89,15 +102,7 @@ def test_a_bad_canary_is_taken_back_under_load_and_no_request_fails(
     with home.running("serve", "--workers", "2") as server:
         # One worker after the other loads the model; whoever is asked is ready.
         server.until(lambda: all(server.health()["ready"] for _ in range(40)))
-        made = [Far(server, number) for number in range(6)]
-        for one in made:
-            one.start()
-        server.until(lambda: home.facts("RolledBack"))
-        told = sum(len(one.told) for one in made)
-        enough(made, told + 100)
-        for one in made:
-            one.stop.set()
-            one.join(60)
+        made = asked_until_taken_back(home, server)
     assert [one.wrong for one in made] == [[]] * 6
     ((_, back),) = home.facts("RolledBack")
     assert isinstance(back, RolledBack)

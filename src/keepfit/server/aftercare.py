@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from keepfit.errors import KeepfitError, SchemaMismatch
 from keepfit.rollouts import Faults
 from keepfit.server.batcher import Answers, Batcher, Told
-from keepfit.server.quick import Row, complete
+from keepfit.server.quick import AT_ONCE, Row, complete
 from keepfit.server.watched import Watched, fault, limit, overdue, watched
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 Then: TypeAlias = "Callable[[Answers, Serving], None]"
 """Hears answers, or why there are none, and whose they are."""
-
-AT_ONCE = 128
-"""Rows up to which a model that is quick enough answers without leaving the thread."""
 
 COUNTED = 10_000
 """Requests after which a worker counts anew: what turns bad after a year is found as soon."""

@@ -16,11 +16,11 @@ from keepfit.journal import ANSWER, EVENT, ROW, Fate, New, Outcome, Sheet
 from keepfit.journal.entries import packed
 from keepfit.server import labels
 from keepfit.server import rows as sent
-from keepfit.server.aftercare import AT_ONCE, Then, told_as
+from keepfit.server.aftercare import Then, told_as
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
 from keepfit.server.forms import Forms, begins_as_rows
-from keepfit.server.quick import Answer, Matrix, complete
+from keepfit.server.quick import AT_ONCE, Answer, Matrix, complete
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Row
 from keepfit.server.split import Received, Split, Tell, Told

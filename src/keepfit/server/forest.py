@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepfit.errors import ArtifactCorrupt
+from keepfit.server.quick import AT_ONCE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,6 @@ _NEEDED = (
     "LGBM_BoosterPredictForMat",
     "LGBM_BoosterPredictForMatSingleRowFast",
 )
-
-FEW = 128
-"""Rows that are answered with Python's lock kept: to get it back may take a thousand times as long
-as a short call does. It is given away for more of them, and others go on meanwhile."""
 
 
 class Libraries(NamedTuple):
@@ -126,7 +123,7 @@ class Forest:
         table = np.ascontiguousarray(table, dtype=np.float64)
         count = len(table)
         scores = np.empty((count, self.classes) if self.classes > 1 else count)
-        library = self._libraries.keeping if count <= FEW else self._libraries.giving
+        library = self._libraries.keeping if count <= AT_ONCE else self._libraries.giving
         self._checked(
             library.LGBM_BoosterPredictForMat(
                 self._handle,

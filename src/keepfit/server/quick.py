@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Answer = float | tuple[float, ...]
 
+AT_ONCE = 128
+"""Rows up to which a model that is quick enough answers without leaving the thread of the event
+loop, and with Python's lock kept: to get it back may take a thousand times as long as a short call
+does. For more rows it is given away, and others go on meanwhile."""
+
 _PLAIN = ("number", "boolean")
 """Kinds of columns whose values mostly are the numbers that the model reads."""
 
