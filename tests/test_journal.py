@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from keepfit.errors import KeepfitError
 from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, Journal, New, Outcome, Writer
 from keepfit.journal.entries import packed
+from keepfit.journal.writer import HELD
 
 CHILD = Path(__file__).with_name("killed_journal.py")
 
@@ -96,14 +98,71 @@ def test_when_too_much_waits_no_more_is_taken_and_nothing_is_lost(path: Path) ->
     assert sum(taken) == 10
     assert writer.waiting == 10
     holder.connection.execute("ROLLBACK")
-    deadline = time.monotonic() + 60
-    while writer.waiting and time.monotonic() < deadline:
-        time.sleep(0.005)
+    _until(lambda: not writer.waiting)
     assert writer.submit([answer(99)], told.append)
     writer.close()
     assert told == [()] * 11
     assert [one.id for one in holder.after(0)] == [*(i for i in range(25) if taken[i]), 99]
     holder.close()
+
+
+class Turns:
+    """A thread's turns, as an event loop gives them: what is to be done soon, one turn at a time."""
+
+    def __init__(self) -> None:
+        self._soon: list[Callable[[], None]] = []
+
+    def __call__(self, do: Callable[[], None]) -> None:
+        self._soon.append(do)
+
+    def turn(self) -> bool:
+        """Do what was to be done, and return whether there was anything."""
+        due, self._soon = self._soon, []
+        for do in due:
+            do()
+        return bool(due)
+
+
+def test_what_comes_turn_after_turn_is_committed_together(path: Path) -> None:
+    groups: list[int] = []
+    turns = Turns()
+    writer = Writer(path, deliver=lambda told: groups.append(len(told)), soon=turns)
+    for id_ in range(8):
+        assert writer.submit([answer(id_)], lambda outcome: None)
+        turns.turn()
+    assert (writer.waiting, groups) == (8, [])
+    while turns.turn():
+        pass
+    _until(lambda: not writer.waiting)
+    # What comes later is held anew, and an end does not wait for the next turn.
+    assert writer.submit([answer(99)], lambda outcome: None)
+    writer.close()
+    assert groups == [8, 1]
+    turns.turn()
+    assert groups == [8, 1]
+
+
+def test_what_is_held_is_bounded_however_much_comes(path: Path) -> None:
+    told: list[Outcome] = []
+    turns = Turns()
+    writer = Writer(path, soon=turns)
+    for id_ in range(HELD):
+        assert writer.submit([answer(id_)], told.append)
+    # Without a single turn: they are as many as are committed at once.
+    _until(lambda: len(told) == HELD)
+    assert writer.submit([answer(HELD + id_) for id_ in range(HELD)], told.append)
+    _until(lambda: len(told) == HELD + 1)
+    while turns.turn():
+        pass
+    writer.close()
+    assert told == [()] * (HELD + 1)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_a_submission_above_the_bound_is_taken_when_nothing_else_waits(path: Path) -> None:

@@ -6,6 +6,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -17,6 +18,9 @@ from keepfit.journal.file import Turn, connected, writing
 
 GROUP = 2_000
 """Entries in one commit at most: with more, the first would wait for the last."""
+
+HELD = 500
+"""Entries with which it is not waited for more."""
 
 OWN = 100
 """Bytes of an entry beside its body, about."""
@@ -48,6 +52,10 @@ class Writer:
     deliver
         Takes what to tell whom after each commit; called in the writer's thread, where it
         calls each one when nothing else is given.
+    soon
+        Calls a function in the submitting thread after what that has to do by now, as an event
+        loop does. With it entries are held until the thread has nothing else to do: without,
+        the first of several would be committed alone, and the others wait for that.
     most
         Entries that may wait; a submission beyond it is refused.
     most_bytes
@@ -64,15 +72,18 @@ class Writer:
         path: Path,
         *,
         deliver: Callable[[Told], None] | None = None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
         most: int = 20_000,
         most_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._connection = connected(path)
         self._turn = Turn(path)
         self._checkpoints = Checkpoints(path, self._connection)
-        self._deliver = deliver or _tell
+        self._deliver, self._soon = deliver or _tell, soon
         self._most, self._most_bytes = most, most_bytes
-        self._waiting: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._held: list[_Submission] = []
+        self._held_entries = 0
+        self._waiting: queue.SimpleQueue[list[_Submission] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._entries, self._bytes = 0, 0
         self._closed = False
@@ -102,8 +113,27 @@ class Writer:
                 return False
             self._entries += count
             self._bytes += size
-            self._waiting.put(_Submission(entries, done, count, size))
+            self._held.append(_Submission(entries, done, count, size))
+            self._held_entries += count
+        if self._soon is None or self._held_entries >= HELD:
+            self._hand_in()
+        elif len(self._held) == 1:
+            self._soon(partial(self._look, 1))
         return True
+
+    def _look(self, before: int) -> None:
+        """Hand in what is held, or look again where more has come since."""
+        held = len(self._held)
+        if held > before and self._soon is not None:
+            self._soon(partial(self._look, held))
+        else:
+            self._hand_in()
+
+    def _hand_in(self) -> None:
+        with self._lock:
+            if self._held:
+                self._waiting.put(self._held)
+                self._held, self._held_entries = [], 0
 
     def write(self, entries: Sequence[New]) -> Fates:
         """Hand in entries and wait until they are on disk.
@@ -127,6 +157,7 @@ class Writer:
             if self._closed:
                 return
             self._closed = True
+        self._hand_in()
         self._waiting.put(None)
         self._thread.join()
         self._checkpoints.close()
@@ -146,18 +177,16 @@ class Writer:
             if not more:
                 return
 
-    def _group(self, first: _Submission) -> tuple[list[_Submission], bool]:
+    def _group(self, group: list[_Submission]) -> tuple[list[_Submission], bool]:
         """Return what is waiting, and whether there will be more."""
-        group, count = [first], first.rows
-        while count < GROUP:
+        while sum(one.rows for one in group) < GROUP:
             try:
-                one = self._waiting.get_nowait()
+                more = self._waiting.get_nowait()
             except queue.Empty:
                 return group, True
-            if one is None:
+            if more is None:
                 return group, False
-            group.append(one)
-            count += one.rows
+            group += more
         return group, True
 
     def _commit(self, group: list[_Submission]) -> Told:

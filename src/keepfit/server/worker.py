@@ -75,7 +75,7 @@ class Worker:
         path = journal_of(home, name)
         deliver = partial(_told_in, loop)
         self.follower = Follower(path, Artifacts(places(home)["artifacts"]), deliver=deliver)
-        self.writer = Writer(path, deliver=deliver)
+        self.writer = Writer(path, deliver=deliver, soon=loop.call_soon)
         self.batcher = Batcher(deliver)
         parts = (name, roles, self.follower, self.writer, self.batcher)
         self.desk = Desk(*parts) if explore is None else ExploringDesk(*parts, explore, home)
