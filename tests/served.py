@@ -11,21 +11,44 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from keepfit import Pipeline
 from keepfit.journal import Journal, Kept
+from keepfit.registry import State
 from keepfit.server.access import Tls
 from keepfit.server.models import Pointer, point
-from keepfit.server.office import Office
+from keepfit.server.office import Hands
 from keepfit.server.process import listening
 from keepfit.server.worker import Worker, configured
 from tests.servers import World
 
 JSON = {"content-type": "application/json"}
 ROW_ = {"x": 0.5, "y": -1.0, "kind": "a"}
+
+
+class Inside:
+    """An office whose questions a thread of this process answers: stores stay with theirs."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline, self._hands = pipeline, Hands(pipeline)
+        self._thread = ThreadPoolExecutor(1)
+
+    async def ask(self, what: str, *given: Any) -> dict[str, Any]:
+        function = getattr(self._hands, what)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
+
+    async def standing(self) -> State:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: self._pipeline.loop().refold())
+
+    def close(self) -> None:
+        self._thread.submit(self._hands.close).result()
+        self._thread.shutdown()
 
 
 class Served:
@@ -45,7 +68,7 @@ class Served:
 
     async def _run(self) -> None:
         made = self.world.made
-        parts = (made.home, made.name, made.source.roles, Office(made))
+        parts = (made.home, made.name, made.source.roles, Inside(made))
         self.worker = Worker(*parts, explore=made.explore)
         self.worker.follower.start()
         self.server = uvicorn.Server(configured(self.worker, self.tls))

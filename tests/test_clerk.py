@@ -15,7 +15,7 @@ import pytest
 from keepfit.errors import ConfigError, GateRefused, KeepfitError, VersionUnknown
 from keepfit.server.app import Asked
 from keepfit.server.clerk import Clerk
-from keepfit.server.office import Office
+from keepfit.server.office import Hands
 from tests.stories.test_serving import FILE, Home
 
 
@@ -55,14 +55,14 @@ def children() -> set[int]:
     return found
 
 
-def test_a_clerk_says_what_the_office_says(home: Home) -> None:
-    async def asked(one: Office) -> Any:
-        return await one.ask(one.status), await one.ask(one.why, "v1")
+def test_a_clerk_says_what_is_said_in_this_process(home: Home) -> None:
+    async def asked(one: Clerk) -> Any:
+        return await one.ask("status"), await one.ask("why", "v1")
 
-    office = Office(home.pipeline())
     told, why = during(clerk(home), asked)
-    here, reason = asyncio.run(asked(office))
-    office.close()
+    hands = Hands(home.pipeline())
+    here, reason = hands.status(), hands.why("v1")
+    hands.close()
     assert told["champion"] == here["champion"]
     assert told.keys() == here.keys()
     assert why.keys() == reason.keys()
@@ -70,13 +70,13 @@ def test_a_clerk_says_what_the_office_says(home: Home) -> None:
 
 def test_a_hand_is_laid_on_and_its_errors_come_back_as_they_are(home: Home) -> None:
     async def paused(one: Clerk) -> None:
-        assert (await one.ask(one.pause, Asked("too hot", by="ada")))["paused"]
-        assert (await one.ask(one.standing)).paused is not None
-        assert (await one.ask(one.resume, Asked("cool")))["paused"] is None
-        assert (await one.ask(one.standing)).paused is None
+        assert (await one.ask("pause", Asked("too hot", by="ada")))["paused"]
+        assert (await one.standing()).paused is not None
+        assert (await one.ask("resume", Asked("cool")))["paused"] is None
+        assert (await one.standing()).paused is None
         for version, kind in (("v99", VersionUnknown), (None, ConfigError)):
             with pytest.raises(kind) as told:
-                await one.ask(one.promote, Asked("try", version=version))
+                await one.ask("promote", Asked("try", version=version))
             assert told.value.message
             assert told.value.hint
             assert type(told.value) is kind
@@ -87,15 +87,15 @@ def test_a_hand_is_laid_on_and_its_errors_come_back_as_they_are(home: Home) -> N
 
 def test_nothing_is_begun_before_the_first_question_nor_kept_after_the_last(home: Home) -> None:
     async def idle(one: Clerk) -> None:
-        assert (await one.ask(one.standing)).champion == "v1"
+        assert (await one.standing()).champion == "v1"
         assert children() == set()
-        await one.ask(one.status)
+        await one.ask("status")
         assert len(children()) == 1
         until = time.monotonic() + 30
         while children():
             assert time.monotonic() < until
             await asyncio.sleep(0.05)
-        assert (await one.ask(one.status))["champion"]
+        assert (await one.ask("status"))["champion"]
 
     during(clerk(home, idle=0.2), idle)
     assert children() == set()
@@ -103,12 +103,12 @@ def test_nothing_is_begun_before_the_first_question_nor_kept_after_the_last(home
 
 def test_a_process_that_was_killed_is_begun_again(home: Home) -> None:
     async def killed(one: Clerk) -> None:
-        await one.ask(one.status)
+        await one.ask("status")
         (pid,) = children()
         psutil.Process(pid).kill()
         with contextlib.suppress(KeepfitError):  # who asks while it ends is told so
-            await one.ask(one.status)
-        assert (await one.ask(one.status))["champion"]
+            await one.ask("status")
+        assert (await one.ask("status"))["champion"]
 
     during(clerk(home), killed)
 
@@ -117,7 +117,7 @@ def test_what_a_file_prints_is_no_answer(home: Home, file: Path) -> None:
     file.write_text("print('hello')\n" + file.read_text())
 
     async def asked(one: Clerk) -> Any:
-        return await one.ask(one.status)
+        return await one.ask("status")
 
     assert during(clerk(home), asked)["champion"]
 
@@ -126,9 +126,9 @@ def test_a_file_that_no_longer_runs_is_told_and_may_be_mended(home: Home, file: 
     async def asked(one: Clerk) -> None:
         file.write_text("raise ValueError('not now')\n")
         with pytest.raises(KeepfitError, match="not now"):
-            await one.ask(one.status)
+            await one.ask("status")
         file.write_bytes(FILE.read_bytes())
-        assert (await one.ask(one.status))["champion"]
+        assert (await one.ask("status"))["champion"]
 
     during(clerk(home), asked)
 
@@ -138,6 +138,6 @@ def test_a_file_that_ends_its_process_is_told(home: Home, file: Path) -> None:
 
     async def asked(one: Clerk) -> None:
         with pytest.raises(KeepfitError, match="ended before it had answered"):
-            await one.ask(one.status)
+            await one.ask("status")
 
     during(clerk(home), asked)

@@ -18,6 +18,8 @@ from keepfit.home import open_memory
 from keepfit.rollouts import Assignment
 
 FILE = Path(__file__).with_name("rolled_pipeline.py")
+pytestmark = pytest.mark.timeout(300)  # servers start and train while other tests have the cores
+
 EVENT = {"specversion": "1.0", "id": "1", "source": "shop", "type": "prices"}
 
 

@@ -95,7 +95,7 @@ class Server:
             return self.ask("GET", "/health")
         return {"ready": False}
 
-    def until(self, true: Any, seconds: float = 90) -> None:
+    def until(self, true: Any, seconds: float = 240) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from starlette.applications import Starlette
@@ -230,32 +230,32 @@ class _Doors:
         return answered({"ready": True})
 
     async def status(self, request: Request) -> Reply:
-        return answered(await self.office.ask(self.office.status))
+        return answered(await self.office.ask("status"))
 
     async def why(self, request: Request) -> Reply:
-        return answered(await self.office.ask(self.office.why, request.path_params["version"]))
+        return answered(await self.office.ask("why", request.path_params["version"]))
 
     # What people do -----------------------------------------------------------------------
 
     async def promote(self, request: Request) -> Reply:
-        return await self._done(request, self.office.promote)
+        return await self._done(request, "promote")
 
     async def approve(self, request: Request) -> Reply:
-        return await self._done(request, self.office.approve)
+        return await self._done(request, "approve")
 
     async def refuse(self, request: Request) -> Reply:
-        return await self._done(request, self.office.refuse)
+        return await self._done(request, "refuse")
 
     async def rollback(self, request: Request) -> Reply:
-        return await self._done(request, self.office.rollback)
+        return await self._done(request, "rollback")
 
     async def pause(self, request: Request) -> Reply:
-        return await self._done(request, self.office.pause)
+        return await self._done(request, "pause")
 
     async def resume(self, request: Request) -> Reply:
-        return await self._done(request, self.office.resume)
+        return await self._done(request, "resume")
 
-    async def _done(self, request: Request, act: Callable[[Asked], dict[str, Any]]) -> Reply:
+    async def _done(self, request: Request, what: str) -> Reply:
         body = await body_of(request)
         if isinstance(body, Reply):
             return body
@@ -266,4 +266,4 @@ class _Doors:
             return said(400, f"expected a reason as JSON, got: {error}", hint)
         caller: Caller = request.state.caller
         asked.by = caller.signs(asked.by)
-        return answered(await self.office.ask(act, asked))
+        return answered(await self.office.ask(what, asked))

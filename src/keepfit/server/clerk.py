@@ -12,9 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,21 +23,18 @@ from keepfit.errors import KeepfitError
 from keepfit.home import places
 from keepfit.server.app import Asked
 from keepfit.server.models import logger
-from keepfit.server.office import Office
+from keepfit.server.office import Hands
 
 if TYPE_CHECKING:
     from keepfit.ledger import Ledger
-    from keepfit.pipeline import Pipeline
     from keepfit.registry import State
-
-T = TypeVar("T")
 
 IDLE = 60.0
 """Seconds after the last question until the process ends."""
 
 
 class _Question(msgspec.Struct):
-    """What is asked: the name of a method of `Office`, and what it is given."""
+    """What is asked: the name of a method of `Hands`, and what it is given."""
 
     method: str
     given: list[Asked | str]
@@ -52,8 +49,10 @@ class _Answer(msgspec.Struct, omit_defaults=True):
     hint: str | None = None
 
 
-class Clerk(Office):
-    """An office whose work another process does; how a pipeline stands it reads by itself.
+class Clerk:
+    """The `Office` of a server: another process does the work, one question at a time.
+
+    How a pipeline stands it reads by itself.
 
     Parameters
     ----------
@@ -64,27 +63,29 @@ class Clerk(Office):
     """
 
     def __init__(self, file: str, home: Path, name: str, idle: float = IDLE) -> None:
-        super().__init__(cast("Pipeline", None))
         self._file, self._home, self._name, self._idle = file, home, name, idle
+        # The ledger stays with the thread that opened it.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keepfit clerk")
         self._child: subprocess.Popen[bytes] | None = None
         self._ending: asyncio.TimerHandle | None = None
         self._ledger: Ledger | None = None
         self._state: State | None = None
 
-    async def ask(self, function: Callable[..., T], *given: Any) -> T:
-        """Return what a method of the office says, which may take a while."""
-        if function.__name__ == "standing":
-            return await super().ask(function)
+    async def ask(self, what: str, *given: Asked | str) -> dict[str, Any]:
+        """Return what the process says, which may take a while."""
+        loop = asyncio.get_running_loop()
         self._stay()
         try:
-            return cast("T", await super().ask(self._asked, function.__name__, list(given)))
+            return await loop.run_in_executor(self._thread, self._asked, what, list(given))
         finally:
             self._stay()  # of several who asked, the last says when it ends
-            loop = asyncio.get_running_loop()
             self._ending = loop.call_later(self._idle, self._thread.submit, self._end)
 
-    def standing(self) -> State:
+    async def standing(self) -> State:
         """Return what the facts so far add up to, to be looked at."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._folded)
+
+    def _folded(self) -> State:
         from keepfit.ledger import Ledger
         from keepfit.registry import State
 
@@ -106,7 +107,7 @@ class Clerk(Office):
         if self._ending is not None:
             self._ending.cancel()
 
-    def _asked(self, method: str, given: list[Any]) -> Any:
+    def _asked(self, method: str, given: list[Asked | str]) -> dict[str, Any]:
         """Put a question to the process, which is begun where there is none.
 
         Raises
@@ -126,7 +127,8 @@ class Clerk(Office):
         if answer.error:
             kind = getattr(errors, answer.error, KeepfitError)
             raise kind(answer.message, hint=answer.hint)
-        return answer.value
+        value: dict[str, Any] = answer.value
+        return value
 
     def _begun(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "keepfit.server.clerk", self._file, str(self._home)]
@@ -164,12 +166,12 @@ def main(file: str, home: str) -> None:
     """Answer questions, a line each, until no more can come."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this
     out = _answers()
-    office: Office | None = None
+    hands: Hands | None = None
     for line in sys.stdin.buffer:
         question = msgspec.json.decode(line, type=_Question)
         try:
-            office = office or _opened(file, home)
-            answer = _Answer(getattr(office, question.method)(*question.given))
+            hands = hands or _opened(file, home)
+            answer = _Answer(getattr(hands, question.method)(*question.given))
         except KeepfitError as error:
             answer = _Answer(None, type(error).__name__, error.message, error.hint)
         except Exception as error:
@@ -178,8 +180,8 @@ def main(file: str, home: str) -> None:
             answer = _Answer(None, "KeepfitError", f"{type(error).__name__}: {error}", hint)
         out.write(msgspec.json.encode(answer) + b"\n")
         out.flush()
-    if office is not None:
-        office.close()
+    if hands is not None:
+        hands.close()
 
 
 def _answers() -> IO[bytes]:
@@ -189,10 +191,10 @@ def _answers() -> IO[bytes]:
     return out
 
 
-def _opened(file: str, home: str) -> Office:
+def _opened(file: str, home: str) -> Hands:
     from keepfit.cli.finding import load
 
-    return Office(load(file, Path(home)))
+    return Hands(load(file, Path(home)))
 
 
 if __name__ == "__main__":

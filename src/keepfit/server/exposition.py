@@ -173,7 +173,7 @@ def endpoint(
             return response(caller)
         standing = None
         with suppress(Exception):  # without the ledger there is still what was counted
-            standing = await office.ask(office.standing)
+            standing = await office.standing()
         registry = CollectorRegistry()
         registry.register(_Collector(desk.name, tally.total(), standing))
         return Response(generate_latest(registry), media_type=TEXT)

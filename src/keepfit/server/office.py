@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from keepfit.errors import ConfigError
 
@@ -15,11 +12,27 @@ if TYPE_CHECKING:
     from keepfit.server.app import Asked
 
 
-T = TypeVar("T")
+class Office(Protocol):
+    """Has questions answered while the event loop goes on."""
+
+    async def ask(self, what: str, *given: Asked | str) -> dict[str, Any]:
+        """Return what the method of `Hands` says that is named so.
+
+        Raises
+        ------
+        KeepfitError
+            What that raised.
+        """
+
+    async def standing(self) -> State:
+        """Return what the facts so far add up to, to be looked at."""
+
+    def close(self) -> None:
+        """Let go of what it took to answer."""
 
 
-class Office:
-    """Looks into a pipeline and lays people's hands on it, one at a time in a thread of its own.
+class Hands:
+    """Looks into a pipeline and lays people's hands on it.
 
     Parameters
     ----------
@@ -29,25 +42,14 @@ class Office:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        # The stores of a pipeline stay with the thread that opened them.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keepfit office")
-
-    async def ask(self, function: Callable[..., T], *given: Any) -> T:
-        """Return what a method of the office says, which may take a while."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *given)
 
     def close(self) -> None:
         """Let go of the pipeline's stores."""
-        self._thread.submit(self._pipeline.close).result()
-        self._thread.shutdown()
+        self._pipeline.close()
 
     def status(self) -> dict[str, Any]:
         """Return what ``keepfit status --json`` shows."""
         return self._pipeline.status().to_dict()
-
-    def standing(self) -> State:
-        """Return what the facts so far add up to, to be looked at."""
-        return self._pipeline.loop().refold()
 
     def why(self, version: str) -> dict[str, Any]:
         """Return what ``keepfit why --json`` shows."""
