@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
@@ -109,29 +110,33 @@ def _stepped(
     width = loss.width
     # The first trees hold the average of the labels beside their own step.
     bias = [float(np.average(values[k], weights=sizes[k])) for k in range(width)]
-    score = np.tile(np.array(bias), (len(places), 1))
+    score = np.repeat(np.array(bias)[:, None], len(places), axis=1)
+    masses = [float(size.sum()) for size in sizes]
+    columns = np.ascontiguousarray(places.T)
     new: list[Floats] = []
     for tree, (old, size) in enumerate(zip(values, sizes, strict=True)):
         k, base = tree % width, bias[tree] if tree < width else 0.0
         if k == 0:
             gradient, curve = loss.derivatives(score)
         rate = rates[min(tree + width, len(rates) - 1)] if tree < width else rates[tree]
-        place = places[:, tree]
-        pull = np.bincount(place, gradient[:, k], len(old))
-        hold = np.bincount(place, curve[:, k], len(old))
-        step = base - rate * pull / (hold + penalty + _TINY)
-        expected = size * (hold.sum() / size.sum()) * keep
-        share = hold * (1 - keep) / (hold * (1 - keep) + expected + _TINY)
-        value = old + share * (step - old)
+        place = columns[tree]
+        pull = np.bincount(place, gradient[k], len(old))
+        hold = np.bincount(place, curve[k], len(old))
+        step = base - rate * pull / (hold + (penalty + _TINY))
+        learnt = hold * (1 - keep)
+        expected = size * (float(hold.sum()) / masses[tree] * keep)
+        value = old + learnt / (learnt + expected + _TINY) * (step - old)
         new.append(value)
-        score[:, k] += value[place] - base
+        score[k] += (value - base)[place]
     return new
 
 
 def _numbers(trees: list[str], name: str) -> list[Floats]:
     """Return the numbers on a line of each tree; none where a tree does not have it."""
     lines = [_line(tree, f"\n{name}=") for tree in trees]
-    numbers = np.fromstring(" ".join(lines), dtype=np.float64, sep=" ")
+    # Numbers of JSON are read and written ten times as fast as NumPy and Python do it.
+    listed = ",".join(line.replace(" ", ",") for line in lines if line)
+    numbers = np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
     ends = np.cumsum([line.count(" ") + 1 if line else 0 for line in lines]).tolist()
     return [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
@@ -147,19 +152,20 @@ def _line(tree: str, name: str) -> str:
 def _replaced(tree: str, values: Floats) -> str:
     """Return a tree with other values of leaves."""
     start = tree.index("\nleaf_value=") + len("\nleaf_value=")
-    return tree[:start] + " ".join(map(repr, values.tolist())) + tree[tree.index("\n", start) :]
+    written = msgspec.json.encode(values.tolist())[1:-1].decode().replace(",", " ")
+    return tree[:start] + written + tree[tree.index("\n", start) :]
 
 
 class _Loss:
-    """First and second derivatives of a loss by the scores, as LightGBM takes them."""
+    """First and second derivatives of a loss by the scores, (scores, rows), as LightGBM takes them."""
 
     def __init__(self, kind: str, width: int, labels: Floats, weight: Floats | None) -> None:
         self.kind = kind
         self.width = width
-        self.weight = 1.0 if weight is None else np.asarray(weight, dtype=np.float64)[:, None]
-        self.target = labels.astype(np.float64)[:, None]
+        self.weight = None if weight is None else np.asarray(weight, dtype=np.float64)
+        self.target = labels.astype(np.float64)[None, :]
         if kind == "multiclass":
-            self.target = (labels[:, None] == np.arange(width)).astype(np.float64)
+            self.target = (labels == np.arange(width)[:, None]).astype(np.float64)
 
     @classmethod
     def of(cls, text: str, labels: Floats, weight: Floats | None) -> _Loss:
@@ -170,15 +176,17 @@ class _Loss:
         return cls(kind, int(per[1]) if per else 1, labels, weight)
 
     def derivatives(self, score: Floats) -> tuple[Floats, Floats]:
-        """Return gradients and curvatures, (rows, scores)."""
+        """Return gradients and curvatures, (scores, rows)."""
         if self.kind == "regression":
             gradient, curve = score - self.target, np.ones_like(score)
         elif self.kind == "binary":
             chance = 1.0 / (1.0 + np.exp(-score))
             gradient, curve = chance - self.target, chance * (1.0 - chance)
         else:
-            raised = np.exp(score - score.max(axis=1, keepdims=True))
-            chance = raised / raised.sum(axis=1, keepdims=True)
+            raised = np.exp(score - score.max(axis=0))
+            chance = raised / raised.sum(axis=0)
             factor = self.width / (self.width - 1)
             gradient, curve = chance - self.target, factor * chance * (1.0 - chance)
+        if self.weight is None:
+            return gradient, curve
         return gradient * self.weight, curve * self.weight
