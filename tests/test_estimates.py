@@ -215,7 +215,7 @@ def test_rows_that_are_harder_lower_the_estimate_as_they_do_the_metric() -> None
         assert found.low <= realised("roc_auc", labels, scores) <= found.high
 
 
-def test_steps_are_steadied_by_a_curve_only_where_that_is_closer() -> None:
+def test_steps_are_steadied_by_a_curve_unless_they_are_closer_alone() -> None:
     chosen = {smoothed: 0, calibration: 0}
     for seed in range(20):
         generator = np.random.default_rng(seed)
@@ -225,6 +225,26 @@ def test_steps_are_steadied_by_a_curve_only_where_that_is_closer() -> None:
         cut = np.array([0.02, 0.5, 0.98])[np.digitize(scores, [0.3, 0.7])]
         assert way(scores, (generator.random(2_000) < cut).astype(float)) is calibration
     assert chosen[smoothed] > 2 * chosen[calibration]
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier"])
+def test_a_curve_expects_of_its_reference_what_is_realised_there(metric: str) -> None:
+    generator = np.random.default_rng(5)
+    scores = np.sort(generator.uniform(0.02, 0.98, 20_000))
+    cut = np.array([0.05, 0.4, 0.9])[np.digitize(scores, [0.3, 0.7])]
+    labels = (generator.random(20_000) < cut).astype(float)
+    meant = expected.binary(metric, scores, curve(scores, labels)(scores)).value
+    assert meant == pytest.approx(expected.binary(metric, scores, labels).value, abs=1e-3)
+    assert meant != pytest.approx(expected.binary(metric, scores, scores).value, abs=1e-2)
+
+
+def test_a_curve_bends_in_the_middle_where_chances_do() -> None:
+    generator = np.random.default_rng(6)
+    scores = generator.uniform(0.02, 0.98, 20_000)
+    chances = np.clip(scores, 0.25, 0.7)
+    labels = (generator.random(20_000) < chances).astype(float)
+    # Beta calibration, without the score as a column, stays 0.056 away on a million rows.
+    assert np.abs(curve(scores, labels)(scores) - chances).mean() < 0.03
 
 
 def test_a_curve_finds_the_chances_it_can_draw_and_parts_labels_with_doubt() -> None:

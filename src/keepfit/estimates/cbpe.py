@@ -46,9 +46,9 @@ class CBPE(Part):
     Parameters
     ----------
     calibrate
-        None for a rising step function, steadied by a smooth curve where that brings scores
-        closer to labels left out of the fit; True for the steps alone; False to take scores
-        for chances.
+        None for a rising step function, on small references steadied by a smooth curve unless
+        the steps alone are clearly closer to labels left out of the fit; True for the steps
+        alone; False to take scores for chances.
     metrics
         Those that will be asked for; each of them costs some time in `fit`.
 

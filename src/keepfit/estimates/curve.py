@@ -13,14 +13,20 @@ Array = NDArray[np.float64]
 NEAREST = 1e-6
 """Scores are no nearer to 0 and 1 than this."""
 
-PRIOR = np.array([0.0, 1.0, 1.0])
+PRIOR = np.array([0.0, 1.0, 1.0, 0.0])
 """The curve that leaves scores as they are."""
 
 STEPS = 25
 
 
 def curve(scores: Array, labels: Array) -> Callable[[Array], Array]:
-    """Return the three-parameter curve that fits labels of 0 and 1 best (beta calibration).
+    """Return the curve of four parameters that fits labels of 0 and 1 best.
+
+    To beta calibration (Kull and others) it adds the score itself. Log loss counts a label by
+    the logarithms of the score and the Brier score counts it by the score, and a curve of
+    greatest likelihood keeps the sum of labels times each of its columns: with all of them
+    the reference's own log loss and Brier score are what the curve expects of it. A curve
+    without the score cannot follow chances that bend in the middle, where answers change.
 
     Its parameters are drawn to the curve that changes nothing, by as much as a standard
     normal prior does, so that scores which part the labels without an error have one too.
@@ -47,4 +53,4 @@ def curve(scores: Array, labels: Array) -> Callable[[Array], Array]:
 
 def _design(scores: Array) -> Array:
     near = np.clip(scores, NEAREST, 1 - NEAREST)
-    return np.column_stack([np.ones(near.size), np.log(near), -np.log1p(-near)])
+    return np.column_stack([np.ones(near.size), np.log(near), -np.log1p(-near), near])
