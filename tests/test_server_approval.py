@@ -33,9 +33,14 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def test_a_version_is_approved_over_http_and_serves_with_the_next_step(served: Served) -> None:
     waits = served.ask("GET", "/status")[1]["approval"]
     assert (waits["version"], waits["said"]) == ("v1", "")
+    request = served.world.loop.state.request
+    assert request is not None
+    since = 'keepfit_approval_asked_timestamp_seconds{pipeline="churn",version="v1"}'
+    assert _metrics(served)[since] == request.since.timestamp()
     word = {"version": "v1", "reason": "looks right", "by": "ada"}
     status, stands = served.ask("POST", "/approve", word)
     assert (status, stands["champion"]) == (200, None)
+    assert since not in _metrics(served)
     assert served.ask("POST", "/refuse", word)[0] == 400
     loop = served.world.loop
     served.world.steps()
@@ -45,6 +50,14 @@ def test_a_version_is_approved_over_http_and_serves_with_the_next_step(served: S
         Approved(version="v1", reason="looks right", by="ada")
     ]
     assert served.ask("GET", "/status")[1]["approval"] is None
+
+
+def _metrics(served: Served) -> dict[str, float]:
+    """Return what `/metrics` tells, by name and labels."""
+    status, text = served.ask("GET", "/metrics")
+    assert status == 200
+    lines = [one.rsplit(" ", 1) for one in text.decode().splitlines() if one[0] != "#"]
+    return {name: float(value) for name, value in lines}
 
 
 def test_a_word_is_taken_while_the_loop_is_at_work(served: Served) -> None:

@@ -107,6 +107,19 @@ def _data(name: str, state: State) -> Iterator[Metric]:
         "keepfit_batches_quarantined", "Batches in quarantine.", name, len(state.quarantined)
     )
     yield _gauge("keepfit_paused", "Whether it is paused.", name, state.paused is not None)
+    yield from _asked(name, state)
+
+
+def _asked(name: str, state: State) -> Iterator[Metric]:
+    """Yield since when a version waits for a person's word, where one does."""
+    waits = GaugeMetricFamily(
+        "keepfit_approval_asked_timestamp_seconds",
+        "When a person was asked about the version that waits, as seconds since 1970.",
+        labels=["pipeline", "version"],
+    )
+    if state.request is not None and state.request.said is None:
+        waits.add_metric([name, state.request.version], state.request.since.timestamp())
+    yield waits
 
 
 def _happened(name: str, state: State) -> Iterator[Metric]:
