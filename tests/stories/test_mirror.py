@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.mlflows import client_of, registered
+from tests.mlflows import Server, client_of, registered
+from tests.test_adopt import boosted, register
 from tests.worlds import live, pipeline, play, stream
 
 from keepfit import Ledger, gates, triggers
+from keepfit.adopt import adopt
 from keepfit.artifacts import Artifacts
 from keepfit.home import places
 from keepfit.loop import Loop
@@ -133,3 +135,45 @@ def test_two_processes_mirror_once(loop: Loop, settings: Settings, client: Any) 
         one.look()
     assert copies(client) == trained(loop)
     assert aliases(client) == now(loop)
+
+
+@pytest.fixture
+def server(tmp_path: Path, mlflow_tables: Path) -> Iterator[Server]:
+    folder = tmp_path / "tracking"
+    folder.mkdir()
+    made = Server(folder, mlflow_tables)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.mark.timeout(240)
+def test_a_server_holds_a_copy_and_catches_up_after_it_was_gone(loop: Loop, server: Server) -> None:
+    said: list[str] = []
+    client = client_of(server.settings)
+    copyist = mirror(loop, server.settings, warn=said.append)
+    play(loop, 8)
+    copyist.looked()
+    assert aliases(client) == now(loop)
+    before = now(loop)
+    server.kill()
+    play(loop, 20)
+    assert now(loop) != before
+    copyist.looked()
+    assert len(said) == 1
+    server.start()
+    copyist.look()
+    assert (aliases(client), copies(client)) == (now(loop), trained(loop))
+    # Files have gone over HTTP as well: nothing of them lies where this process wrote.
+    assert list((server.folder / "kept").rglob("model.keepfit"))
+
+
+@pytest.mark.timeout(240)
+def test_a_model_is_adopted_from_a_server(loop: Loop, server: Server) -> None:
+    spec = register(server.settings, *boosted("xgboost"), name="before")
+    adopt(loop, spec, tracking_uri=server.settings.tracking_uri, reason="served so far", by="ada")
+    state = loop.refold()
+    assert state.champion == "v1"
+    origin = state.versions["v1"].origin
+    assert origin is not None
+    assert (origin.model, origin.version, origin.flavor) == ("before", "1", "xgboost")
