@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 from peers import say
 from peers.report import table
-from policies import Forecaster, Policy, tuned
+from policies import Base, Forecaster, Learned, Policy, tuned
 from scipy import stats
 
 STREAMS = ("elec2", "weather_noaa", "bike_hour", "metro_traffic", "sea_50k", "mixed_abrupt")
@@ -239,6 +239,17 @@ def cara(kind: str, price: float) -> Callable[[Models], Path_]:
     return published(lambda matrix, batches: tuned(kind, matrix, price))
 
 
+def imitating(kind: type[Base | Learned], price: float) -> Callable[[Models], Path_]:
+    """Train as the optimal strategy did beforehand, at a price."""
+
+    def make(matrix: np.ndarray, batches: int) -> Policy:
+        policy = kind.learnt(matrix, price)
+        policy.trained = OFFLINE - 1
+        return policy
+
+    return published(make)
+
+
 def upf(price: float) -> Callable[[Models], Path_]:
     """Train as UPF does, at a price."""
 
@@ -339,6 +350,11 @@ def policies() -> dict[str, Callable[[Models], Path_]]:
         **{
             f"CARA, {name}, a training costs {price:g}": cara(kind, price)
             for kind, name in (("T", "threshold"), ("CT", "cumulative"), ("P", "periodic"))
+            for price in PRICES
+        },
+        **{
+            f"{name}, a training costs {price:g}": imitating(kind, price)
+            for name, kind in (("RetrainOpt, base", Base), ("RetrainOpt, learned", Learned))
             for price in PRICES
         },
         **{f"UPF, a training costs {price:g}": upf(price) for price in PRICES},
@@ -503,8 +519,8 @@ def told(found: Found, known: Sequence[str], scale: Scale) -> Iterator[str]:
         f"{scale.seeds} seeds: accuracy in per cent / CPU of the fits in per cent of those of "
         "every batch on all rows, and, where the policy ran in a process of its own, CPU of the "
         "whole process in per cent of a loop by hand that fits with every batch on all rows. "
-        "Labels come at the end of each batch. CARA and UPF learn beforehand from trainings "
-        "that are not counted.",
+        "Labels come at the end of each batch. CARA, RetrainOpt and UPF learn "
+        "beforehand from trainings that are not counted.",
         "",
         *table(["policy", *known], rows),
         "",

@@ -22,6 +22,13 @@ of the residuals (section 3.3); it trains where the 95 % quantile of the cost is
 training than without (equation 15). Taken from a reimplementation and not from the paper's own
 text: the elastic net, the order of features, and that costs add up over the horizon.
 
+Base and Learned, from Yang and Mathioudakis, Automated retraining for cost-optimal ML (ECML PKDD
+2026), as its authors' package retrainopt 0.4 describes them: both imitate the optimal strategy
+on the offline matrix, `Base` its mean distance between trainings, `Learned` its choices, by a
+random forest of 100 trees on how much a model loses beyond its first loss, on that summed up
+since its training, and on its age. Theirs also choose how many rows to train on; here that
+is the recipe's.
+
 PILOT, which is named beside them, is not here: no text of it was found to be true to.
 """
 
@@ -147,6 +154,73 @@ def oracle(matrix: Matrix, price: float) -> list[int]:
             options.append((float(lost[then - at - 1]) + price + ahead, [then, *plan]))
         best[at] = min(options, key=lambda option: option[0])
     return best[0][1]
+
+
+# Base and Learned -----------------------------------------------------------------------
+
+
+@dataclass
+class Base:
+    """Train once a model is as old as the optimal strategy let its models become, on average."""
+
+    period: float
+    trained: int = field(default=0, init=False)
+
+    @classmethod
+    def learnt(cls, matrix: Matrix, price: float) -> Base:
+        """Return the policy that an offline matrix teaches."""
+        trained = oracle(matrix, price)
+        return cls((matrix.shape[1] - 1) / len(trained) if trained else np.inf)
+
+    def after(self, batch: int, loss: float, shift: float = 0.0) -> bool:
+        due = batch - self.trained >= self.period
+        self.trained = batch if due else self.trained
+        return due
+
+
+@dataclass
+class Learned:
+    """Train where a random forest takes it that the optimal strategy would.
+
+    Parameters
+    ----------
+    choose
+        Says so of losses beyond a model's first, their sum since its training, and its age;
+        None never does.
+    """
+
+    choose: Callable[[tuple[float, float, float]], bool] | None
+    trained: int = field(default=0, init=False)
+    _first: float | None = field(default=None, init=False)
+    _lost: float = field(default=0.0, init=False)
+
+    @classmethod
+    def learnt(cls, matrix: Matrix, price: float, seed: int = 0) -> Learned:
+        """Return the policy that an offline matrix teaches."""
+        from sklearn.ensemble import RandomForestClassifier
+
+        best = oracle(matrix, price)
+        seen: list[tuple[float, float, float]] = []
+
+        def teach(state: tuple[float, float, float]) -> bool:
+            seen.append(state)
+            return len(seen) in best
+
+        walked(cls(teach), matrix)
+        if not best:
+            return cls(None)
+        forest = RandomForestClassifier(n_estimators=100, random_state=seed)
+        forest.fit(seen, [batch in best for batch in range(1, len(seen) + 1)])
+        return cls(lambda state: bool(forest.predict([state])[0]))
+
+    def after(self, batch: int, loss: float, shift: float = 0.0) -> bool:
+        self._first = loss if self._first is None else self._first
+        self._lost += loss - self._first
+        state = loss - self._first, self._lost, float(batch - self.trained)
+        if self.choose is None or not self.choose(state):
+            return False
+        self.trained, self._first, self._lost = batch, None, 0.0
+        return True
 
 
 # UPF ------------------------------------------------------------------------------------

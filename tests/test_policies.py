@@ -7,10 +7,12 @@ import itertools
 import numpy as np
 import pytest
 from benchmarks.policies import (
+    Base,
     CaraCT,
     CaraP,
     CaraT,
     Forecaster,
+    Learned,
     cost,
     cost_of,
     oracle,
@@ -102,3 +104,31 @@ def test_upf_does_not_train_where_models_do_not_age() -> None:
     still = Forecaster(price=0.05, batches=40, horizon=5).learn(ageing(12, 0.0))
     assert [still.after(batch, 0.1) for batch in range(12, 16)] == [False] * 4
     assert not Forecaster(price=0.0, batches=40).after(1, 0.9)
+
+
+def test_base_trains_as_seldom_as_the_optimum_did() -> None:
+    # Of seven batches the optimum trains after one.
+    assert oracle(TURNED, 0.5) == [4]
+    assert Base.learnt(TURNED, 0.5).period == 7
+    assert walked(Base(2.5), AGEING) == [3, 6]
+    assert walked(Base.learnt(AGEING, 100.0), AGEING) == []
+
+
+def test_learned_does_on_what_taught_it_what_the_optimum_does() -> None:
+    # The optimum knows where the matrix ends, and trains no more before that.
+    assert oracle(AGEING, 0.3) == [2, 4]
+    assert walked(Learned.learnt(AGEING, 0.3), AGEING) == [2, 4, 6]
+    assert walked(Learned.learnt(TURNED, 0.5), TURNED) == oracle(TURNED, 0.5)
+    assert walked(Learned.learnt(AGEING, 100.0), AGEING) == []
+
+
+def test_learned_looks_at_losses_beyond_the_first_their_sum_and_the_age() -> None:
+    seen: list[tuple[float, float, float]] = []
+
+    def choose(state: tuple[float, float, float]) -> bool:
+        seen.append(state)
+        return len(seen) == 3
+
+    assert walked(Learned(choose), AGEING + 0.5) == [3]
+    expected = [(0.0, 0.0, 1), (0.1, 0.1, 2), (0.2, 0.3, 3), (0.0, 0.0, 1), (0.1, 0.1, 2)]
+    assert np.allclose(seen[:5], expected)
