@@ -299,6 +299,19 @@ class Past:
     weights: np.ndarray | None = None
 
 
+class Footprint(Protocol):
+    """What it takes to serve a model beside what its answers are worth; measured when asked."""
+
+    def size(self) -> int:
+        """Return the bytes of its file."""
+
+    def seconds(self, rows: int) -> float | None:
+        """Return how long it takes to answer so many rows at once; None where nothing is timed."""
+
+    def trouble(self, within: float) -> str:
+        """Return why a clean process does not answer as this one within so many seconds, or ``""``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Challenger and champion on the same labelled rows, neither of which trained on them.
@@ -307,7 +320,8 @@ class Comparison:
     microseconds. ``rows`` holds the features, for slices. ``look`` counts how often this
     challenger has been judged, ``challengers`` how many share the turn's level. ``past``
     are stretches of the past, oldest first. ``weights`` say what each row weighs, None where all
-    weigh the same.
+    weigh the same. The footprints say what it takes to serve each; None where that is not known,
+    as of live rows.
     """
 
     metric: Metric
@@ -320,6 +334,8 @@ class Comparison:
     challengers: int = 1
     past: tuple[Past, ...] = ()
     weights: np.ndarray | None = None
+    footprint: Footprint | None = None
+    champion_footprint: Footprint | None = None
 
 
 @runtime_checkable

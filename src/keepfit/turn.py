@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import costs, explore, facts, gates, learners, relevance
+from keepfit import costs, explore, facts, footprint, gates, learners, relevance
 from keepfit.approval import Asking
 from keepfit.batch import CARRIED, LABEL, TIME, digest
 from keepfit.facts import (
@@ -373,6 +373,7 @@ class Turn:
         except Exception as error:
             old.predict(rows)  # where the champion cannot answer either, that is another matter
             return _refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
+        comparison = footprint.measured(loop, comparison, version, champion)
         verdicts = tuple(gate.judge(comparison) for gate in self.asking.others)
         value, champion_value = self.values(comparison)
         return Judged(

@@ -22,6 +22,11 @@ GATES = [
     gates.StableScores(0.1, at=0.5),
     gates.NoForgetting(),
     gates.Approval(),
+    gates.FasterThan(0.01),
+    gates.FasterThan(times=1.5, rows=100),
+    gates.SmallerThan(1_000_000),
+    gates.SmallerThan(times=2),
+    gates.Loads(),
 ]
 FITTING = [
     (name, task)

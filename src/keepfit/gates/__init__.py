@@ -22,6 +22,7 @@ from keepfit.gates.paired import (
     length_of,
 )
 from keepfit.gates.past import NoForgetting
+from keepfit.gates.serving import FasterThan, Loads, SmallerThan
 from keepfit.gates.stable import StableScores
 from keepfit.protocols import Gate
 
@@ -29,9 +30,12 @@ __all__ = [
     "Approval",
     "AtLeast",
     "Beats",
+    "FasterThan",
     "Fresher",
+    "Loads",
     "NoForgetting",
     "NoWorse",
+    "SmallerThan",
     "StableScores",
     "combine",
     "harm",

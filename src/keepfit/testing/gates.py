@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from keepfit.facts import Answer, Verdict
 from keepfit.protocols import Comparison, Gate
@@ -37,7 +37,8 @@ def check_gate(gate: Gate) -> None:
         assert alone.answer != Answer.REFUSE, f"{gate.name}: refused {rows} rows, no champion"
     one_class = replace(comparison, labels=np.zeros_like(comparison.labels))
     constant = np.full_like(comparison.challenger, 0.5)
-    for odd in (one_class, replace(comparison, challenger=constant, champion=constant)):
+    unknown = replace(comparison, footprint=None, champion_footprint=None)
+    for odd in (one_class, replace(comparison, challenger=constant, champion=constant), unknown):
         _verdict(gate, odd)
     broken = comparison.challenger.copy()
     broken[7] = np.nan
@@ -62,7 +63,30 @@ def compared(*, rows: int, seed: int = 0) -> Comparison:
         champion=champion,
         times=np.arange(rows) * 60_000_000,
         rows=pl.DataFrame({"group": generator.choice(["a", "b", "c"], size=rows)}),
+        footprint=Figures(),
+        champion_footprint=Figures(),
     )
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A footprint of stated figures: bytes of the file, seconds a row, and trouble elsewhere."""
+
+    bytes: int = 2_000
+    a_row: float = 0.001
+    elsewhere: str = ""
+
+    def size(self) -> int:
+        """Return the bytes of the file."""
+        return self.bytes
+
+    def seconds(self, rows: int) -> float | None:
+        """Return the seconds that so many rows take."""
+        return rows * self.a_row
+
+    def trouble(self, within: float) -> str:
+        """Return what is wrong elsewhere."""
+        return self.elsewhere
 
 
 def _verdict(gate: Gate, comparison: Comparison) -> Verdict:
