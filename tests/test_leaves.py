@@ -151,3 +151,28 @@ def test_a_model_of_stumps_that_found_nothing_moves_with_the_average() -> None:
     booster = trained(lgb.LGBMRegressor(**QUIET), table, known)
     again = moved(booster, table, known + 100.0)
     assert again.predict(table[:1])[0] == pytest.approx(59.5, abs=0.6)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_trees_of_numbers_answer_every_row_with_one_and_odd_leaves_leave_it_open(kind: str) -> None:
+    estimator, make = KINDS[kind]
+    table, known = make()
+    text = text_of(trained(estimator(**QUIET), table, known))
+    assert leaves.finite(text)
+    assert np.isfinite(lgb.Booster(model_str=text).predict(np.full((1, 4), np.inf))).all()
+    for odd in ("nan", "inf", "-inf"):
+        assert not leaves.finite(re.sub(r"\nleaf_value=\S+", f"\nleaf_value={odd}", text, count=1))
+
+
+def test_of_trees_whose_answers_may_overflow_it_is_left_open_that_they_are_numbers() -> None:
+    table = rows(500, 0)
+    counts = np.exp(table[:, 0]).round()
+    booster = trained(lgb.LGBMRegressor(**QUIET, objective="poisson"), table, counts)
+    assert not leaves.finite(text_of(booster))
+
+
+def test_a_model_with_an_odd_leaf_is_asked_and_one_of_numbers_is_not() -> None:
+    model = fit(lgb.LGBMClassifier(**QUIET), labelled(np.arange(100) % 2, a=np.arange(100.0)))
+    assert model.finite
+    model._text = re.sub(r"leaf_value=\S+", "leaf_value=nan", model.text, count=1)
+    assert not model.finite

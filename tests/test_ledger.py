@@ -319,6 +319,69 @@ def test_a_decision_made_on_an_old_number_conflicts_and_writes_nothing(ledger: L
     assert ledger.append("churn", signals(1), at=START, expected_seq=2) == 3
 
 
+def test_what_is_appended_together_has_its_numbers_at_once_and_is_written_at_the_end(
+    url: str,
+) -> None:
+    with Ledger(url) as ledger, Ledger(url) as reader:
+        ledger.append("churn", signals(1), at=START)
+        with ledger.together():
+            assert ledger.append("churn", signals(2, start=2), at=START, expected_seq=1) == 3
+            assert ledger.append("other", signals(1), at=START) == 1
+            assert ledger.append("churn", signals(1, start=4), at=START, expected_seq=3) == 4
+            assert reader.seq("churn") == 1
+            with pytest.raises(LedgerConflict, match="is at fact 4, expected 3"):
+                ledger.append("churn", signals(1), at=START, expected_seq=3)
+        assert ledger.append("churn", signals(1, start=5), at=START) == 5
+        assert events(ledger) == [f"event {i}" for i in range(1, 6)]
+        assert ledger.pipelines() == ["churn", "other"]
+
+
+def test_reading_among_appends_together_finds_those_before_it(ledger: Ledger) -> None:
+    with ledger.together():
+        ledger.append("churn", signals(2), at=START)
+        assert ledger.seq("churn") == 2
+        ledger.append("churn", signals(1, start=3), at=START)
+        assert len(ledger.facts("churn", after=1)) == 2
+        assert ledger.check() == []
+    assert ledger.seq("churn") == 3
+
+
+def test_what_was_appended_together_before_an_error_is_kept(ledger: Ledger) -> None:
+    def fail() -> None:
+        with ledger.together():
+            ledger.append("churn", signals(2), at=START)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert events(ledger) == ["event 1", "event 2"]
+
+
+def test_together_is_for_one_writer_and_says_so_where_there_is_another(url: str) -> None:
+    with Ledger(url) as ledger, Ledger(url) as other:
+
+        def collide() -> None:
+            with ledger.together():
+                ledger.append("churn", signals(1), at=START)
+                other.append("churn", signals(1, start=7), at=START)
+
+        with pytest.raises(LedgerConflict, match="another writer appended"):
+            collide()
+        assert events(ledger) == ["event 7"]
+
+
+def test_other_threads_do_not_wait_with_those_that_append_together(ledger: Ledger) -> None:
+    def look() -> int:
+        ledger.append("other", signals(1), at=START)
+        return ledger.seq("churn")
+
+    with ledger.together(), ThreadPoolExecutor(1) as pool:
+        ledger.append("churn", signals(1), at=START)
+        assert pool.submit(look).result() == 0
+        pool.submit(ledger.seq, "other").result()
+    assert (ledger.seq("churn"), ledger.seq("other")) == (1, 1)
+
+
 def test_of_many_decisions_on_the_same_number_one_is_kept(ledger: Ledger) -> None:
     def decide(number: int) -> bool:
         try:

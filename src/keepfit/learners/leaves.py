@@ -38,6 +38,16 @@ def known(text: str) -> bool:
     return plain and "\nis_linear=1\n" not in text and not _OTHERS.search(parameters)
 
 
+def finite(text: str) -> bool:
+    """Return whether no row whatever can get a score of such a model that is not finite.
+
+    Leaves that are numbers add up to one, and the chances of these objectives are made of any.
+    False where the text leaves it open.
+    """
+    trees = text.find("\nTree="), text.rfind("\nend of trees")
+    return known(text) and all(text.find(odd, *trees) < 0 for odd in ("nan", "inf"))
+
+
 def moved(
     text: str,
     places: NDArray[np.int64],

@@ -261,6 +261,13 @@ class BoosterModel(FittedModel):
         found = _OBJECTIVE.search(self._text)
         return found[1] if found else "a function"
 
+    @property
+    def finite(self) -> bool:
+        """Whether no row whatever can get a score that is not finite."""
+        from keepfit.learners import leaves
+
+        return leaves.finite(self._text)
+
     @cached_property
     def booster(self) -> Any:
         """The trees, as LightGBM's ``Booster``."""

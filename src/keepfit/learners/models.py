@@ -88,6 +88,11 @@ class FittedModel(ABC):
         """The columns that training left out, with the reason."""
         return self.head.encoding.dropped
 
+    @property
+    def finite(self) -> bool:
+        """Whether no row whatever can get a score that is not finite; False where that is open."""
+        return False
+
     def codes(self, known: pl.Series) -> np.ndarray:
         """Return labels as places in `classes` (-1 for one it does not know), or as values."""
         if self.task == "regression":

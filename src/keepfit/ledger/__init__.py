@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
 from keepfit.clock import utc
-from keepfit.errors import ConfigError, KeepfitError, LedgerConflict, nearest
+from keepfit.errors import ConfigError, KeepfitError, nearest
 from keepfit.facts import KINDS, Entry, Fact, decode, encode
+from keepfit.ledger.adding import Waiting, add, last
 from keepfit.ledger.lease import Lease
 from keepfit.ledger.reading import Facts
 from keepfit.ledger.store import Store
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 __all__ = ["Facts", "Lease", "Ledger"]
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -62,6 +67,7 @@ class Ledger:
     ) -> None:
         self._store = Store(url_or_path, durable=durable)
         self._leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+        self._own = threading.local()
 
     def __repr__(self) -> str:
         """Return where the ledger is."""
@@ -113,12 +119,48 @@ class Ledger:
         moments = _moments(at, len(facts))
         rows = [_row(pipeline, fact, moment) for fact, moment in zip(facts, moments, strict=True)]
 
+        waiting = self._waiting
+        if waiting is not None and lease is None:
+            return waiting.add(pipeline, rows, expected_seq)
+
         def work(connection: Connection) -> int:
             if lease is not None:
                 lease.guard(connection)
-            return _add(connection, pipeline, rows, expected_seq)
+            return add(connection, pipeline, rows, expected_seq)
 
         return self._store.write(work, lock=pipeline)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Return a context whose appends are written in one transaction, at its end.
+
+        For a ledger that nobody else appends to. It counts for this thread alone, whose own
+        reading finds what waits: it is written before.
+
+        Raises
+        ------
+        LedgerConflict
+            Another writer appended meanwhile.
+        KeepfitError
+            The database cannot be read or written.
+        """
+        waiting = self._own.waiting = Waiting(self._store)
+        try:
+            yield
+        finally:
+            self._own.waiting = None
+            waiting.write()
+
+    @property
+    def _waiting(self) -> Waiting | None:
+        return getattr(self._own, "waiting", None)
+
+    def _read(self, work: Callable[[Connection], T], nothing: Any) -> T:
+        """Return what some reading finds, once nothing waits any more."""
+        if self._waiting is not None:
+            self._waiting.write()
+        found: T = self._store.read(work) if self._store.exists else nothing
+        return found
 
     def facts(
         self,
@@ -175,7 +217,7 @@ class Ledger:
             with connection.execute(statement, values) as found:
                 return found.fetchall()
 
-        rows = self._store.read(work) if self._store.exists else ()
+        rows = self._read(work, [])
         return Facts(pipeline, (_entry(pipeline, *row) for row in rows), kinds or ())
 
     def seq(self, pipeline: str) -> int:
@@ -186,7 +228,7 @@ class Ledger:
         KeepfitError
             The database cannot be read.
         """
-        return self._store.read(lambda c: _last(c, pipeline)) if self._store.exists else 0
+        return self._read(lambda c: last(c, pipeline), 0)
 
     def pipelines(self) -> list[str]:
         """Return the names of the pipelines that have facts, sorted.
@@ -197,12 +239,12 @@ class Ledger:
             The database cannot be read.
         """
 
-        def work(connection: Connection) -> list[str]:
+        def work(connection: Connection) -> Sequence[str]:
             from keepfit.ledger import tables
 
             return list(connection.execute(tables.all_pipelines).scalars())
 
-        return sorted(self._store.read(work)) if self._store.exists else []
+        return sorted(self._read(work, []))
 
     def lease(self, pipeline: str, *, seconds: float = 30, holder: str | None = None) -> Lease:
         """Take the right to run a pipeline; use it with ``with``.
@@ -247,7 +289,7 @@ class Ledger:
             row = found.one_or_none()
             return None if row is None else (row.seq, bytes(row.body))
 
-        return self._store.read(work) if self._store.exists else None
+        return self._read(work, None)
 
     def save_fold(self, pipeline: str, name: str, seq: int, body: bytes) -> None:
         """Cache a fold over the facts up to a number; one that is older is not kept.
@@ -278,9 +320,9 @@ class Ledger:
         it reads the whole ledger.
         """
         problems: list[str] = []
-        for look in (_damage, _disorder) if self._store.exists else ():
+        for look in (_damage, _disorder):
             try:
-                problems += self._store.read(look)
+                problems += self._read(look, [])
             except KeepfitError as error:
                 problems.append(error.message)
         return list(dict.fromkeys(problems))
@@ -348,30 +390,6 @@ def _kinds(kind: str | Iterable[str] | None) -> list[str] | None:
             hint = f"did you mean {near!r}?" if near else f"one of {', '.join(KINDS)}"
             raise ConfigError(f"expected a kind of fact, got {name!r}", hint=hint)
     return kinds
-
-
-def _last(connection: Connection, pipeline: str) -> int:
-    from keepfit.ledger import tables
-
-    return connection.execute(tables.last_seq, {"pipeline": pipeline}).scalar() or 0
-
-
-def _add(
-    connection: Connection, pipeline: str, rows: list[dict[str, Any]], expected_seq: int | None
-) -> int:
-    from keepfit.ledger import tables
-
-    last = _last(connection, pipeline)
-    if expected_seq is not None and expected_seq != last:
-        raise LedgerConflict(
-            f"pipeline {pipeline!r} is at fact {last}, expected {expected_seq}: "
-            "another writer appended first",
-            hint="read the new facts, fold them and decide again",
-        )
-    if rows:
-        numbered = [{**row, "seq": seq} for seq, row in enumerate(rows, start=last + 1)]
-        connection.execute(tables.insert_facts, numbered)
-    return last + len(rows)
 
 
 def _damage(connection: Connection) -> list[str]:

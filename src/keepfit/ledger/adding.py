@@ -1,0 +1,92 @@
+"""Adding facts to the ledger's table: one append at once, or many in one transaction."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from keepfit.errors import LedgerConflict
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from keepfit.ledger.store import Store
+
+Rows = list[dict[str, Any]]
+
+
+def last(connection: Connection, pipeline: str) -> int:
+    """Return the number of a pipeline's last fact, zero when it has none."""
+    from keepfit.ledger import tables
+
+    return connection.execute(tables.last_seq, {"pipeline": pipeline}).scalar() or 0
+
+
+def add(connection: Connection, pipeline: str, rows: Rows, expected_seq: int | None) -> int:
+    """Add rows in a transaction that is open, and return the number of the last one.
+
+    Raises
+    ------
+    LedgerConflict
+        The last number is not the expected one.
+    """
+    from keepfit.ledger import tables
+
+    before = last(connection, pipeline)
+    _expect(pipeline, before, expected_seq)
+    if rows:
+        numbered = [{**row, "seq": seq} for seq, row in enumerate(rows, start=before + 1)]
+        connection.execute(tables.insert_facts, numbered)
+    return before + len(rows)
+
+
+class Waiting:
+    """Facts that were appended and are not in the database yet.
+
+    They get the numbers that they would get there, which holds where nobody else appends: where
+    somebody does, the conflict shows when they are written.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: dict[str, tuple[int, Rows]] = {}
+
+    def add(self, pipeline: str, rows: Rows, expected_seq: int | None) -> int:
+        """Let rows wait, and return the number of the last one.
+
+        Raises
+        ------
+        LedgerConflict
+            The last number is not the expected one.
+        """
+        if pipeline not in self._rows:
+            self._rows[pipeline] = self._store.read(lambda c: last(c, pipeline)), []
+        first, waiting = self._rows[pipeline]
+        _expect(pipeline, first + len(waiting), expected_seq)
+        waiting.extend(rows)
+        return first + len(waiting)
+
+    def write(self) -> None:
+        """Write what waits, in one transaction for each pipeline.
+
+        Raises
+        ------
+        LedgerConflict
+            Another writer appended meanwhile.
+        """
+        while self._rows:
+            pipeline, (first, rows) = self._rows.popitem()
+            self._store.write(partial(_added, pipeline, rows, first), lock=pipeline)
+
+
+def _added(pipeline: str, rows: Rows, expected_seq: int, connection: Connection) -> int:
+    return add(connection, pipeline, rows, expected_seq)
+
+
+def _expect(pipeline: str, at: int, expected_seq: int | None) -> None:
+    if expected_seq is not None and expected_seq != at:
+        raise LedgerConflict(
+            f"pipeline {pipeline!r} is at fact {at}, expected {expected_seq}: "
+            "another writer appended first",
+            hint="read the new facts, fold them and decide again",
+        )
