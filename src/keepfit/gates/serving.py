@@ -89,9 +89,10 @@ class FasterThan(_Serving):
     @property
     def name(self) -> str:
         """The gate with its bound."""
-        champions = f"{self.times:g} times the champion's time"
-        most = champions if self.seconds is None else _time(self.seconds)
-        return f"Answers {_rows(self.rows)} in at most {most}"
+        asked = f"Answers {_rows(self.rows)} in at most"
+        if self.seconds is not None:
+            return f"{asked} {_time(self.seconds)}"
+        return f"{asked} {self.times:g} times the champion's time"
 
     def _judged(self, own: Footprint, champion: Footprint | None) -> Verdict:
         took = own.seconds(self.rows)
