@@ -592,6 +592,32 @@ def test_estimators_that_need_it_get_numbers_without_gaps_from_zero_to_one() -> 
     assert np.isfinite(table).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        (pl.Float64, [1.5, None, float("inf"), float("nan"), -0.0]),
+        (pl.Float32, [0.1, None, float("-inf"), 3.4e38, 1.0]),
+        (pl.Int64, [2**53 + 1, None, -(2**63), 0, 2**63 - 1]),
+        (pl.UInt64, [2**64 - 1, 2**53 + 1, 0, None, 1]),
+        (pl.Int8, [1, 2, 3, 4, -128]),
+    ],
+    ids=str,
+)
+def test_numbers_are_the_same_matrix_copied_or_asked_for(
+    dtype: Any, values: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = pl.DataFrame({"a": [1.0, 2.0], "b": [1.0, 2.0]})
+    rows = pl.DataFrame({"b": pl.Series(values, dtype=dtype), "a": [1, 2, 3, 4, 5]})
+    encoding = Encoding.learn(known)
+    copied = encoding.matrix(rows)
+    monkeypatch.setattr("keepfit.learners.encoding.FEW_ROWS", 0)
+    asked = encoding.matrix(rows)
+    np.testing.assert_array_equal(copied, asked)
+    assert copied.flags.f_contiguous
+    assert copied.flags.writeable
+    assert encoding.matrix(rows.clear()).shape == (0, 2)
+
+
 def test_rare_categories_share_a_column() -> None:
     names = [f"g{i:03}" for i in range(150)] * 4
     rows = labelled([0, 1] * 300, group=names)
@@ -661,7 +687,8 @@ def test_bytes_that_are_cut_off_are_no_model() -> None:
 @pytest.mark.parametrize(
     ("package", "build"),
     [
-        ("lightgbm", lambda lightgbm: lightgbm.LGBMClassifier(n_estimators=2)),
+        # Leaves of its own: trees that another test has opened are kept, and need no package.
+        ("lightgbm", lambda lightgbm: lightgbm.LGBMClassifier(n_estimators=2, num_leaves=6)),
         ("xgboost", lambda xgboost: xgboost.XGBClassifier(n_estimators=2)),
         ("catboost", lambda catboost: catboost.CatBoostClassifier(iterations=2)),
         ("river", lambda river: importlib.import_module("river.naive_bayes").GaussianNB()),
