@@ -17,6 +17,7 @@ from keepfit.errors import ConfigError
 from keepfit.facts import Answer
 from keepfit.footprint import LEAST, ROUNDS, Race
 from keepfit.pickles import dumps
+from keepfit.results.sentences import figures
 from keepfit.testing.gates import Figures, compared
 
 COMPARISON = compared(rows=200)
@@ -70,11 +71,17 @@ def test_a_figure_is_held_against_its_bound(
 def test_a_wider_bound_never_refuses_what_a_narrower_one_lets_pass(
     own: float, champion: float, times: float, rows: int
 ) -> None:
-    figures = Figures(a_row=own), Figures(a_row=champion)
+    both = Figures(a_row=own), Figures(a_row=champion)
     narrow, wide = (
-        judged(gates.FasterThan(times=most, rows=rows), *figures) for most in (times, 2 * times)
+        judged(gates.FasterThan(times=most, rows=rows), *both) for most in (times, 2 * times)
     )
     assert narrow.answer == Answer.REFUSE or wide.answer == Answer.PROMOTE
+
+
+@pytest.mark.parametrize("gate", [gates.FasterThan(0.005), gates.SmallerThan(times=2)], ids=repr)
+def test_people_read_figure_and_bound(gate: Any) -> None:
+    verdict = judged(gate, Figures(bytes=6_000, a_row=0.008))
+    assert figures(verdict) == verdict.reason
 
 
 def test_what_goes_wrong_elsewhere_is_the_reason() -> None:

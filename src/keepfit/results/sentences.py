@@ -409,7 +409,8 @@ def figures(verdict: facts.Verdict) -> str:
 
     keepfit's own gates say all of that in their reason; a stranger's may not.
     """
-    if verdict.value is None or ", needs " in verdict.reason:
+    said = ", needs " in verdict.reason or verdict.reason.endswith(" allowed")
+    if verdict.value is None or said:
         return verdict.reason
     where = f"{verdict.slice}: " if verdict.slice else ""
     signed = not verdict.gate.startswith("AtLeast")
