@@ -253,7 +253,7 @@ def weighted(rows: pl.DataFrame, explore: Explore | None = None) -> pl.DataFrame
     import polars as pl
 
     found = weights(rows, explore)
-    plain = rows.drop(CARRIED, strict=False)
+    plain = rows.drop(CARRIED, strict=False) if PROPENSITY in rows.columns else rows
     return plain if found is None else plain.with_columns(pl.Series(WEIGHT, found))
 
 

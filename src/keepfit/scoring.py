@@ -108,8 +108,8 @@ class Scorer:
             part = rows.slice(first, count)
             scores, names = self._served(state, version, number, first, part)
             parts.append(
-                part.select(ID).with_columns(
-                    pl.Series(VERSION, names, dtype=pl.String), pl.Series(SCORE, _stored(scores))
+                part[[ID]].hstack(
+                    [pl.Series(VERSION, names, dtype=pl.String), pl.Series(SCORE, _stored(scores))]
                 )
             )
         if not parts:

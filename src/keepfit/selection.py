@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from keepfit.batch import LABEL, RESERVED, TIME
+from keepfit.batch import LABEL, RESERVED, TIME, border
 from keepfit.clock import duration
 from keepfit.errors import ConfigError
 from keepfit.parts import Part
@@ -285,8 +285,8 @@ def _split(rows: pl.DataFrame, moment: Moment) -> tuple[pl.DataFrame, pl.DataFra
     if moment.since is None:
         return rows.clear(), rows
     # Rows are sorted by time, so that one search finds the border.
-    place = rows.get_column(TIME).search_sorted(moment.since, side="right")
-    return rows[:place], rows[place:]
+    first = border(rows.get_column(TIME), moment.since, "right")
+    return rows[:first], rows[first:]
 
 
 def _sample(rows: int, wanted: int, seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, facts, footprint, gates, learners, relevance
 from keepfit.approval import Asking
-from keepfit.batch import CARRIED, LABEL, TIME, digest
+from keepfit.batch import CARRIED, LABEL, TIME, border, digest
 from keepfit.facts import (
     Answer,
     Donor,
@@ -416,7 +416,7 @@ class Turn:
             labels=labels[kept],
             challenger=ours[kept],
             champion=theirs[kept],
-            times=rows.get_column(TIME).to_physical().to_numpy()[kept],
+            times=rows.get_column(TIME).to_numpy().view(np.int64)[kept],
             rows=rows if kept.all() else rows.filter(kept),
             weights=None if weights is None else weights[kept],
             look=look,
@@ -488,7 +488,7 @@ def _refused(version: Version, champion: Version, gate: str, reason: str, rows: 
 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
-    return rows.slice(0, int(rows.get_column(TIME).search_sorted(moment, side="left")))
+    return rows.slice(0, border(rows.get_column(TIME), moment, "left"))
 
 
 def _look(before: Judged | None, champion: Version) -> int:

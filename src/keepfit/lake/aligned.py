@@ -78,8 +78,8 @@ class Aligned:
         self, low: int, high: int, keep: Mask, numbers: Integers, revised: pl.DataFrame | None
     ) -> pl.DataFrame:
         """Return kept rows of a range, with their batch numbers, among revised ones."""
-        rows = self.training.slice(low, high - low).with_columns(pl.Series(BATCH, numbers))
-        rows = rows.select(ID, TIME, BATCH, LABEL, *self.features)
+        rows = self.training.slice(low, high - low).hstack([pl.Series(BATCH, numbers)])
+        rows = rows[[ID, TIME, BATCH, LABEL, *self.features]]
         if not keep.all():
             rows = rows.filter(pl.Series(keep))
         if revised is not None and revised.height:

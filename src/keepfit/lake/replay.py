@@ -183,11 +183,12 @@ class _ReplayLake:
         VersionUnknown
             No batch has this number.
         """
+        import numpy as np
         import polars as pl
 
         rows = self._history.take(self._span(number))
-        own = pl.lit(number, dtype=pl.Int64).alias(BATCH)
-        return rows.select(ID, TIME, ARRIVED_AT, own, *self._history.features)
+        own = pl.Series(BATCH, np.full(rows.height, number, dtype=np.int64))
+        return rows.hstack([own])[[ID, TIME, ARRIVED_AT, BATCH, *self._history.features]]
 
     def predict_land(self, number: int, frame: pl.DataFrame) -> None:
         """Keep the predictions for a batch, once.
@@ -199,7 +200,7 @@ class _ReplayLake:
         """
         self._span(number)
         if not frame.is_empty():
-            self._predictions.setdefault(number, frame.select(ID, VERSION, SCORE))
+            self._predictions.setdefault(number, frame[[ID, VERSION, SCORE]])
 
     def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
         """Return a batch with its predictions and the labels known at a moment."""
@@ -216,10 +217,9 @@ class _ReplayLake:
         known = (history.known[places] <= microseconds(as_of)) & (
             history.label_rank[places] < self._spans[self.last()].labels_end
         )
-        rows = history.training.select(ID, TIME, LABEL)[places]
-        hidden = rows.with_columns(
-            pl.when(pl.Series(known)).then(pl.col(LABEL)).otherwise(None).alias(LABEL)
-        )
+        hidden = history.training[[ID, TIME, LABEL]][places]
+        if not known.all():
+            hidden = hidden.with_columns(pl.when(pl.Series(known)).then(pl.col(LABEL)).alias(LABEL))
         return hidden if history.plain is None else self._revise(hidden, as_of)
 
     def _revise(self, rows: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
@@ -376,10 +376,10 @@ def with_predictions(rows: pl.DataFrame, predictions: pl.DataFrame | None) -> pl
         missing = (pl.lit(None, pl.String).alias(VERSION), pl.lit(None, pl.Float64).alias(SCORE))
         return rows.select(ID, TIME, *missing, LABEL, *own)
     if predictions.get_column(ID).equals(rows.get_column(ID)):
-        joined = rows.with_columns(predictions.get_columns()[1:])
+        joined = rows.hstack(predictions.get_columns()[1:])
     else:
         joined = rows.join(predictions, on=ID, how="left", maintain_order="left")
-    return joined.select(ID, TIME, VERSION, SCORE, LABEL, *own)
+    return joined[[ID, TIME, VERSION, SCORE, LABEL, *own]]
 
 
 def _place(cursor: str | None) -> tuple[int, int]:
