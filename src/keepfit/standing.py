@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,23 +29,39 @@ NEW = 0.25
 """The share of new rows among its own at which a recipe is trained again, where a cheap one
 learns between; so each row is trained on about four times, however long the window."""
 
+PAYS, IDLES = 2, 4
+"""How many times as many rows are to be new, once it is known how trainings do beside updates:
+where they do better, and where they do not, so that no row is trained on twice."""
+
 NEW_ALONE = 0.1
 """The same where no cheap recipe learns between, or what it learns does harm."""
 
 LONGEST = 10
-"""Turns in which the champion is updated before the leader is trained again, however long its
-window: updates remember the newest batches alone."""
+"""Batches in which the champion is updated before the leader is trained again, however long its
+window: updates remember the newest batches alone. Longer, as with the share of new rows."""
 
-DETHRONED = 1.0
-"""Standard errors by which a recipe must have done better than the leader to take its place.
+BETTER = 1.0
+"""Standard errors by which a recipe must have done better than the leader to take its place, and
+the leader's trainings better than updates to be held to pay.
 
 Few, because it costs nothing to follow the better record, and much to wait for proof."""
 
 WORSE = 2.0
-"""Standard errors by which the champion's updates must have done worse to be left out."""
+"""Standard errors by which updates of the champion, or a recipe that is tried, must have done
+worse to be left out."""
 
 ENOUGH = 5
 """Batches without which no recipe is held to do better than another."""
+
+RECENT = 16
+"""Newest batches that tell whether trainings do better than updates: some four trainings."""
+
+FALLEN = 3.0
+"""Standard deviations between batches by which the newest one must be worse than those since the
+last training, for something to have changed."""
+
+ALIKE = 1.25
+"""Two recipes of which one sees fewer than so many times the rows of the other are alike."""
 
 MEMORY = 0.97
 """What a batch counts less with each batch that follows it."""
@@ -98,12 +115,18 @@ class Standings:
     """What the facts so far say of each recipe.
 
     A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
-    the pipeline names, until another has shown that it does better. It is trained again once
-    a quarter of its rows is new. The others are tried beside it in its 2nd, 3rd, 4th, 8th,
-    16th, … training, and all of them after an alarm, so that trying costs less the
-    longer it brought nothing; how they do on the batches that follow is the evidence. Recipes
-    that start from the champion run in every turn between, unless that has done worse than
-    leaving it alone.
+    the pipeline names, until another has shown that it does better. Recipes that start from
+    the champion run in every turn, unless that has done worse than leaving it alone.
+
+    The leader is trained again once a quarter of its rows is new. What its trainings gave is
+    then seen on the batches that follow, beside the champion before it, updated with the same
+    rows. Where they did better, it waits until half of its rows are new; where they did not,
+    until all are. When what serves does far worse on a batch than since the last training,
+    something has changed, and a quarter is enough again.
+
+    The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
+    costs less the longer it brought nothing; not where they would see nearly the leader's rows,
+    nor, until something has changed, once they were shown to do worse. After an alarm all are.
 
     Parameters
     ----------
@@ -172,14 +195,26 @@ class Standings:
     ) -> str:
         """Return why a recipe that runs when its evidence says so does not run in this turn."""
         share, wanted = self._new(leader, rows[leader.name]), self._wanted(leader)
-        full = why > Why.STEP or share >= wanted or self._age(leader) >= LONGEST
         if one.start != "scratch":
-            again = f"{leader.name} is trained again" if full and why == Why.STEP else ""
-            return again or self._harm(one, leader)
-        if not full:
+            return self._harm(one, leader)
+        longest = LONGEST * max(1.0, wanted / NEW)
+        if why == Why.STEP and share < wanted and self._age(leader) < longest:
             return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
-        tried = why == Why.ALARM or _tried(self._record(leader).trainings + 1)
-        return "" if one is leader or tried else f"{leader.name} leads; tried again later"
+        if one is leader or why == Why.ALARM:
+            return ""
+        if not _tried(self._record(leader).trainings + 1):
+            return f"{leader.name} leads; tried again later"
+        return self._vain(one, leader, rows)
+
+    def _vain(self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame]) -> str:
+        """Return why to try a recipe beside the leader would tell nothing, if so."""
+        few, many = sorted((rows[one.name].height, rows[leader.name].height))
+        if many < ALIKE * few:
+            return f"its rows are nearly those of {leader.name}"
+        gain = self._gain(leader.name, one.name)
+        if gain is None or gain <= WORSE or self._fallen(leader):
+            return ""
+        return f"{leader.name} did better, by {gain:.1f} standard errors"
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
@@ -189,14 +224,39 @@ class Standings:
         return f"{leader.name} did better without it, by {gain:.1f} standard errors"
 
     def _age(self, challenger: Challenger) -> int:
-        """Return the turns since a recipe ran, this one included."""
+        """Return the batches since those that a recipe was trained on."""
         last = self._last(challenger)
-        return 0 if last is None else self.state.turn + 1 - last.turn
+        return 0 if last is None else self.state.batch - last.snapshot.batch
 
     def _wanted(self, leader: Challenger) -> float:
         """Return the share of new rows at which the leader is trained again."""
         updates = [one for one in self.runnable() if one.start == "champion"]
-        return NEW if any(not self._harm(one, leader) for one in updates) else NEW_ALONE
+        if all(self._harm(one, leader) for one in updates):
+            return NEW_ALONE
+        return NEW * self._patience(leader)
+
+    def _patience(self, leader: Challenger) -> int:
+        """Return how many times as many new rows the leader waits for as while nothing is known."""
+        gains = [
+            (one, self.sign * (one.values[leader.name] - one.kept))
+            for one in self.state.compared
+            if one.kept is not None and leader.name in one.values
+        ][-RECENT:]
+        if len(gains) < ENOUGH or self._fallen(leader):
+            return 1
+        found = standard_errors([gain for _, gain in gains], [one for one, _ in gains])
+        return PAYS if found > BETTER else IDLES
+
+    def _fallen(self, leader: Challenger) -> bool:
+        """Whether what serves does far worse on the newest batch than since the last training."""
+        last = self._last(leader)
+        since = 0 if last is None else last.snapshot.batch
+        values = [self.sign * value for batch, value in self.state.realised if batch > since]
+        if len(values) <= ENOUGH:
+            return False
+        *before, newest = values
+        spread = statistics.pstdev(before)
+        return newest < statistics.fmean(before) - FALLEN * spread
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
@@ -246,7 +306,7 @@ class Standings:
         leader = able[0] if able else None
         for one in able[1:]:
             gain = self._gain(one.name, leader.name) if leader else None
-            if gain is not None and gain > DETHRONED:
+            if gain is not None and gain > BETTER:
                 leader = one
         return leader
 

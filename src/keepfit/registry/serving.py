@@ -58,10 +58,10 @@ def end_rollout(state: State, became: str) -> None:
 
 
 def follow(state: State, turn: int) -> None:
-    """Follow what the recipes of a turn made from scratch, where it was more than one."""
-    made = [one for one in state.of_turn(turn) if one.artifact and one.start == "scratch"]
+    """Follow what the recipes of a turn made, where it was more than one, and one from scratch."""
+    made = [one for one in state.of_turn(turn) if one.artifact and one.final_of is None]
     fresh = {one.artifact: one.name for one in made}
-    if len(fresh) > 1:
+    if len(fresh) > 1 and any(one.start == "scratch" for one in made):
         state.followed = list(fresh.values())
 
 

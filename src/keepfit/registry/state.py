@@ -63,11 +63,12 @@ class State(msgspec.Struct):
     ``moved`` names the columns beyond their limit by detector, in the newest batch;
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
-    type. ``awaited`` holds the estimates (value, low, high) of batches not scored yet, by
-    batch; ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is
-    the event time up to which labelled rows were at hand in the last training. ``followed``
-    names the versions of one turn that are compared on the batches after it, ``compared``
-    what came of it. ``recipes`` holds the record of each challenger, by its name. ``rollout`` is
+    type. ``realised`` holds the number and the metric of the latest batches that were scored;
+    ``awaited`` the estimates (value, low, high) of batches not scored yet, by batch;
+    ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is the event
+    time up to which labelled rows were at hand in the last training. ``followed`` names the
+    versions of one turn that are compared on the batches after it, ``compared`` what came of
+    it. ``recipes`` holds the record of each challenger, by its name. ``rollout`` is
     the challenger on its way, ``service`` the champion beside the one before, ``undone`` when
     champions were taken back, since the last pause ended. ``request`` is the version that waits
     for a person.
@@ -120,6 +121,7 @@ class State(msgspec.Struct):
     fresh: bool = False
     last_decision: Decided | None = None
     last_scored: Scored | None = None
+    realised: list[tuple[int, float]] = []
     estimated: int = 0
     awaited: dict[int, tuple[float, float, float]] = {}
     estimates: list[tuple[float, float, float, float]] = []
@@ -284,6 +286,8 @@ class State(msgspec.Struct):
         if awaited is not None and fact.value is not None:
             self.estimates = [*self.estimates[-KEPT + 1 :], (*awaited, fact.value)]
         self.last_scored = fact
+        if fact.value is not None:
+            self.realised = [*self.realised[-KEPT + 1 :], (fact.batch, fact.value)]
         if fact.to is not None:
             self.labelled_to = max(fact.to, self.labelled_to or fact.to)
 
@@ -293,8 +297,14 @@ class State(msgspec.Struct):
         self.awaited[fact.batch] = fact.value, fact.low, fact.high
 
     def _compared(self, fact: Compared, at: datetime) -> None:
-        by_recipe = {self.versions[name].challenger: value for name, value in fact.values.items()}
-        self.compared = [*self.compared[-KEPT + 1 :], Side(fact.n, by_recipe)]
+        beside = {name for name in self.followed if self.versions[name].updated}
+        by_recipe = {
+            self.versions[name].challenger: value
+            for name, value in fact.values.items()
+            if name not in beside
+        }
+        kept = next((value for name, value in fact.values.items() if name in beside), None)
+        self.compared = [*self.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept)]
 
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
         self.watched = max(self.watched, fact.batch)

@@ -61,6 +61,11 @@ class Version(msgspec.Struct, kw_only=True):
     judged: Judged | None = None
     message: str = ""
 
+    @property
+    def updated(self) -> bool:
+        """Whether it is the champion before it, gone on from, and not a map of its scores alone."""
+        return self.start == "champion" and self.update != "calibration"
+
 
 class Looks(msgspec.Struct):
     """How often live rows were looked at, and how many there were at the last look.
@@ -131,10 +136,14 @@ class Service(msgspec.Struct, kw_only=True):
 
 
 class Side(msgspec.Struct, frozen=True):
-    """What recipes reached side by side on a batch: the metric by recipe, of ``n`` rows."""
+    """What recipes reached side by side on a batch: the metric by recipe, of ``n`` rows.
+
+    ``kept`` is what the champion before them would have reached, updated with the same rows.
+    """
 
     n: int
     values: dict[str, float]
+    kept: float | None = None
 
 
 class Recipe(msgspec.Struct):
