@@ -168,12 +168,11 @@ class Standings:
         held = {one.name: self._held(one) for one in runnable}
         leader = self.leader()
         if self.state.champion is not None and leader is not None:
-            free = {
-                one.name: self._free(one, leader, rows, why)
-                for one in runnable
-                if one.every is None
-            }
-            held |= {name: said for name, said in free.items() if not held[name]}
+            early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
+            for one in [one for one in runnable if one.every is None and not held[one.name]]:
+                window = one.start == "scratch"
+                untried = early or self._untried(one, leader, rows, why) if window else ""
+                held[one.name] = untried if window else self._harm(one, leader)
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
@@ -190,24 +189,21 @@ class Standings:
             return f"failed, and rests until batch {until}"
         return f"runs every {challenger.every} turns" if self.waits(challenger) > 0 else ""
 
-    def _free(
+    def _early(self, leader: Challenger, rows: pl.DataFrame) -> str:
+        """Return why the leader waits still, if it does: too few of its rows are new."""
+        share, wanted = self._new(leader, rows), self._wanted(leader)
+        if share >= wanted or self._age(leader) >= LONGEST * max(1.0, wanted / NEW):
+            return ""
+        return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
+
+    def _untried(
         self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame], why: Why
     ) -> str:
-        """Return why a recipe that runs when its evidence says so does not run in this turn."""
-        share, wanted = self._new(leader, rows[leader.name]), self._wanted(leader)
-        if one.start != "scratch":
-            return self._harm(one, leader)
-        longest = LONGEST * max(1.0, wanted / NEW)
-        if why == Why.STEP and share < wanted and self._age(leader) < longest:
-            return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
+        """Return why a recipe is not tried in a training of the leader, if so."""
         if one is leader or why == Why.ALARM:
             return ""
         if not _tried(self._record(leader).trainings + 1):
             return f"{leader.name} leads; tried again later"
-        return self._vain(one, leader, rows)
-
-    def _vain(self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame]) -> str:
-        """Return why to try a recipe beside the leader would tell nothing, if so."""
         few, many = sorted((rows[one.name].height, rows[leader.name].height))
         if many < ALIKE * few:
             return f"its rows are nearly those of {leader.name}"
