@@ -190,6 +190,16 @@ def test_the_leader_waits_for_what_its_trainings_gave_beside_updates(
     assert f"{share:.0%} asked for" in held[MIDDLE], "of a loss less is better"
 
 
+def test_the_leader_is_preferred_and_beside_it_what_did_no_worse() -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
+    assert standings(state).preferred() == {MIDDLE}
+    for kept, found in ((0.7, {MIDDLE}), (0.8, {MIDDLE, UPDATE}), (0.9, {MIDDLE, UPDATE})):
+        state.compared = since(0.8, kept, 16, np.random.default_rng(4))
+        assert standings(state).preferred() == found
+    rested = served(*[version(f"v{i}", MIDDLE, 50, state="failed") for i in range(3)])
+    assert standings(rested).preferred() == {SHORT}
+
+
 def test_when_what_serves_falls_a_quarter_is_enough_again() -> None:
     state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
     state.compared = since(0.8, 0.9, 12, np.random.default_rng(5))

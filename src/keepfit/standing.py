@@ -121,8 +121,9 @@ class Standings:
     The leader is trained again once a quarter of its rows is new. What its trainings gave is
     then seen on the batches that follow, beside the champion before it, updated with the same
     rows. Where they did better, it waits until half of its rows are new; where they did not,
-    until all are. When what serves does far worse on a batch than since the last training,
-    something has changed, and a quarter is enough again.
+    until all are, and the holdout decides between it and the update. When what serves does far
+    worse on a batch than since the last training, something has changed, and a quarter is enough
+    again.
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
     costs less the longer it brought nothing; not where they would see nearly the leader's rows,
@@ -305,6 +306,18 @@ class Standings:
             if gain is not None and gain > BETTER:
                 leader = one
         return leader
+
+    def preferred(self) -> set[str]:
+        """Return the recipes of which one is promoted where it passes, whatever others reach.
+
+        The leader; and updates beside it where its trainings did no better than they, so that
+        the holdout decides between the two.
+        """
+        leader = self.leader()
+        if leader is None:
+            return set()
+        equal = self._patience(leader) == IDLES
+        return {leader.name} | {one.name for one in self.challengers if equal and one.updates}
 
     def _gain(self, name: str, other: str) -> float | None:
         """Return how much better a recipe did than another, in standard errors; None: unknown."""

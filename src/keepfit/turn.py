@@ -238,7 +238,7 @@ class Turn:
             rows=self._weighed(self.rows_of(version), learner),
             start=version.start,
             update=version.update,
-            previous=self.loop.memory.artifacts.get(before) if before else None,
+            previous=self.loop.scorer.content(before) if before else None,
             seed=version.seed,
         )
 
@@ -331,17 +331,17 @@ class Turn:
         self.asking.passed(judged, version, reason, at)
 
     def _best(self, passed: list[Judged]) -> tuple[Version, Judged]:
-        """Return the version to promote of those that passed: the leading recipe's, or the best.
+        """Return the version to promote of those that passed: the preferred recipe's, or the best.
 
         A leader has shown on many batches what a few rows of a holdout cannot show.
         """
         versions = self.loop.state.versions
-        leader = self.standings().leader()
+        preferred = self.standings().preferred()
         sign = 1.0 if self.loop.scorer.greater_is_better(self.loop.state) else -1.0
 
         def worth(one: Judged) -> tuple[bool, float]:
-            leads = leader is not None and versions[one.version].challenger == leader.name
-            return leads, sign * one.value if one.value is not None else float("-inf")
+            before = versions[one.version].challenger in preferred
+            return before, sign * one.value if one.value is not None else float("-inf")
 
         best = max(passed, key=worth)
         return versions[best.version], best
