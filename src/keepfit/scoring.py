@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     Said = MutableMapping[tuple[str, int, int], np.ndarray]
 
 KEPT_MODELS = 8
+HELD = 4
+"""Newest models whose bytes stay at hand."""
+
+LARGE = 8_000_000
+"""Bytes of a model up to which they stay at hand."""
+
 PARTS = 128
 """Parts in which rows are asked at most, among which a model fails."""
 
@@ -58,6 +64,7 @@ class Scorer:
         self.last_metric: Metric | None = None
         self.faults: dict[str, Faults] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
+        self._contents: OrderedDict[str, bytes] = OrderedDict()
         self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
         none: Said | None = {} if shared is True else None
@@ -70,11 +77,29 @@ class Scorer:
     def load(self, digest: str) -> Model:
         """Return the model an artifact holds."""
         if digest not in self._models:
-            self._models[digest] = learners.loads(self.artifacts.get(digest))
+            self._models[digest] = learners.loads(self.content(digest))
             if len(self._models) > KEPT_MODELS:
                 self._models.popitem(last=False)
         self._models.move_to_end(digest)
         return self._models[digest]
+
+    def content(self, digest: str) -> bytes:
+        """Return a model as bytes; those of the newest are at hand, and are not read again."""
+        held = self._contents.get(digest)
+        return self.artifacts.get(digest) if held is None else held
+
+    def keep(self, content: bytes) -> str:
+        """Keep a new model as an artifact, and return its digest.
+
+        It is opened next, and the next training starts from it: its bytes stay at hand until
+        as many others have come, unless they are large.
+        """
+        digest = self.artifacts.put(content)
+        if len(content) <= LARGE:
+            self._contents[digest] = content
+            if len(self._contents) > HELD:
+                self._contents.popitem(last=False)
+        return digest
 
     def reference(self, digest: str) -> Reference:
         """Return a stored description of training rows, to measure batches against."""

@@ -38,7 +38,7 @@ def train(loop: Loop, version: Version) -> Fact:
             )
         spent = outcome.cost
         known = {
-            "artifact": loop.memory.artifacts.put(outcome.model),
+            "artifact": loop.scorer.keep(outcome.model),
             "cost": [spent.cpu_seconds, spent.wall_seconds, spent.peak_bytes],
             "packages": outcome.packages,
         }
