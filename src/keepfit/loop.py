@@ -310,7 +310,7 @@ class Loop:
 
     def _labels(self, number: int, now: datetime) -> Any:
         scored = self.memory.lake.scored(number, now)
-        return scored.select("_id", LABEL).drop_nulls(LABEL)
+        return scored[["_id", LABEL]].drop_nulls(LABEL)
 
     def context(self, number: int, now: datetime) -> CheckContext:
         """Return what the checks may look at beside a batch."""
@@ -465,6 +465,8 @@ def _as_came(rows: Any, arrived: facts.Arrived, accepted: Sequence[str]) -> Any:
 
     lost = [name for name in arrived.lost if name not in accepted]
     retyped = [name for name in arrived.retyped if name not in accepted]
+    if not lost and not retyped:
+        return rows
     return rows.drop(lost, strict=False).with_columns(
         pl.lit(f"{arrived.retyped[name]} not kept").alias(name) for name in retyped
     )

@@ -106,12 +106,10 @@ class Sliding(_Capped):
 
     def select(self, rows: pl.DataFrame, moment: Moment) -> pl.DataFrame:
         """Return the chosen rows, in order of time and id."""
-        import polars as pl
-
         if rows.is_empty():
             return rows
-        oldest = pl.col(TIME).max() - self._reach(moment)
-        return self._newest(rows.filter(pl.col(TIME) > oldest))
+        times = rows.get_column(TIME)
+        return self._newest(rows[border(times, times[-1] - self._reach(moment), "right") :])
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keepfit.batch import TIME
+from keepfit.batch import TIME, border
 from keepfit.facts import Decision
 from keepfit.registry import Recipe, Side, State, Version
 
@@ -126,8 +126,9 @@ class Standings:
     again.
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
-    costs less the longer it brought nothing; not where they would see nearly the leader's rows,
-    nor, until something has changed, once they were shown to do worse. After an alarm all are.
+    costs less the longer it brought nothing; not where they would see nearly the leader's rows.
+    One that was shown to do worse is tried in the 4th, 16th, 64th, … alone, until something has
+    changed. After an alarm all are.
 
     Parameters
     ----------
@@ -203,15 +204,16 @@ class Standings:
         """Return why a recipe is not tried in a training of the leader, if so."""
         if one is leader or why == Why.ALARM:
             return ""
-        if not _tried(self._record(leader).trainings + 1):
+        training = self._record(leader).trainings + 1
+        if not _tried(training):
             return f"{leader.name} leads; tried again later"
         few, many = sorted((rows[one.name].height, rows[leader.name].height))
         if many < ALIKE * few:
             return f"its rows are nearly those of {leader.name}"
         gain = self._gain(leader.name, one.name)
-        if gain is None or gain <= WORSE or self._fallen(leader):
+        if gain is None or gain <= WORSE or _seldom(training) or self._fallen(leader):
             return ""
-        return f"{leader.name} did better, by {gain:.1f} standard errors"
+        return f"{leader.name} did better, by {gain:.1f} standard errors; tried again later"
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
@@ -260,8 +262,7 @@ class Standings:
         last = self._last(challenger)
         if last is None or rows.is_empty():
             return 1.0
-        times = rows.get_column(TIME)
-        known = int(times.search_sorted(last.snapshot.to, side="right"))
+        known = border(rows.get_column(TIME), last.snapshot.to, "right")
         return (rows.height - known) / rows.height
 
     def _last(self, challenger: Challenger) -> Version | None:
@@ -344,6 +345,11 @@ def _tried(training: int) -> bool:
     """Return whether the others are tried in the leader's n-th training: 2, 3, 4, 8, 16, 32 and so on."""
     power = training & -training
     return training == 3 or (training == power and training > 1)
+
+
+def _seldom(training: int) -> bool:
+    """Return whether those are tried too that did worse: in the 4th, 16th, 64th and so on."""
+    return training >= 4 and _tried(training) and training.bit_length() % 2 == 1
 
 
 def cost_of(challenger: Challenger, rows: int) -> float:

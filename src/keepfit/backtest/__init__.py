@@ -91,11 +91,13 @@ def backtest(
         ``since`` lies outside the history, there is one moment only, a policy is
         unknown, or ``within`` is negative.
     """
-    from keepfit.backtest.comparing import Comparing
-
     history = pipeline.source.history()
     plan = Plan.of(pipeline, history, since, every, training_time)
-    comparing = None if isinstance(compare, bool) else Comparing.of(pipeline, plan, compare, within)
+    comparing = None
+    if not isinstance(compare, bool):
+        from keepfit.backtest.comparing import Comparing
+
+        comparing = Comparing.of(pipeline, plan, compare, within)
     folder = pipeline.home / "backtest"
     artifacts = Artifacts(folder / "artifacts", durable=False)
     ledger_file = folder / f"ledger-{os.getpid()}.db"

@@ -11,6 +11,7 @@ import math
 import re
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -19,6 +20,8 @@ from keepfit.learners import leaves
 from keepfit.learners.models import package
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -33,12 +36,13 @@ _STEEP = 700.0
 
 
 class Forest:
-    """Trees without the values of their leaves."""
+    """Trees without the values of their leaves.
 
-    text = ""
-    """One of the models that share them, whose text says what they are."""
+    ``text`` is one of the models that share them, any of which says what they are.
+    """
 
-    def __init__(self, sizes: tuple[int, ...]) -> None:
+    def __init__(self, text: str, sizes: Sequence[int]) -> None:
+        self.text = text
         self.first = np.cumsum([0, *sizes[:-1]], dtype=np.intp)[:, None]
         """The place of each tree's first leaf among all leaves, (trees, 1)."""
 
@@ -61,6 +65,10 @@ class Forest:
         """Return what `places` does, asked of LightGBM."""
         found = np.asarray(self.booster.predict(table, pred_leaf=True, num_threads=threads))
         return found.reshape(len(table), -1).T.astype(np.intp, order="C") + self.first
+
+
+_forests: WeakValueDictionary[str, Forest] = WeakValueDictionary()
+"""Trees by their text without leaves, as long as leaves of theirs are at hand."""
 
 
 class Leaves:
@@ -107,8 +115,8 @@ def leaves_of(text: str) -> Leaves | None:
         values = np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
     except msgspec.MsgspecError:  # a leaf that is no number
         return None
-    forest = _forest(skeleton, tuple(line.count(" ") + 1 for line in lines))
-    forest.text = forest.text or text
+    new = Forest(text, [line.count(" ") + 1 for line in lines])
+    forest = _forests.setdefault(skeleton, new)
     return Leaves(forest, values, chances="\nobjective=binary" in head)
 
 
@@ -117,12 +125,6 @@ def _apart(trees: str) -> tuple[str, list[str]]:
     first, *parts = trees.split("\nleaf_value=")
     values, others = zip(*(part.split("\n", 1) for part in parts), strict=True)
     return "\n".join((first, *others)), [one.strip() for one in values]
-
-
-@lru_cache(maxsize=4)
-def _forest(_skeleton: str, sizes: tuple[int, ...]) -> Forest:
-    """Return the trees of a text, the same ones for every text that has them."""
-    return Forest(sizes)
 
 
 @lru_cache(maxsize=8)

@@ -171,10 +171,10 @@ class LightGBM(Boosting):
         self, classes: tuple[Any, ...], known: np.ndarray, own: np.ndarray | None
     ) -> np.ndarray | None:
         """Return what rows weigh: by themselves, and by their class."""
+        if self.estimator.class_weight is None:
+            return own
         weights = estimators.weights_by_code(self.estimator, classes).get("class_weight")
         weights = weights if weights is not None else self.estimator.class_weight
-        if weights is None:
-            return own
         from sklearn.utils.class_weight import compute_sample_weight
 
         found: np.ndarray | None = labels.product(compute_sample_weight(weights, known), own)
@@ -279,7 +279,8 @@ class BoosterModel(FittedModel):
         """Whether no row whatever can get a score that is not finite."""
         from keepfit.learners import leaves
 
-        return leaves.finite(self._text)
+        # Leaves that could be read are numbers.
+        return self.leaves is not None or leaves.finite(self._text)
 
     @cached_property
     def booster(self) -> Any:
@@ -340,4 +341,6 @@ def restore(head: Head, content: bytes) -> BoosterModel:
 
 def _text(booster: Any) -> str:
     """Return trees as text, without how many threads grew them, which changes nothing in them."""
-    return _THREADS_USED.sub("", booster.model_to_string(num_iteration=-1))
+    text: str = booster.model_to_string(num_iteration=-1)
+    tail = text.rfind("\nend of trees")  # the parameters stand behind it
+    return text[:tail] + _THREADS_USED.sub("", text[tail:])
