@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -139,10 +140,25 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 def each(ask: Callable[[Item], Answer], items: Sequence[Item], rows: int) -> list[Answer]:
     """Return an answer per item, by several threads where there are rows enough.
 
-    Sorting and counting let go of the interpreter's lock.
+    Sorting and counting let go of the interpreter's lock. The calling thread takes its share,
+    so that no more memory is held than there are processors at work.
     """
     workers = min(os.cpu_count() or 1, len(items))
     if rows < WORTH_THREADS or workers < 2:
         return [ask(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(ask, items))
+    waiting, answers = deque(enumerate(items)), dict[int, Answer]()
+
+    def work() -> None:
+        while True:
+            try:
+                place, item = waiting.popleft()
+            except IndexError:
+                return
+            answers[place] = ask(item)
+
+    with ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(work) for _ in range(workers - 1)]
+        work()
+    for other in others:
+        other.result()
+    return [answers[place] for place in range(len(items))]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit.profile.counting import Between, Counts, Reach, beyond, wide
 from keepfit.profile.quantiles import Quantiles
+from keepfit.profile.scratch import Scratch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,7 @@ def range_of(spread: Quantiles) -> Range:
         width = high - low
         if not 0 < width < np.inf or not 0 < size / width < np.inf:
             continue
-        cells = _cells(points, low, size / width, size)
+        cells = Scratch().cells(points, low, size / width, size)
         shared = cells[1:] == cells[:-1]
         crowded = np.append(shared, False) | np.append(False, shared)
         searched = float((upto - below)[crowded].sum() + (below[1:] - upto[:-1])[shared].sum())
@@ -56,18 +57,6 @@ def range_of(spread: Quantiles) -> Range:
         if searched <= SEARCHED:
             break
     return best
-
-
-def _cells(
-    numbers: np.ndarray, low: float | np.ndarray, scale: float | np.ndarray, size: int
-) -> np.ndarray:
-    """Return which of so many cells each number lies in; those beyond are in the outermost ones."""
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        places: np.ndarray = np.subtract(numbers, low)
-        places *= scale
-    return np.clip(places, 0, size - 1, out=places).astype(np.intp)
 
 
 class Cells:
@@ -93,73 +82,79 @@ class Cells:
         import numpy as np
 
         self._spreads, self._reaches = spreads, reaches
+        self._ends = [one.points[[0, -1]].tolist() for one in spreads]
         width = max(one.points.size for one in spreads)
         # A number reaches none of the points up to all of them.
         self._stride = width + 1
-        self._limit = len(spreads) * (width + 1)
+        self._limit = len(spreads) * self._stride
         self._low = np.array([[one.low] for one in ranges])
         self._scale = np.array([[one.scale] for one in ranges])
         self._size = max(LEAST, CELLS * width)
         self._first = np.arange(len(spreads))[:, None] * self._size
         self._point = np.full((len(spreads), self._size), np.nan)
         self._place = np.empty((len(spreads), self._size), dtype=np.intp)
-        self._points = np.empty((len(spreads), width))
+        # In front of the points is the place of what reaches none.
+        self._points = np.zeros((len(spreads), self._stride))
+        scratch = Scratch()
         for k, one in enumerate(spreads):
-            self._points[k] = wide(one.points[None], width)
-            self._fill(k, one.points)
+            self._points[k, 1:] = wide(one.points[None], width)
+            self._fill(k, one.points, scratch)
 
-    def _fill(self, k: int, points: np.ndarray) -> None:
+    def _fill(self, k: int, points: np.ndarray, scratch: Scratch) -> None:
         import numpy as np
 
-        cells = _cells(points, self._low[k], self._scale[k], self._size)
+        cells = scratch.cells(points, self._low[k], self._scale[k], self._size)
         held = np.bincount(cells, minlength=self._size)
         self._place[k] = k * self._stride + np.cumsum(held) - held
         self._place[k, held > 1] = self._limit
         alone = held[cells] == 1
         self._point[k, cells[alone]] = points[alone]
 
-    def count(self, blocks: Iterable[np.ndarray], between: list[Between]) -> Counts:
+    def count(
+        self,
+        blocks: Iterable[np.ndarray],
+        between: list[Between],
+        scratch: Scratch | None = None,
+    ) -> Counts:
         """Return numbers, a row of each block for each summary, counted at its points.
 
         What is not finite is set apart. ``between`` finds the numbers of each row.
         """
+        scratch = scratch or Scratch()
         tally = _Tally(self._points)
         for block in blocks:
-            self._add(tally, block)
-        for k, one in enumerate(self._spreads):
-            tally.held[k, one.points.size] -= tally.apart[k]
-        sizes, below, upto, gaps = tally.counts()
-        for k, one in enumerate(self._spreads):
-            # A short row goes on with the counts at its last point.
-            last = one.points.size - 1
-            below[k, last:], upto[k, last:], gaps[k, last:] = below[k, last], upto[k, last], 0.0
+            self._add(tally, block, scratch)
+        sizes, below, upto, gaps = tally.counts([one.points.size for one in self._spreads])
         return Counts(sizes, tally.infinite, below, upto, gaps, tally.outside, between)
 
-    def _add(self, tally: _Tally, numbers: np.ndarray) -> None:
+    def _add(self, tally: _Tally, numbers: np.ndarray, scratch: Scratch) -> None:
         """Count one block."""
         import numpy as np
 
-        finite = np.isfinite(numbers)
+        low, high = numbers.min(axis=1), numbers.max(axis=1)
+        # What is not finite shows in one of them.
+        finite = np.isfinite(low) & np.isfinite(high)
         if not finite.all():
             infinite = np.isinf(numbers).sum(axis=1)
             tally.infinite += infinite
             tally.apart += infinite + np.isnan(numbers).sum(axis=1)
             # Counted as beyond the last point, and taken off there.
-            numbers = np.where(finite, numbers, np.inf)
-        place, point = self.find(numbers)
-        tally.add(place.ravel(), (numbers == point).ravel(), numbers.ravel())
-        self._outside(tally, numbers)
+            numbers = np.where(np.isfinite(numbers), numbers, np.inf)
+            low, high = numbers.min(axis=1), numbers.max(axis=1)
+        place, point = self.find(numbers, scratch)
+        tally.add(place.ravel(), (numbers == point).ravel(), numbers, scratch)
+        self._outside(tally, numbers, low.tolist(), high.tolist())
 
-    def find(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, numbers: np.ndarray, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
         """Return how many points each number reaches, and the last of them that shares its cell.
 
         The first counts on from row to row, so that every row has places of its own; the
         second is NaN where there is none.
         """
-        cells = _cells(numbers, self._low, self._scale, self._size)
+        cells = scratch.cells(numbers, self._low, self._scale, self._size)
         if len(self._spreads) > 1:
             cells += self._first
-        point, place = self._point.take(cells, mode="clip"), self._place.take(cells, mode="clip")
+        point, place = scratch.taken(self._point, cells), scratch.taken(self._place, cells)
         place += numbers >= point
         self._search(numbers, place, point)
         return place, point
@@ -180,61 +175,78 @@ class Cells:
                 place[k, here] = k * self._stride + reached
                 point[k, here] = one.points[reached - 1]
 
-    def _outside(self, tally: _Tally, numbers: np.ndarray) -> None:
-        """Add how far numbers beyond the outermost points lie from these."""
+    def _outside(
+        self, tally: _Tally, numbers: np.ndarray, low: list[float], high: list[float]
+    ) -> None:
+        """Add how far numbers beyond the outermost points lie from these; ``low`` is the least."""
         import numpy as np
 
-        low, high = numbers.min(axis=1).tolist(), numbers.max(axis=1).tolist()
-        for k, one in enumerate(self._spreads):
-            points = one.points
-            if low[k] < points[0] or high[k] > points[-1]:
-                row = numbers[k]
-                less, greater = row[row < points[0]], row[row > points[-1]]
-                greater = greater[np.isfinite(greater)]
-                tally.outside[k] += beyond(points, self._reaches[k], less, greater)
+        for k, (row, one) in enumerate(zip(numbers, self._spreads, strict=True)):
+            start, end = self._ends[k]
+            if low[k] >= start and high[k] <= end:
+                continue
+            less = row[row < start] if low[k] < start else row[:0]
+            greater = row[row > end] if high[k] > end else row[:0]
+            greater = greater[np.isfinite(greater)]
+            tally.outside[k] += beyond(one.points, self._reaches[k], less, greater)
 
 
 class _Tally:
     """Numbers by how many of the points they reach, a row a column.
 
-    ``held`` counts all, ``tied`` those that are the last point they reach; ``sums`` adds up
-    those that are not. ``apart`` counts what is not finite.
+    ``tied`` counts those that are the last point they reach, ``apart`` what is not finite.
+
+    Parameters
+    ----------
+    points
+        The points of each column, behind the place of what reaches none.
     """
 
     def __init__(self, points: np.ndarray) -> None:
         import numpy as np
 
-        columns = len(points)
-        # In front of the points is the place of what reaches none.
-        self._points = np.concatenate([np.zeros((columns, 1)), points], axis=1)
-        self.held, self.tied = (np.zeros(self._points.shape, dtype=np.intp) for _ in range(2))
-        self.sums = np.zeros(self._points.shape)
-        self.outside = np.zeros((columns, 2))
-        self.apart, self.infinite = (np.zeros(columns, dtype=np.intp) for _ in range(2))
+        self._points = points
+        # What the numbers that are no point add up to, and how many numbers there are in all.
+        self._totals = np.zeros(points.size, dtype=np.complex128)
+        self.tied = np.zeros(points.size, dtype=np.intp)
+        self.outside = np.zeros((len(points), 2))
+        self.apart, self.infinite = (np.zeros(len(points), dtype=np.intp) for _ in range(2))
 
-    def add(self, place: np.ndarray, equal: np.ndarray, numbers: np.ndarray) -> None:
+    def add(
+        self, place: np.ndarray, equal: np.ndarray, numbers: np.ndarray, scratch: Scratch
+    ) -> None:
         """Add numbers at their places."""
         import numpy as np
 
-        size, shape = self.held.size, self.held.shape
-        self.held += np.bincount(place, minlength=size).reshape(shape)
         ties = np.count_nonzero(equal)
+        alike = ties == equal.size
+        if not alike:
+            scratch.add(self._totals, place, numbers)
         if ties:
-            tied = np.bincount(place[equal], minlength=size).reshape(shape)
+            tied = np.bincount(place if alike else place[equal], minlength=self.tied.size)
             self.tied += tied
-            if ties == equal.size:
-                return
-            self.sums -= tied * self._points
-        self.sums += np.bincount(place, numbers, minlength=size).reshape(shape)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._totals += tied * 1j if alike else -tied * self._points.ravel()
 
-    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the sizes, the counts below and up to each point, and the gaps."""
+    def counts(
+        self, points: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the sizes, the counts below and up to each point, and the gaps.
+
+        A row of fewer points than others goes on with the counts at its last one.
+        """
         import numpy as np
 
-        reached = np.cumsum(self.held, axis=1)
-        below, upto = reached[:, :-1], reached[:, :-1] + self.tied[:, 1:]
-        inside, points = (self.held - self.tied)[:, 1:-1], self._points[:, 1:]
+        totals, tied = (one.reshape(self._points.shape) for one in (self._totals, self.tied))
+        held = totals.imag.astype(np.intp)
+        held[range(len(points)), points] -= self.apart
+        reached = held.cumsum(axis=1)
+        below, upto = reached[:, :-1], reached[:, :-1] + tied[:, 1:]
+        inside, ends = (held - tied)[:, 1:-1], self._points[:, 1:]
         with np.errstate(over="ignore", invalid="ignore"):
-            gaps = inside * points[:, 1:] - self.sums[:, 1:-1]
-            gaps = np.where(inside > 0, np.clip(gaps, 0.0, inside * np.diff(points)), 0.0)
+            gaps = inside * ends[:, 1:] - totals.real[:, 1:-1]
+            gaps = np.where(inside > 0, np.clip(gaps, 0.0, inside * np.diff(ends)), 0.0)
+        for k, size in enumerate(points):
+            last = size - 1
+            below[k, last:], upto[k, last:], gaps[k, last:] = below[k, last], upto[k, last], 0.0
         return reached[:, -1].copy(), below, upto, gaps

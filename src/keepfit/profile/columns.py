@@ -25,7 +25,7 @@ CATEGORIES = 1_000
 LONG = 200_000
 """Rows from which numbers are described without sorting all of them."""
 
-BLOCK = 65_536
+BLOCK = 32_768
 """Values looked at together in a long column, so that what is worked out stays in a cache."""
 
 _FEW = 4_096
@@ -275,12 +275,12 @@ def _of_numbers(values: pl.Series, shared: dict[str, Any]) -> Column:
 
 def _known(values: pl.Series) -> Known | None:
     """Return what is to be known of a long column, by looking where a sample of it lies."""
-    return known(floats(values.gather(sampled(values.len()))), lambda: blocks(values))
+    return known(floats(values[sampled(values.len())]), lambda: blocks(values))
 
 
 def _of_known(values: pl.Series, found: Known, shared: dict[str, Any]) -> Column:
-    spread = found.spread()
-    apart = values.len() - found.size
+    spread, distinct = found
+    apart = values.len() - spread.count
     missing = values.null_count() if apart else 0
     if apart and values.dtype.is_float():
         missing += int(values.is_nan().sum())
@@ -288,9 +288,9 @@ def _of_known(values: pl.Series, found: Known, shared: dict[str, Any]) -> Column
         **shared,
         missing=missing,
         infinite=apart - missing,
-        distinct=spread.points.size if found.groups.size else found.numbers.size,
-        low=float(found.numbers[0]),
-        high=float(found.numbers[-1]),
+        distinct=distinct,
+        low=float(spread.points[0]),
+        high=float(spread.points[-1]),
         spread=spread,
     )
 

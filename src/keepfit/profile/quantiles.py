@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -335,16 +335,19 @@ def _greatest(left: np.ndarray, right: np.ndarray) -> float:
     return float(max(left.max(), -left.min(), right.max(), -right.min()))
 
 
+@lru_cache(maxsize=16)
 def places(size: int) -> np.ndarray:
     """Return the ranks of numbers in rising order that are kept as points.
 
-    They lie at even shares, and ever closer towards either end.
+    They lie at even shares, and ever closer towards either end. The columns of a table ask
+    for the same ones.
     """
     import numpy as np
 
-    if size <= POINTS:
-        return np.arange(size)
-    return np.unique(_wanted(size - 1).round().astype(np.int64))
+    even = np.arange(size) if size <= POINTS else _wanted(size - 1).round()
+    ranks: np.ndarray = np.unique(even.astype(np.int64))
+    ranks.flags.writeable = False
+    return ranks
 
 
 def _wanted(last: float) -> np.ndarray:

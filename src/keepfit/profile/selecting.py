@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from keepfit.profile.cells import SEARCHED, Cells, range_of
 from keepfit.profile.counting import EVERYWHERE
-from keepfit.profile.quantiles import POINTS, Quantiles, places
+from keepfit.profile.quantiles import POINTS, Quantiles, gaps_of, places, ranks_of
+from keepfit.profile.scratch import Scratch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,46 +33,20 @@ _TRIMMED = 0.002
 
 
 class Known(NamedTuple):
-    """Numbers of which some are known one by one, and the rest by how many lie between them.
+    """The summary of many numbers, and how many of them are known to differ."""
 
-    ``numbers`` rise, each once; ``below`` and ``held`` are how many of ``size`` are less than
-    and equal to each. The rest lies in groups: ``at`` is how many of ``numbers`` are less
-    than a group, ``groups`` how many numbers it holds, and ``sums`` what they add up to.
-    """
-
-    size: int
-    numbers: Line
-    below: Line
-    held: Line
-    at: Line
-    groups: Line
-    sums: Line
-
-    def spread(self) -> Quantiles:
-        """Return the summary, for which the numbers at its ranks must be known."""
-        import numpy as np
-
-        kept = np.unique(self.below.searchsorted(places(self.size), side="right") - 1)
-        points, below = self.numbers[kept], self.below[kept]
-        upto = below + self.held[kept]
-        ends, last = points[1:], points.size - 1
-        # The interval of a number is the one that it lies in or ends.
-        place = np.zeros(self.numbers.size, dtype=np.intp)
-        place[kept] = 1
-        place = np.cumsum(place) - place - 1
-        with np.errstate(over="ignore", invalid="ignore"):
-            gaps = self.held[1:] * (ends[place[1:]] - self.numbers[1:])
-            gaps = np.bincount(place[1:], gaps, minlength=last)
-            rest = self.groups * ends[place[self.at]] - self.sums
-            gaps += np.bincount(place[self.at], rest, minlength=last)
-        return Quantiles.at_points(self.size, points, below, upto, np.maximum(0.0, gaps))
+    spread: Quantiles
+    distinct: int
 
 
+@lru_cache(maxsize=4)
 def sampled(rows: int) -> Line:
     """Return the places of numbers to draw from so many, spread by the golden ratio (Weyl, 1916)."""
     import numpy as np
 
-    return (np.arange(SAMPLED) * 0.6180339887498949 % 1.0 * rows).astype(np.intp)
+    drawn: Line = (np.arange(SAMPLED) * 0.6180339887498949 % 1.0 * rows).astype(np.intp)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def known(sample: Line, blocks: Blocks) -> Known | None:
@@ -95,78 +71,92 @@ def _selected(rising: Line, blocks: Blocks) -> Known | None:
     low, high = rising[[int(rising.size * _TRIMMED), -1 - int(rising.size * _TRIMMED)]].tolist()
     if not 0 < high - low < np.inf or not CELLS / (high - low) < np.inf:
         return None
-    held = np.bincount(_cells(rising, low, high), minlength=CELLS)
-    if held[_wanted(held)].sum() > WORTH * rising.size:
+    grid = _Grid(low, CELLS / (high - low))
+    drawn = grid.cells(rising)
+    cells = np.unique(drawn[places(rising.size)])
+    share = (drawn.searchsorted(cells, side="right") - drawn.searchsorted(cells)).sum()
+    if share > WORTH * rising.size:
         return None
-    held, sums, cells = _tallied(blocks, low, high)
-    wanted = _wanted(held)
-    if not 0 < held[wanted].sum() <= WORTH * held.sum():
+    totals = grid.totals(blocks)
+    reached = totals.imag.cumsum()
+    wanted = reached.searchsorted(places(int(reached[-1])), side="right")
+    wanted = np.unique(np.concatenate([[0], wanted, [CELLS - 1]]))
+    held = totals.imag[wanted].astype(np.intp)
+    if not 0 < held.sum() <= WORTH * reached[-1]:
         return None
-    numbers, counts = np.unique(_picked(blocks, cells, wanted), return_counts=True)
-    return _with_groups(numbers, counts, _cells(numbers, low, high), held, sums)
+    # What lies from one of the wanted cells to the next is a group.
+    totals[wanted] = 0
+    groups = np.add.reduceat(totals, wanted)
+    del totals, reached
+    return _joined(grid.picked(blocks, wanted), held, groups)
 
 
-def _picked(blocks: Blocks, cells: list[Line], wanted: Line) -> Line:
-    """Return the numbers of some cells; the cells of all numbers are let go."""
+class _Grid:
+    """Even cells from a number on, so many to a unit."""
+
+    def __init__(self, low: float, scale: float) -> None:
+        self._low, self._scale = low, scale
+        self._scratch = Scratch()
+
+    def cells(self, numbers: Line) -> Line:
+        """Return the cell of each number; what lies beyond the range is in the outermost ones."""
+        return self._scratch.cells(numbers, self._low, self._scale, CELLS)
+
+    def totals(self, blocks: Blocks) -> Line:
+        """Return what the numbers in each cell add up to, and how many there are behind the i."""
+        import numpy as np
+
+        totals = np.zeros(CELLS, dtype=np.complex128)
+        for numbers in _finite(blocks):
+            self._scratch.add(totals, self.cells(numbers), numbers)
+        return totals
+
+    def picked(self, blocks: Blocks, wanted: Line) -> Line:
+        """Return the numbers of some cells, in rising order."""
+        import numpy as np
+
+        chosen = np.zeros(CELLS, dtype=bool)
+        chosen[wanted] = True
+        found = np.concatenate(
+            [one[chosen.take(self.cells(one), mode="clip")] for one in _finite(blocks)]
+        )
+        found.sort()
+        return found
+
+
+def _finite(blocks: Blocks) -> Iterator[Line]:
+    """Yield the finite numbers of each block."""
     import numpy as np
 
-    chosen = np.zeros(CELLS + 1, dtype=bool)
-    chosen[wanted] = True
-    cells.reverse()
-    return np.concatenate([block[chosen.take(cells.pop(), mode="clip")] for block in blocks()])
-
-
-def _cells(numbers: Line, low: float, high: float) -> Line:
-    """Return the cell of each number; what lies beyond the range is in the outermost ones."""
-    import numpy as np
-
-    with np.errstate(over="ignore"):
-        found: Line = np.subtract(numbers, low)
-        found *= CELLS / (high - low)
-    return np.clip(found, 0, CELLS - 1, out=found).astype(np.intp)
-
-
-def _wanted(held: Line) -> Line:
-    """Return the cells that hold the ranks of a summary's points, and the outermost ones."""
-    import numpy as np
-
-    reached = np.cumsum(held)
-    cells = reached.searchsorted(places(int(reached[-1])), side="right")
-    return np.unique(np.concatenate([[0], cells, [CELLS - 1]]))
-
-
-def _tallied(blocks: Blocks, low: float, high: float) -> tuple[Line, Line, list[Line]]:
-    """Return how many numbers each cell holds, what they add up to, and the cell of each."""
-    import numpy as np
-
-    held, sums = np.zeros(CELLS, dtype=np.intp), np.zeros(CELLS)
-    cells = []
     for block in blocks():
         finite = np.isfinite(block)
-        whole = finite.all()
-        numbers = block if whole else block[finite]
-        here = _cells(numbers, low, high)
-        held += np.bincount(here, minlength=CELLS)
-        with np.errstate(over="ignore", invalid="ignore"):
-            sums += np.bincount(here, numbers, minlength=CELLS)
-        small = here.astype(np.uint16)
-        if not whole:
-            # What is not finite has a cell that is never wanted.
-            small = np.full(block.size, CELLS, dtype=np.uint16)
-            small[finite] = here
-        cells.append(small)
-    return held, sums, cells
+        yield block if finite.all() else block[finite]
 
 
-def _with_groups(numbers: Line, counts: Line, cells: Line, held: Line, sums: Line) -> Known:
-    """Return numbers of chosen cells, and the other cells that hold any as groups."""
+def _joined(rising: Line, held: Line, groups: Line) -> Known:
+    """Return the summary of numbers known one by one, in rising order, and of groups between them.
+
+    The numbers lie in cells: ``held`` is how many each holds, and ``groups`` what those behind
+    it add up to, with how many they are behind the i. All ranks of the summary lie in cells.
+    """
     import numpy as np
 
-    different = np.bincount(cells, minlength=CELLS)
-    first, local = np.cumsum(different) - different, np.cumsum(counts) - counts
-    below = (np.cumsum(held) - held)[cells] + local - local[first[cells]]
-    [groups] = ((different == 0) & (held > 0)).nonzero()
-    return Known(int(held.sum()), numbers, below, counts, first[groups], held[groups], sums[groups])
+    sizes, ends = groups.imag.astype(np.intp), held.cumsum()
+    ahead = sizes.cumsum() - sizes
+    size = rising.size + int(sizes.sum())
+    ranks = places(size)
+    points = np.unique(rising[ranks - ahead[(ends + ahead).searchsorted(ranks, side="right")]])
+    below, upto = ranks_of(rising, points)
+    gaps = gaps_of(rising, points, upto)
+    # A group lies in the interval that the last point up to the end of its cell begins.
+    [there] = sizes.nonzero()
+    place = upto.searchsorted(ends[there], side="right") - 1
+    with np.errstate(over="ignore", invalid="ignore"):
+        rest = sizes[there] * points[place + 1] - groups.real[there]
+        gaps += np.bincount(place, rest, minlength=gaps.size)
+    shift = ahead[ends.searchsorted(below, side="right")]
+    spread = Quantiles.at_points(size, points, below + shift, upto + shift, np.maximum(0.0, gaps))
+    return Known(spread, points.size)
 
 
 def _counted(values: Line, blocks: Blocks) -> Known | None:
@@ -177,23 +167,23 @@ def _counted(values: Line, blocks: Blocks) -> Known | None:
     place = range_of(points)
     if place.searched > SEARCHED:
         return None
-    cells = Cells([points], [place], [EVERYWHERE])
-    held, others, size = np.zeros(values.size + 1, dtype=np.intp), [], 0
-    for block in blocks():
-        finite = np.isfinite(block)
-        numbers = block if finite.all() else block[finite]
-        reached, point = (row[0] for row in cells.find(numbers[None]))
-        same = numbers == point
-        held += np.bincount(reached[same], minlength=held.size)
-        others.append(numbers[~same])
+    cells, scratch = Cells([points], [place], [EVERYWHERE]), Scratch()
+    held, others, size = np.zeros(values.size + 1, dtype=np.intp), [values[:0]], 0
+    for numbers in _finite(blocks):
+        reached, point = (row[0] for row in cells.find(numbers[None], scratch))
         size += numbers.size
+        same = numbers == point
+        if not same.all():
+            others.append(numbers[~same])
+            reached = reached[same]
+        held += np.bincount(reached, minlength=held.size)
         if sum(one.size for one in others) > WORTH * size:
             return None
-    return _one_by_one(size, values, held[1:], np.concatenate(others)) if size else None
+    return _one_by_one(values, held[1:], np.concatenate(others)) if size else None
 
 
-def _one_by_one(size: int, values: Line, held: Line, others: Line) -> Known:
-    """Return numbers of which all are known: some by how often they occur, and the others."""
+def _one_by_one(values: Line, held: Line, others: Line) -> Known:
+    """Return the summary of numbers of which some are known by how often they occur."""
     import numpy as np
 
     new, counts = np.unique(others, return_counts=True)
@@ -201,5 +191,12 @@ def _one_by_one(size: int, values: Line, held: Line, others: Line) -> Known:
     order = np.argsort(numbers)
     order = order[counts[order] > 0]
     numbers, counts = numbers[order], counts[order]
-    none = np.empty(0, dtype=np.intp)
-    return Known(size, numbers, np.cumsum(counts) - counts, counts, none, none, np.empty(0))
+    reached = counts.cumsum()
+    size = int(reached[-1])
+    kept = np.unique(reached.searchsorted(places(size), side="right"))
+    points, upto = numbers[kept], reached[kept]
+    # The interval of a number is the one that it lies in or ends.
+    with np.errstate(over="ignore", invalid="ignore"):
+        gaps = counts[1:] * (points[1:].repeat(np.diff(kept)) - numbers[1:])
+        gaps = np.add.reduceat(gaps, kept[:-1]) if kept.size > 1 else gaps
+    return Known(Quantiles.at_points(size, points, upto - counts[kept], upto, gaps), numbers.size)
