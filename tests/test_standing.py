@@ -200,6 +200,24 @@ def test_the_leader_is_preferred_and_beside_it_what_did_no_worse() -> None:
     assert standings(rested).preferred() == {SHORT}
 
 
+def test_an_update_waits_for_one_more_batch_where_new_rows_are_few_and_well_answered() -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
+    usual = [0.80, 0.82, 0.79, 0.81, 0.80, 0.82]
+    state.realised = [(35 + i, value) for i, value in enumerate(usual)]
+    assert running(state, 41) == set()
+    assert "are few beside" in standings(state).held(chosen(41), Why.STEP)[UPDATE]
+    assert running(state, 42) == {UPDATE}, "one batch is waited for, and no more"
+    assert running(state, 41, Why.ASKED) >= {UPDATE}
+    state.realised[-1] = (40, 0.78)
+    assert running(state, 41) == {UPDATE}, "answered worse than lately"
+    state.realised[-1] = (40, 0.82)
+    state.compared = [side(0.8, 0.9, np.random.default_rng(8)) for _ in range(8)]
+    assert standings(state).leader().name == SHORT  # type: ignore[union-attr]
+    state.versions["v3"] = version("v3", SHORT, 40)
+    state.recipes[SHORT] = Recipe(trainings=1, last="v3")
+    assert running(state, 41) == {UPDATE}, "a short window forgets fast"
+
+
 def test_when_what_serves_falls_a_quarter_is_enough_again() -> None:
     state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
     state.compared = since(0.8, 0.9, 12, np.random.default_rng(5))
@@ -231,6 +249,12 @@ def test_what_would_tell_nothing_is_not_tried() -> None:
     state.compared = [side(0.8, 0.7, np.random.default_rng(7)) for _ in range(8)]
     assert running(state, 60) == {MIDDLE, WHOLE, UPDATE}
     assert "did better, by" in standings(state).held(chosen(60), Why.STEP)[SHORT]
+    tried = []
+    for count in range(1, 70):
+        state.recipes[MIDDLE].trainings = count - 1
+        tried += [count] if SHORT in running(state, 60) else []
+    assert tried == [4, 16, 64], "but not for good"
+    state.recipes[MIDDLE].trainings = 1
     assert SHORT in running(state, 60, Why.ALARM)
     state.realised = [(20 + i, 0.8 + 0.01 * (i % 2)) for i in range(12)] + [(32, 0.4)]
     assert SHORT in running(state, 60), "something has changed"

@@ -56,6 +56,14 @@ ENOUGH = 5
 RECENT = 16
 """Newest batches that tell whether trainings do better than updates: some four trainings."""
 
+FEW = 0.06
+"""New rows beside the leader's own, below which an update waits for the next batch, and no longer:
+one step of a window of twenty, less the holdout, is fewer; one of five is more."""
+
+DULL = 1.0
+"""Standard deviations between batches by which the newest one must be worse than those lately for
+an update not to wait."""
+
 FALLEN = 3.0
 """Standard deviations between batches by which the newest one must be worse than those since the
 last training, for something to have changed."""
@@ -116,7 +124,8 @@ class Standings:
 
     A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
     the pipeline names, until another has shown that it does better. Recipes that start from
-    the champion run in every turn, unless that has done worse than leaving it alone.
+    the champion run in every turn, unless that has done worse than leaving it alone; where new
+    rows are few beside the leader's, and no worse answered than others lately, with the next.
 
     The leader is trained again once a quarter of its rows is new. What its trainings gave is
     then seen on the batches that follow, beside the champion before it, updated with the same
@@ -175,6 +184,8 @@ class Standings:
                 window = one.start == "scratch"
                 untried = early or self._untried(one, leader, rows, why) if window else ""
                 held[one.name] = untried if window else self._harm(one, leader)
+                if early and one.updates and not held[one.name]:
+                    held[one.name] = self._few(rows[one.name].height, rows[leader.name].height)
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
@@ -251,11 +262,17 @@ class Standings:
         last = self._last(leader)
         since = 0 if last is None else last.snapshot.batch
         values = [self.sign * value for batch, value in self.state.realised if batch > since]
-        if len(values) <= ENOUGH:
-            return False
-        *before, newest = values
-        spread = statistics.pstdev(before)
-        return newest < statistics.fmean(before) - FALLEN * spread
+        return len(values) > ENOUGH and _below(values, FALLEN)
+
+    def _few(self, new: int, many: int) -> str:
+        """Return why an update waits for one more batch, if it does."""
+        champion = self.state.versions[self.state.champion or ""]
+        if new >= FEW * many or self.state.batch - champion.snapshot.batch > 1:
+            return ""
+        values = [self.sign * value for _, value in self.state.realised[-RECENT:]]
+        if len(values) <= ENOUGH or _below(values, DULL):
+            return ""
+        return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
@@ -339,6 +356,12 @@ def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
     effective = total**2 / sum(w * w for w in weights)
     error = math.sqrt(spread / max(effective - 1, 1))
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
+
+
+def _below(values: Sequence[float], deviations: float) -> bool:
+    """Return whether the last of some values is so many standard deviations below the others."""
+    *before, newest = values
+    return newest < statistics.fmean(before) - deviations * statistics.pstdev(before)
 
 
 def _tried(training: int) -> bool:
