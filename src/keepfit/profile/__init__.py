@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -141,10 +141,10 @@ def each(ask: Callable[[Item], Answer], items: Sequence[Item], rows: int) -> lis
     """Return an answer per item, by several threads where there are rows enough.
 
     Sorting and counting let go of the interpreter's lock. The calling thread takes its share,
-    so that no more memory is held than there are processors at work.
+    and all of it where the others are busy.
     """
-    workers = min(os.cpu_count() or 1, len(items))
-    if rows < WORTH_THREADS or workers < 2:
+    helpers = min(_processors(), len(items)) - 1
+    if rows < WORTH_THREADS or helpers < 1:
         return [ask(item) for item in items]
     waiting, answers = deque(enumerate(items)), dict[int, Answer]()
 
@@ -156,9 +156,27 @@ def each(ask: Callable[[Item], Answer], items: Sequence[Item], rows: int) -> lis
                 return
             answers[place] = ask(item)
 
-    with ThreadPoolExecutor(workers - 1) as pool:
-        others = [pool.submit(work) for _ in range(workers - 1)]
+    asked = [_pool().submit(work) for _ in range(helpers)]
+    try:
         work()
-    for other in others:
-        other.result()
+    finally:
+        waiting.clear()
+    for one in asked:
+        if not one.cancel():
+            one.result()
     return [answers[place] for place in range(len(items))]
+
+
+def _processors() -> int:
+    return os.cpu_count() or 1
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    """Return the threads of the process: a thread anew each time would not find its memory again."""
+    return ThreadPoolExecutor(_processors() - 1, thread_name_prefix="keepfit-profile")
+
+
+if hasattr(os, "register_at_fork"):
+    # A child process has none of the threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
