@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from keepfit.protocols import Detector
 
 
+_JUDGE = Columns()
+"""The default detector, whose verdicts a report gives."""
+
 SHORT = 20_000
 """Rows up to which a batch is measured at every second point: its sampling noise is greater."""
 
@@ -187,7 +190,7 @@ def compare(reference: Any, current: Any) -> DriftReport:
 
 def _measured(reading: Reading, ruler: Ruler, noise: float) -> Measured:
     """Return what a report says of a column: all statistics, and the verdict of the default detector."""
-    verdict = Columns().judge(reading, ruler, noise)
+    verdict = _JUDGE.judge(reading, ruler, noise)
     column = reading.column
     return Measured(
         column=column.name,

@@ -99,6 +99,7 @@ class Cells:
         for k, one in enumerate(spreads):
             self._points[k, 1:] = wide(one.points[None], width)
             self._fill(k, one.points, scratch)
+        self._crowded = bool((self._place == self._limit).any())
 
     def _fill(self, k: int, points: np.ndarray, scratch: Scratch) -> None:
         import numpy as np
@@ -156,24 +157,28 @@ class Cells:
             cells += self._first
         point, place = scratch.taken(self._point, cells), scratch.taken(self._place, cells)
         place += numbers >= point
-        self._search(numbers, place, point)
+        if self._crowded:
+            self._search(numbers, place, point)
         return place, point
 
     def _search(self, numbers: np.ndarray, place: np.ndarray, point: np.ndarray) -> None:
         """Find the places of numbers whose cells hold several points."""
         import numpy as np
 
-        at = np.flatnonzero(place.ravel() >= self._limit)
+        place, point = place.ravel(), point.ravel()
+        at = np.flatnonzero(place >= self._limit)
         if not at.size:
             return
-        size = numbers.shape[1]
-        starts = at.searchsorted(np.arange(len(numbers) + 1) * size).tolist()
-        for k, one in enumerate(self._spreads):
-            here = at[starts[k] : starts[k + 1]] - k * size
-            if here.size:
-                reached = one.points.searchsorted(numbers[k, here], side="right")
-                place[k, here] = k * self._stride + reached
-                point[k, here] = one.points[reached - 1]
+        found, rows = numbers.ravel()[at], at // numbers.shape[1]
+        starts = rows.searchsorted(np.arange(len(numbers) + 1)).tolist()
+        reached = np.concatenate(
+            [
+                one.points.searchsorted(found[start:end], side="right")
+                for one, start, end in zip(self._spreads, starts, starts[1:], strict=False)
+            ]
+        )
+        place[at] = reached + rows * self._stride
+        point[at] = np.where(reached > 0, self._points.ravel()[place[at]], np.nan)
 
     def _outside(
         self, tally: _Tally, numbers: np.ndarray, low: list[float], high: list[float]
