@@ -1,4 +1,7 @@
+import os
 import pickle
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -9,7 +12,16 @@ import polars as pl
 import pytest
 
 from keepfit.parts import Part, written
-from keepfit.profile import CATEGORIES, POINTS, Column, Profile, categories, kind_of, numbers
+from keepfit.profile import (
+    CATEGORIES,
+    POINTS,
+    Column,
+    Profile,
+    categories,
+    each,
+    kind_of,
+    numbers,
+)
 
 
 def column(values: pl.Series) -> Column:
@@ -185,3 +197,47 @@ def test_categories_of_a_long_column_are_all_counted(different: int) -> None:
     values = pl.Series("x", [str(i % different) for i in range(200_000)] + [None] * 7)
     expected = Counter(value for value in values.to_list() if value is not None)
     assert categories(values) == expected
+
+
+def test_answers_come_in_the_order_of_what_was_asked_and_errors_come_through() -> None:
+    items = list(range(40))
+    assert each(lambda item: item * item, items, 10**6) == [item * item for item in items]
+
+    def fails(item: int) -> int:
+        if item == 25:
+            raise IndexError("of an answer")
+        return item
+
+    with pytest.raises(IndexError, match="of an answer"):
+        each(fails, items, 10**6)
+
+
+def test_threads_that_wait_for_each_other_get_their_answers() -> None:
+    def inner(item: int) -> int:
+        return sum(each(lambda other: item * other, range(4), 10**6))
+
+    assert each(inner, range(20), 10**6) == [6 * item for item in range(20)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_describes_columns_too() -> None:
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            "import os\n"
+            "from keepfit.profile import each\n"
+            "def total(): return sum(each(abs, range(50), 10**6))\n"
+            "total()\n"
+            "child = os.fork()\n"
+            "if not child: os._exit(total() % 256)\n"
+            "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(told.stdout) == sum(range(50)) % 256

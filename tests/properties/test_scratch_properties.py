@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.profile import Column, each
+from keepfit.profile import Column
 from keepfit.profile.scratch import Scratch
 
 numbers = st.floats(allow_nan=False, width=64)
@@ -62,16 +62,3 @@ def test_a_long_column_is_described_in_a_fraction_of_its_memory(shape: str, seed
     finally:
         tracemalloc.stop()
     assert peak < 0.6 * 8 * values.len()
-
-
-def test_answers_come_in_the_order_of_what_was_asked_and_errors_come_through() -> None:
-    items = list(range(40))
-    assert each(lambda item: item * item, items, 10**6) == [item * item for item in items]
-    with pytest.raises(IndexError, match="of an answer"):
-        each(_fails, items, 10**6)
-
-
-def _fails(item: int) -> int:
-    if item == 25:
-        raise IndexError("of an answer")
-    return item
