@@ -25,8 +25,9 @@ class Scratch:
             return
         self._size = size
         self._floats = np.empty(size)
-        self._small = np.empty(size, dtype=np.int32)
         self._whole = np.empty((2, size), dtype=np.intp)
+        # Needed no more when the second row is.
+        self._small = self._whole[1].view(np.int32)
         # A number, and that it is one: a sum and a count are added up together.
         self._pairs = np.full(size, 1j)
 
