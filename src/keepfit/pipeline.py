@@ -55,7 +55,8 @@ class Pipeline:
     final_fit
         ``"all"`` fits the winner's recipe again, on its holdout too, before it serves;
         ``"update"`` lets the winner learn its holdout by the first recipe that starts from the
-        champion.
+        champion. One that is shown to do worse than the winner on the rows it learnt, which that
+        had not seen, went wrong: the winner serves as it passed.
     rollout
         How what passed the gate takes over: ``[rollouts.Shadow("1d"), rollouts.Canary(0.05,
         "3d")]``. What was promoted is then watched, and taken back if it is shown to be worse

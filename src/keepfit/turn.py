@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit import costs, explore, facts, footprint, gates, learners, relevance
+from keepfit import costs, explore, footprint, gates, learners, relevance
 from keepfit.approval import Asking
 from keepfit.batch import CARRIED, LABEL, TIME, border, digest
 from keepfit.facts import (
@@ -18,6 +18,7 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
+from keepfit.final import FinalFit, refused
 from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
@@ -41,6 +42,7 @@ class Turn:
 
     def __init__(self, loop: Loop) -> None:
         self.loop, self.asking = loop, Asking(loop)
+        self.last_fit = FinalFit(self)
         self._rows: dict[str, pl.DataFrame] = {}
 
     # Start ------------------------------------------------------------------------------
@@ -56,7 +58,7 @@ class Turn:
         cut = None if champion is None else self._cut(labelled, champion)
         pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
         since = None if champion is None else champion.snapshot.to
-        moment = self._selecting(now, since, loop.pipeline.seed)
+        moment = self.selecting(now, since, loop.pipeline.seed)
         standings = self.standings()
         rows = {one.name: one.select.select(pool, moment) for one in standings.runnable()}
         held = standings.held(rows, why)
@@ -95,7 +97,7 @@ class Turn:
         self._rows = {}
         begun: dict[str, Fact] = {}
         for one in plan.chosen:
-            started = self._started(now, len(begun), one.challenger, one.rows, plan.since, plan.cut)
+            started = self.started(now, len(begun), one.challenger, one.rows, plan.since, plan.cut)
             # While a window still reaches the first row, it is the same training as another.
             begun.setdefault(started.key, started)
         return list(begun.values())
@@ -128,7 +130,7 @@ class Turn:
         first: datetime = new[min(int(new.len() * (1 - holdout)), new.len() - 1)]
         return first
 
-    def _started(
+    def started(
         self,
         now: datetime,
         place: int,
@@ -139,6 +141,7 @@ class Turn:
         final_of: str | None = None,
         parent: str | None = None,
     ) -> TrainingStarted:
+        """Return the fact that starts a training of a recipe on rows, as its record."""
         loop, state = self.loop, self.loop.state
         version = f"v{len(state.versions) + place + 1}"
         times = rows.get_column(TIME)
@@ -221,7 +224,7 @@ class Turn:
             ended = train(loop, version)
             loop.append([ended], self._moment(version, now))
             if isinstance(ended, TrainingFailed) and version.final_of:
-                self._promote_without(version, self._moment(version, now))
+                self.last_fit.failed(version, self._moment(version, now))
             if not loop.state.training:
                 self.judge(self._moment(version, now))
         if loop.state.waiting and not loop.state.training and loop.state.paused is None:
@@ -267,10 +270,10 @@ class Turn:
         challenger = self.challenger(version)
         if challenger is None:
             return pool
-        moment = self._selecting(snapshot.as_of, snapshot.since, snapshot.seed)
+        moment = self.selecting(snapshot.as_of, snapshot.since, snapshot.seed)
         return challenger.select.select(pool, moment)
 
-    def _selecting(self, at: datetime, since: datetime | None, seed: int) -> Moment:
+    def selecting(self, at: datetime, since: datetime | None, seed: int) -> Moment:
         """Return the moment that a selection is told, with what rows are worth to the next model."""
         state = self.loop.state
         if since is None or state.champion is None:
@@ -305,19 +308,9 @@ class Turn:
             return
         final = next((version for version in waiting if version.final_of), None)
         if final is not None:
-            self._crown(final, champion, at)
+            self.last_fit.passed(final, champion, at)
             return
         self._compare(waiting, champion, at)
-
-    def _crown(self, final: Version, champion: Version, at: datetime) -> None:
-        """Release a winner that learnt its holdout too, unless a person changed the champion since."""
-        winner = self.loop.state.versions[final.final_of or ""]
-        against = champion.name if winner.judged is None else winner.judged.champion
-        if against != champion.name:
-            reason = f"{winner.name} was held against {against}, and {champion.name} serves now"
-            self.loop.append_decision([_refused(final, champion, "Current", reason)], at)
-            return
-        self.release([], final, f"{winner.name} fitted on its holdout too", at)
 
     def _compare(self, waiting: list[Version], champion: Version, at: datetime) -> None:
         judged = [one for version in waiting if (one := self._judged(version, champion, at))]
@@ -349,7 +342,7 @@ class Turn:
     def _judged(self, version: Version, champion: Version, at: datetime) -> Judged | None:
         loop = self.loop
         if version.artifact == champion.artifact:
-            return _refused(version, champion, "Differs", "the same model as the champion")
+            return refused(version, champion, "Differs", "the same model as the champion")
         since = max(version.judged_from or champion.snapshot.to, champion.snapshot.to + MICROSECOND)
         rows = loop.labelled(at, after=since - MICROSECOND)
         before = version.judged
@@ -372,7 +365,7 @@ class Turn:
             )
         except Exception as error:
             old.predict(rows)  # where the champion cannot answer either, that is another matter
-            return _refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
+            return refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
         comparison = footprint.measured(loop, comparison, version, champion)
         verdicts = tuple(gate.judge(comparison) for gate in self.asking.others)
         value, champion_value = self.values(comparison)
@@ -437,54 +430,11 @@ class Turn:
     def release(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:
         """Let a version that passed take over, or first learn its holdout too."""
         loop = self.loop
-        final = self._final(version, at)
+        final = self.last_fit.begin(version, at)
         new = [*judged, final or loop.release.begin(version, reason, at)]
         # Where a person has written meanwhile, it waits, and is judged as things stand now.
         if loop.append_decision(new, at) and final is None:
             self._rows = {}
-
-    def _promote_without(self, final: Version, at: datetime) -> None:
-        """Promote a winner as it passed the gate, where its final fit failed."""
-        champion = self.loop.state.champion
-        winner = self.loop.state.versions[final.final_of or ""]
-        reason = f"as it passed; its final fit {final.name} failed"
-        while self.loop.state.champion == champion:
-            if self.loop.append_decision([self.loop.release.begin(winner, reason, at)], at):
-                return
-
-    def _final(self, version: Version, at: datetime) -> TrainingStarted | None:
-        """Return the training that lets a winner learn its holdout too; None where there is none."""
-        fit = self.loop.pipeline.final_fit
-        if fit is None or version.judged_from is None or version.final_of:
-            return None
-        whole = fit == "all"
-        challenger = self.challenger(version) if whole else self._updating()
-        since = version.snapshot.since if whole else version.snapshot.to
-        if challenger is None:
-            return None
-        moment = self._selecting(at, since, version.seed)
-        rows = challenger.select.select(self.loop.labelled(at), moment)
-        if rows.height < 2:
-            return None
-        parent = None if whole else version.name
-        return self._started(at, 0, challenger, rows, since, None, version.name, parent)
-
-    def _updating(self) -> Challenger | None:
-        """Return the recipe that lets a winner learn its holdout."""
-        every = self.loop.pipeline.challengers
-        return next((one for one in every if one.updates), None)
-
-
-def _refused(version: Version, champion: Version, gate: str, reason: str, rows: int = 0) -> Judged:
-    """Return the verdict on a version that is not worth comparing."""
-    verdict = facts.Verdict(gate=gate, answer=Answer.REFUSE, reason=reason, rows=rows)
-    return Judged(
-        version=version.name,
-        answer=Answer.REFUSE,
-        verdicts=(verdict,),
-        champion=champion.name,
-        rows=rows,
-    )
 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:

@@ -1,0 +1,105 @@
+"""The last fit of a winner: it learns the rows that judged it too, before it serves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from keepfit import facts, gates
+from keepfit.facts import Answer, Judged, TrainingStarted
+
+if TYPE_CHECKING:
+    from keepfit.challenger import Challenger
+    from keepfit.registry import Version
+    from keepfit.turn import Turn
+
+
+class FinalFit:
+    """The part of a turn that lets a winner learn its holdout.
+
+    No rows are left to judge what comes of it. But it has learnt the rows that its winner was
+    judged on without having seen them: where it is shown to do worse on them than that, it
+    went wrong, and the winner serves as it passed.
+    """
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn, self.loop = turn, turn.loop
+
+    def begin(self, version: Version, at: datetime) -> TrainingStarted | None:
+        """Return the training that lets a winner learn its holdout too; None where there is none."""
+        fit = self.loop.pipeline.final_fit
+        if fit is None or version.judged_from is None or version.final_of:
+            return None
+        whole = fit == "all"
+        challenger = self.turn.challenger(version) if whole else self._updating()
+        since = version.snapshot.since if whole else version.snapshot.to
+        if challenger is None:
+            return None
+        moment = self.turn.selecting(at, since, version.seed)
+        rows = challenger.select.select(self.loop.labelled(at), moment)
+        if rows.height < 2:
+            return None
+        parent = None if whole else version.name
+        return self.turn.started(at, 0, challenger, rows, since, None, version.name, parent)
+
+    def _updating(self) -> Challenger | None:
+        """Return the recipe that lets a winner learn its holdout."""
+        every = self.loop.pipeline.challengers
+        return next((one for one in every if one.updates), None)
+
+    def passed(self, final: Version, champion: Version, at: datetime) -> None:
+        """Release a winner that learnt its holdout too, unless a person changed the champion since."""
+        winner = self._winner(final)
+        against = champion.name if winner.judged is None else winner.judged.champion
+        if against != champion.name:
+            reason = f"{winner.name} was held against {against}, and {champion.name} serves now"
+            self.loop.append_decision([refused(final, champion, "Current", reason)], at)
+            return
+        harm = self._harm(final, winner, at)
+        if harm is not None:
+            self._without(final, [harm], at, f"does worse than {winner.name} on rows it learnt")
+            return
+        self.turn.release([], final, f"{winner.name} fitted on its holdout too", at)
+
+    def failed(self, final: Version, at: datetime) -> None:
+        """Promote a winner as it passed the gate, where its final fit failed."""
+        self._without(final, [], at, "failed")
+
+    def _without(self, final: Version, judged: list[Judged], at: datetime, why: str) -> None:
+        champion, winner = self.loop.state.champion, self._winner(final)
+        reason = f"as it passed; its final fit {final.name} {why}"
+        while self.loop.state.champion == champion:
+            new = [*judged, self.loop.release.begin(winner, reason, at)]
+            if self.loop.append_decision(new, at):
+                return
+
+    def _harm(self, final: Version, winner: Version, at: datetime) -> Judged | None:
+        """Return the refusal of a final fit that is worse on what it learnt, None where it is not."""
+        rows = self.loop.labelled(at, after=winner.snapshot.to)
+        if rows.is_empty():
+            return None
+        new, old = self.loop.scorer.model(final), self.loop.scorer.model(winner)
+        try:
+            comparison = self.turn.comparison(rows, new, old, look=1)
+        except Exception as error:
+            old.predict(rows)  # where the winner cannot answer either, that is another matter
+            return refused(final, winner, "Answers", f"it cannot: {error!r}", rows.height)
+        verdict = gates.Fresher().judge(comparison)
+        if verdict.answer != Answer.REFUSE:
+            return None
+        return refused(final, winner, "Learnt its holdout", verdict.reason, rows.height)
+
+    def _winner(self, final: Version) -> Version:
+        return self.loop.state.versions[final.final_of or ""]
+
+
+def refused(version: Version, champion: Version, gate: str, reason: str, rows: int = 0) -> Judged:
+    """Return the verdict on a version that is not worth comparing."""
+    verdict = facts.Verdict(gate=gate, answer=Answer.REFUSE, reason=reason, rows=rows)
+    return Judged(
+        version=version.name,
+        answer=Answer.REFUSE,
+        verdicts=(verdict,),
+        champion=champion.name,
+        rows=rows,
+    )

@@ -1,0 +1,72 @@
+"""The last fit of a winner, on the rows that judged it: it serves unless it went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from tests.worlds import pipeline, stream
+
+from keepfit import Ledger, gates, triggers
+from keepfit.batch import LABEL
+from keepfit.facts import Answer, Judged, Promoted, TrainingStarted
+from keepfit.protocols import Learner, Task
+from keepfit.registry import Version
+from keepfit.turn import Turn
+
+pytestmark = pytest.mark.story
+
+
+def played(home: Path) -> dict[type, list[Any]]:
+    """Return the facts of a life in which every winner learns its holdout, by their kind."""
+    made = pipeline(
+        stream(40),
+        home,
+        trigger=triggers.Every("10d"),
+        final_fit="all",
+        gate=[gates.NoWorse(within=0.05)],
+    )
+    made.backtest(compare=False)
+    found: dict[type, list[Any]] = {Judged: [], Promoted: [], TrainingStarted: []}
+    with Ledger(home / "backtest" / "ledger.db") as ledger:
+        for entry in ledger.facts("churn"):
+            found.get(type(entry.fact), []).append(entry.fact)
+    return found
+
+
+def test_a_final_fit_on_shuffled_labels_does_not_serve_and_its_winner_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Turn.task
+
+    def poisoned(turn: Turn, version: Version, learner: Learner) -> Task:
+        task = honest(turn, version, learner)
+        if version.final_of is None:
+            return task
+        labels = pl.col(LABEL).shuffle(seed=1)
+        return replace(task, rows=task.rows.with_columns(labels))
+
+    monkeypatch.setattr(Turn, "task", poisoned)
+    found = played(tmp_path)
+    finals = {one.version: one.final_of for one in found[TrainingStarted] if one.final_of}
+    assert len(finals) > 1
+    reasons = {one.version: one.reason for one in found[Promoted]}
+    judged = {one.version: one for one in found[Judged]}
+    for final, winner in finals.items():
+        assert final not in reasons
+        said = f"as it passed; its final fit {final} does worse than {winner} on rows it learnt"
+        assert reasons[winner].startswith(said)
+        (verdict,) = judged[final].verdicts
+        assert (verdict.gate, verdict.answer) == ("Learnt its holdout", Answer.REFUSE)
+        assert judged[final].champion == winner
+
+
+def test_a_final_fit_that_went_right_serves(tmp_path: Path) -> None:
+    found = played(tmp_path)
+    finals = [one.version for one in found[TrainingStarted] if one.final_of]
+    promoted = [one.version for one in found[Promoted]]
+    assert finals
+    assert set(finals) <= set(promoted)
