@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 from tests.worlds import DAY, START, pipeline, stream
 
-from keepfit import Challenger, Ledger, checks, errors, gates, selection, triggers
+from keepfit import Challenger, Ledger, checks, errors, selection, triggers
 from keepfit.facts import Decided, Judged, Promoted, Scored, Trained, TrainingStarted, comparable
 
 
@@ -250,23 +250,3 @@ def test_every_no_is_a_fact_with_its_reason(tmp_path: Path) -> None:
 def test_a_backtest_of_nothing_says_so(tmp_path: Path) -> None:
     with pytest.raises(errors.SourceError, match="expected rows"):
         pipeline(stream(1).head(0), tmp_path).backtest()
-
-
-def test_the_winner_is_fitted_on_its_holdout_too_when_asked(tmp_path: Path) -> None:
-    made = pipeline(
-        stream(40),
-        tmp_path,
-        trigger=triggers.Every("10d"),
-        final_fit="all",
-        gate=[gates.NoWorse(within=0.05)],
-    )
-    made.backtest(compare=False)
-    entries = facts_of(tmp_path)
-    finals = [fact for fact in of_kind(entries, TrainingStarted) if fact.final_of]
-    assert finals
-    started = {fact.version: fact for fact in of_kind(entries, TrainingStarted)}
-    promoted = [fact.version for fact in of_kind(entries, Promoted)]
-    for final in finals:
-        assert final.snapshot.to > started[final.final_of].snapshot.to
-        assert final.version in promoted
-        assert final.final_of not in promoted

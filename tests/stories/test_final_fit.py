@@ -64,9 +64,13 @@ def test_a_final_fit_on_shuffled_labels_does_not_serve_and_its_winner_does(
         assert judged[final].champion == winner
 
 
-def test_a_final_fit_that_went_right_serves(tmp_path: Path) -> None:
+def test_the_winner_is_fitted_on_its_holdout_too_when_asked(tmp_path: Path) -> None:
     found = played(tmp_path)
-    finals = [one.version for one in found[TrainingStarted] if one.final_of]
-    promoted = [one.version for one in found[Promoted]]
+    finals = [one for one in found[TrainingStarted] if one.final_of]
     assert finals
-    assert set(finals) <= set(promoted)
+    started = {one.version: one for one in found[TrainingStarted]}
+    promoted = [one.version for one in found[Promoted]]
+    for final in finals:
+        assert final.snapshot.to > started[final.final_of].snapshot.to
+        assert final.version in promoted
+        assert final.final_of not in promoted
