@@ -111,8 +111,7 @@ def leaves_of(text: str) -> Leaves | None:
         return None
     skeleton, lines = _apart(_SIZES.sub("", head) + text[first:last])
     try:
-        listed = ",".join(lines).replace(" ", ",")
-        values = np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
+        values = leaves.read(lines)
     except msgspec.MsgspecError:  # a leaf that is no number
         return None
     new = Forest(text, [line.count(" ") + 1 for line in lines])
