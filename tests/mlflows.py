@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 from keepfit.mirror import Settings
 from keepfit.mirror.store import package
+from tests.waits import PATIENCE
 
 FILE = "mlflow.db"
 
@@ -70,9 +71,9 @@ class Server:
                 stdout=log,
                 stderr=log,
             )
-        until = time.monotonic() + 90
+        end = time.monotonic() + PATIENCE
         while not self._answers():
-            assert time.monotonic() < until, (self.folder / "server.log").read_text()
+            assert time.monotonic() < end, (self.folder / "server.log").read_text()
             time.sleep(0.1)
 
     def _answers(self) -> bool:

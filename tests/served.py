@@ -26,6 +26,7 @@ from keepfit.server.office import Hands
 from keepfit.server.process import listening
 from keepfit.server.worker import Worker, configured
 from tests.servers import World
+from tests.waits import PATIENCE, until
 
 JSON = {"content-type": "application/json"}
 ROW_ = {"x": 0.5, "y": -1.0, "kind": "a"}
@@ -64,7 +65,7 @@ class Served:
         self.worker: Worker | None = None
         self.thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self.thread.start()
-        assert self.ready.wait(30)
+        assert self.ready.wait(PATIENCE)
 
     async def _run(self) -> None:
         made = self.world.made
@@ -79,7 +80,7 @@ class Served:
     def close(self) -> None:
         assert self.server is not None
         self.server.should_exit = True
-        self.thread.join(30)
+        self.thread.join(PATIENCE)
         self.sock.close()
 
     def ask(
@@ -115,10 +116,7 @@ class Served:
             return journal.after(0, kinds=kinds)
 
     def waits_for(self, version: str) -> None:
-        until = time.monotonic() + 30
-        while self.ask("GET", "/health")[1]["serving"] != version:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        until(lambda: self.ask("GET", "/health")[1]["serving"] == version)
 
 
 def opened(folder: Path, learner: Any, tls: Tls | None = None, **parts: Any) -> Iterator[Served]:

@@ -25,6 +25,7 @@ from keepfit.backtest.sharing import Answers, Trainings
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
 from keepfit.facts import Decided, Judged, Promoted, Scored, TrainingStarted, comparable
+from tests.waits import PATIENCE
 from tests.worlds import pipeline, source, stream
 
 SLIDING = [Challenger(select=selection.Sliding("5d"))]
@@ -236,7 +237,7 @@ def test_a_training_that_another_process_is_at_is_waited_for(tmp_path: Path) -> 
     waiting.join(0.1)
     assert waiting.is_alive()
     first.remember("key", {"artifact": "x"})
-    waiting.join(10)
+    waiting.join(PATIENCE)
     assert heard == [{"artifact": "x"}]
 
 

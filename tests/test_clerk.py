@@ -17,6 +17,7 @@ from keepfit.server.app import Asked
 from keepfit.server.clerk import Clerk
 from keepfit.server.office import Hands
 from tests.stories.test_serving import FILE, Home
+from tests.waits import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +92,9 @@ def test_nothing_is_begun_before_the_first_question_nor_kept_after_the_last(home
         assert children() == set()
         await one.ask("status")
         assert len(children()) == 1
-        until = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         while children():
-            assert time.monotonic() < until
+            assert time.monotonic() < end
             await asyncio.sleep(0.05)
         assert (await one.ask("status"))["champion"]
 

@@ -22,6 +22,7 @@ from keepfit import executors, learners
 from keepfit.errors import ConfigError
 from keepfit.protocols import Executor, Result, Task
 from keepfit.testing.learners import rows_to_learn
+from tests.waits import PATIENCE
 
 MEGABYTE = 1_000_000
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="ends processes by POSIX signals")
@@ -125,7 +126,7 @@ def assert_works(executor: Executor) -> None:
 
 def assert_gone(pid: int) -> None:
     try:
-        psutil.Process(pid).wait(timeout=20)
+        psutil.Process(pid).wait(timeout=PATIENCE)
     except psutil.NoSuchProcess:
         return
 

@@ -4,7 +4,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from keepfit.errors import KeepfitError
 from keepfit.journal import ANSWER, EVENT, LABEL, ROW, Fate, Journal, New, Outcome, Writer
 from keepfit.journal.entries import packed
 from keepfit.journal.writer import HELD
+from tests.waits import until
 
 CHILD = Path(__file__).with_name("killed_journal.py")
 
@@ -98,7 +98,7 @@ def test_when_too_much_waits_no_more_is_taken_and_nothing_is_lost(path: Path) ->
     assert sum(taken) == 10
     assert writer.waiting == 10
     holder.connection.execute("ROLLBACK")
-    _until(lambda: not writer.waiting)
+    until(lambda: not writer.waiting)
     assert writer.submit([answer(99)], told.append)
     writer.close()
     assert told == [()] * 11
@@ -133,7 +133,7 @@ def test_what_comes_turn_after_turn_is_committed_together(path: Path) -> None:
     assert (writer.waiting, groups) == (8, [])
     while turns.turn():
         pass
-    _until(lambda: not writer.waiting)
+    until(lambda: not writer.waiting)
     # What comes later is held anew, and an end does not wait for the next turn.
     assert writer.submit([answer(99)], lambda outcome: None)
     writer.close()
@@ -149,20 +149,13 @@ def test_what_is_held_is_bounded_however_much_comes(path: Path) -> None:
     for id_ in range(HELD):
         assert writer.submit([answer(id_)], told.append)
     # Without a single turn: they are as many as are committed at once.
-    _until(lambda: len(told) == HELD)
+    until(lambda: len(told) == HELD)
     assert writer.submit([answer(HELD + id_) for id_ in range(HELD)], told.append)
-    _until(lambda: len(told) == HELD + 1)
+    until(lambda: len(told) == HELD + 1)
     while turns.turn():
         pass
     writer.close()
     assert told == [()] * (HELD + 1)
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_submission_above_the_bound_is_taken_when_nothing_else_waits(path: Path) -> None:

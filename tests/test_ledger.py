@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +38,7 @@ from keepfit.facts import (
 )
 from keepfit.ledger import Ledger
 from keepfit.ledger import store as ledger_store
+from tests.waits import until
 
 START = utc("2024-01-01")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions and signals")
@@ -541,11 +540,8 @@ def test_a_process_that_reuses_the_number_of_a_dead_holder_is_not_taken_for_it(
 
 def test_a_held_lease_is_renewed_in_the_background(ledger: Ledger) -> None:
     with ledger.lease("churn", seconds=0.15) as lease:
-        first, waiting = lease.until, threading.Event()
-        deadline = time.monotonic() + 10
-        while lease.until < first + timedelta(seconds=0.1) and time.monotonic() < deadline:
-            waiting.wait(0.01)
-        assert lease.until >= first + timedelta(seconds=0.1)
+        first = lease.until
+        until(lambda: lease.until >= first + timedelta(seconds=0.1))
         assert lease.held
 
 

@@ -21,6 +21,7 @@ from keepfit.mirror.pages import LONGEST, Book
 from keepfit.mirror.store import package
 from tests.mlflows import client_of, registered
 from tests.shell import FILE, keepfit
+from tests.waits import PATIENCE
 from tests.worlds import START, stream
 
 
@@ -173,7 +174,7 @@ def test_one_that_does_not_answer_holds_up_no_end(
 
     monkeypatch.setattr(copyist.store, "prepare", hangs)
     copyist.start()
-    assert asked.wait(30)
+    assert asked.wait(PATIENCE)
     copyist.close()
     assert copyist._thread.is_alive()
     answer.set()

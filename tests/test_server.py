@@ -27,6 +27,7 @@ from keepfit.server import http as protocol
 from keepfit.server.guide import Guide
 from keepfit.server.rows import Ids
 from tests.served import JSON, ROW_, Served, opened
+from tests.waits import until
 
 
 @pytest.fixture(scope="module")
@@ -372,18 +373,13 @@ def test_what_all_connections_send_at_once_is_bounded(
     for sent in (large[:-1], large):
         with socket.create_connection(("127.0.0.1", trees.port), timeout=30) as connection:
             connection.sendall(request(large, path)[: -len(large)] + sent[:700_000])
-            until = time.monotonic() + 30
-            while protocol.ROOM.held < 600_000:
-                assert time.monotonic() < until
-                time.sleep(0.01)
+            until(lambda: protocol.ROOM.held >= 600_000)
             # Who is ended while they send may not get to read why.
             with contextlib.suppress(ConnectionError):
                 assert answers(trees.raw(request(large, path)))[:1] in ([b"503"], [])
             assert protocol.ROOM.held <= 1_000_000
             assert trees.ask("POST", "/predict/churn", ROW_)[0] == 200
-        while protocol.ROOM.held:
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        until(lambda: not protocol.ROOM.held)
     assert answers(trees.raw(request(large, path, CLOSE)))[0] in (b"200", b"400")
     assert protocol.ROOM.held == 0
 
@@ -398,13 +394,13 @@ def test_connections_that_are_slow_or_silent_are_ended(served: Served, path: str
         socket.create_connection(place, timeout=30) as silent,
     ):
         slow.sendall(f"POST {path} HTTP/1.1\r\ncontent-length: 99\r\n\r\n{{".encode())
-        until = time.monotonic() + 30
-        found: list[protocol.Protocol] = []
-        while not any(one.begun for one in found) and time.monotonic() < until:
-            time.sleep(0.01)
-            connections = list(served.server.server_state.connections)
-            found = [one for one in connections if isinstance(one, protocol.Protocol)]
-        for one in found:
+        connections = served.server.server_state.connections
+
+        def found() -> list[protocol.Protocol]:
+            return [one for one in list(connections) if isinstance(one, protocol.Protocol)]
+
+        until(lambda: any(one.begun for one in found()))
+        for one in found():
             later = one.loop.time() + protocol.IDLE_SECONDS + 1
             one.loop.call_soon_threadsafe(one.tire, later)
         assert slow.recv(100).startswith(b"HTTP/1.1 408")

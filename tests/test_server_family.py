@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 
 import pytest
 
 from keepfit.server import process
 from keepfit.server.process import Family
+from tests.waits import until
 
 SOON = 60
 
@@ -19,13 +18,6 @@ SOON = 60
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "RESTED", 0.0)
     monkeypatch.setattr(process, "WATCHED_EVERY", 0.01)
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + SOON
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_child_that_cannot_be_started_again_is_tried_until_it_can(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from keepfit.server.guide import Guide
 from keepfit.server.models import Models, Pointer, point, pointed
 from keepfit.server.trial import NICER, Request, Trial, Verdict, tried
 from tests.servers import World, sent
+from tests.waits import until
 
 FOREST = LGBMClassifier(n_estimators=5, verbosity=-1)
 
@@ -212,10 +212,8 @@ def test_a_trial_gives_way_to_those_that_answer() -> None:
     trial = Trial()
     trial.prepare()
     assert trial._child is not None
-    end = time.monotonic() + 60
-    while os.getpriority(os.PRIO_PROCESS, trial._child.pid) != min(mine + NICER, 19):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    pid = trial._child.pid
+    until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == min(mine + NICER, 19))
     trial.close()
 
 

@@ -26,6 +26,7 @@ from keepfit.server.models import pointed
 from tests.servers import World
 from tests.test_server import Served
 from tests.test_server_models import Counted
+from tests.waits import until
 
 
 class Odd(ClassifierMixin, BaseEstimator):
@@ -131,19 +132,13 @@ class Rolling:
         )
         loop.append([staged], now)
         self.guide.look()
-        self.until(lambda: not waits or self.now() == (version, share))
+        until(lambda: not waits or self.now() == (version, share))
 
     def now(self) -> tuple[str, float] | None:
         challenger = self.follower.challenger
         if challenger is None:
             return None
         return challenger.challenge.version, challenger.challenge.share
-
-    def until(self, true: Any, seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end
-            time.sleep(0.01)
 
     def ask(self, body: Any, path: str = "/predict/churn") -> Any:
         status, content = self.served.ask("POST", path, body)
@@ -162,7 +157,7 @@ class Rolling:
             gone = RolledBack(version=fact.version, to="v1", reason="the end", share=fact.share)
             self.world.loop.append([gone], self.world.loop.clock.now())
         self.guide.look()
-        self.until(lambda: self.now() is None)
+        until(lambda: self.now() is None)
 
     def close(self) -> None:
         self.served.close()
@@ -346,7 +341,7 @@ def test_in_a_shadow_the_champion_answers_all(rolling: Rolling) -> None:
     assert {rolling.ask(row())["version"] for _ in range(10)} == {"v1"}
     challenger = rolling.follower.challenger
     assert challenger is not None
-    rolling.until(lambda: challenger.faults.answers > 0)
+    until(lambda: challenger.faults.answers > 0)
     assert challenger.faults.faults == 0
 
 
@@ -388,21 +383,17 @@ def test_faults_are_answered_by_the_champion_and_end_the_rollout(
         asked += 1
         assert asked < 200
         time.sleep(0.03)
-    end = time.monotonic() + 1.0 + 0.3
-    while len(rolling.back()) == before:
-        rolling.guide.look()
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: rolling.guide.look() or len(rolling.back()) > before)
     back = rolling.back()[-1]
     assert (back.version, back.to, back.share) == (version, "v1", share)
     assert says in back.reason
     rolling.guide.look()
-    rolling.until(lambda: rolling.follower.challenger is None)
+    until(lambda: rolling.follower.challenger is None)
     pointer = pointed(rolling.guide.journal)
     assert pointer is not None
     assert (pointer.version, pointer.challenge) == ("v1", None)
     # A worker may tell of what ended late; that is forgotten too.
-    rolling.until(lambda: rolling.guide.look() or not rolling.guide.journal.marks(FAULTS))
+    until(lambda: rolling.guide.look() or not rolling.guide.journal.marks(FAULTS))
 
 
 def test_a_request_fails_no_more_than_the_champion_does(rolling: Rolling) -> None:

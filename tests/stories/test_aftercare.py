@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import polars as pl
 import pytest
 from tests.stories.test_canary import Rolling, asked_until_taken_back
 from tests.stories.test_rollout import backtested, days_of, made, of, state_of
-from tests.stories.test_serving import Server
+from tests.waits import until
 from tests.worlds import live, play, source, stream
 
 from keepfit import gates, triggers
@@ -131,13 +130,6 @@ def test_rows_that_all_can_be_answered_are_asked_at_once() -> None:
 # In processes under load --------------------------------------------------------------------
 
 
-def told_by(server: Server) -> str:
-    """Return the metrics of a server."""
-    with contextlib.closing(server.connection()) as connection:
-        connection.request("GET", "/metrics")
-        return str(connection.getresponse().read().decode())
-
-
 @pytest.mark.story
 @pytest.mark.parametrize("fault", ["raises", "slow", "nan"])
 def test_a_bad_champion_is_taken_back_under_load_and_no_request_fails(
@@ -151,11 +143,9 @@ def test_a_bad_champion_is_taken_back_under_load_and_no_request_fails(
     pipeline.promote("v2", reason="it cannot wait", force=True)
     pipeline.close()
     with home.running("serve", "--workers", "2") as server:
-        server.until(lambda: all(server.health()["ready"] for _ in range(40)))
+        server.all_serving()
         # The version before is tried once the champion serves; then it is at hand.
-        server.until(
-            lambda: 'keepfit_at_hand{pipeline="churn",version="v1"} 2.0' in told_by(server)
-        )
+        until(lambda: 'keepfit_at_hand{pipeline="churn",version="v1"} 2.0' in server.metrics())
         made = asked_until_taken_back(home, server)
     assert [one.wrong for one in made] == [[]] * 6
     ((_, back),) = home.facts("RolledBack")
@@ -166,4 +156,3 @@ def test_a_bad_champion_is_taken_back_under_load_and_no_request_fails(
     # Every second row is far out: those the version before has answered from the first on.
     far = [answer for answer in answers if answer["id"] % 2]
     assert {answer["version"] for answer in far} == {"v1"}
-    assert {answer["version"] for one in made for answer in one.told[-3:]} == {"v1"}

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from tests.stories.test_serving import Client, Home, Server, clients, enough
+from tests.waits import until
 from tests.worlds import stream
 
 from keepfit.facts import Promoted, RolledBack, RolledOut
@@ -79,13 +80,19 @@ class Far(Client):
         self.number = number
 
 
+def versions(answers: list[dict[str, Any]]) -> set[str]:
+    return {answer["version"] for answer in answers}
+
+
 def asked_until_taken_back(home: Rolling, server: Server) -> list[Far]:
-    """Let clients ask until a version was taken back, and a while longer."""
+    """Let clients ask until a version was taken back, and none is answered by it any more."""
     made = [Far(server, number) for number in range(6)]
     for one in made:
         one.start()
-    server.until(lambda: home.facts("RolledBack"))
-    enough(made, sum(len(one.told) for one in made) + 100)
+    until(lambda: home.facts("RolledBack"))
+    # Each worker follows the facts by itself, when it gets to run: by then nobody is answered
+    # by the version any more. Of 40 answers in a row half would be, were it still drawn for.
+    until(lambda: all(versions(one.told[-40:]) == {"v1"} for one in made))
     for one in made:
         one.stop.set()
         one.join(60)
@@ -102,8 +109,7 @@ def test_a_bad_canary_is_taken_back_under_load_and_no_request_fails(
     home = Rolling(tmp_path)
     rollout = home.begin()
     with home.running("serve", "--workers", "2") as server:
-        # One worker after the other loads the model; whoever is asked is ready.
-        server.until(lambda: all(server.health()["ready"] for _ in range(40)))
+        server.all_serving()
         made = asked_until_taken_back(home, server)
     assert [one.wrong for one in made] == [[]] * 6
     ((_, back),) = home.facts("RolledBack")
@@ -115,7 +121,6 @@ def test_a_bad_canary_is_taken_back_under_load_and_no_request_fails(
     by_it = [answer for answer in answers if answer["version"] == "v2"]
     # Both workers draw the same units, and what failed was answered by the champion.
     assert all(drawn.takes(answer["id"]) for answer in by_it)
-    assert {answer["version"] for one in made for answer in one.told[-3:]} == {"v1"}
     assert all(0 <= answer["probability"] <= 1 for answer in answers)
 
 
@@ -123,13 +128,13 @@ def test_a_bad_canary_is_taken_back_under_load_and_no_request_fails(
 def test_a_good_challenger_goes_through_its_stages_under_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KEEPFIT_CANARY", "8s")
+    monkeypatch.setenv("KEEPFIT_CANARY", "15s")
     home = Rolling(tmp_path)
     with home.running("up") as server:
         made = clients(server, 4)
         enough(made, 20)
         assert server.ask("POST", "/events", EVENT)["accepted"] == 1
-        server.until(lambda: server.health()["serving"] == "v2")
+        until(lambda: server.health()["serving"] == "v2")
         told = sum(len(one.told) for one in made)
         enough(made, told + 50)
         for one in made:
@@ -140,9 +145,9 @@ def test_a_good_challenger_goes_through_its_stages_under_load(
     assert [fact.share for fact in stages] == [0.0, 0.5]
     ((_, first), (at, second)) = home.facts("Promoted")
     assert isinstance(first, Promoted)
-    assert second.reason == "after shadow 1 s, canary 50 % 8 s; no gate"
+    assert second.reason == "after shadow 1 s, canary 50 % 15 s; no gate"
     # The loop notices that a stage is over when it is, not at its next look for rows.
-    assert (at - home.facts("RolledOut")[1][0]).total_seconds() < 20
+    assert (at - home.facts("RolledOut")[1][0]).total_seconds() < 50
     answers = [answer for one in made for answer in one.told]
     assert {answer["version"] for answer in answers} == {"v1", "v2"}
     drawn = Assignment(stages[0].rollout, 0.5)

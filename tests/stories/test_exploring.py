@@ -21,6 +21,7 @@ from scipy.stats import binomtest
 from sklearn.neighbors import KNeighborsClassifier
 from tests.servers import micro
 from tests.stories.test_serving import Home, Server, workers_of
+from tests.waits import until
 from tests.worlds import DAY, START, MovedClock, pipeline
 
 from keepfit import Challenger, Explore, learners, selection, sources, triggers
@@ -285,7 +286,7 @@ def predicted(server: Server, rows: list[dict[str, Any]]) -> list[dict[str, Any]
         told.update(server.ask("POST", "/predict/churn", rows))
         return "predictions" in told
 
-    server.until(answered)
+    until(answered)
     found: list[dict[str, Any]] = told["predictions"]
     return found
 

@@ -18,6 +18,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+from tests.waits import PATIENCE, until
 from tests.worlds import stream
 
 from keepfit.cli.finding import load
@@ -76,7 +79,7 @@ class Server:
         assert self.process.stdout is not None
         told = json.loads(self.process.stdout.readline())
         self.port = int(told["address"].rpartition(":")[2])
-        self.until(lambda: self.health()["ready"])
+        until(lambda: self.health()["ready"])
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -95,11 +98,20 @@ class Server:
             return self.ask("GET", "/health")
         return {"ready": False}
 
-    def until(self, true: Any, seconds: float = 240) -> None:
-        end = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < end
-            time.sleep(0.02)
+    def metrics(self) -> str:
+        """Return what it tells of itself, all workers together."""
+        with contextlib.closing(self.connection()) as connection:
+            connection.request("GET", "/metrics")
+            return str(connection.getresponse().read().decode())
+
+    def samples(self, name: str) -> list[Sample]:
+        """Return the samples of one of its metrics."""
+        families = text_string_to_metric_families(self.metrics())
+        return next(one.samples for one in families if one.name == name)
+
+    def all_serving(self, workers: int = 2) -> None:
+        """Wait until every worker serves: one answers before the other, and who is asked is chance."""
+        until(lambda: sum(one.value for one in self.samples("keepfit_serving")) == workers)
 
     def end(self, how: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:
@@ -144,10 +156,7 @@ def clients(server: Server, count: int) -> list[Client]:
 
 
 def enough(made: list[Client], told: int) -> None:
-    end = time.monotonic() + 90
-    while sum(len(one.told) for one in made) < told:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: sum(len(one.told) for one in made) >= told)
 
 
 def processes() -> list[str]:
@@ -155,6 +164,10 @@ def processes() -> list[str]:
         ["ps", "-e", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     )
     return listed.stdout.splitlines()
+
+
+def ours(home: Home, line: str) -> bool:
+    return "keepfit.server" in line and str(home.file) in line
 
 
 def workers_of(server: Server) -> list[int]:
@@ -176,6 +189,7 @@ def test_what_was_answered_is_in_the_lake_once_whenever_the_server_is_killed(
     told: set[str] = set()
     for turn in range(2):
         with home.running("serve", "--workers", str(workers)) as server:
+            server.all_serving(workers)
             made = clients(server, 4)
             enough(made, 40 * (turn + 1))
             server.end(signal.SIGKILL)
@@ -207,7 +221,7 @@ def test_versions_change_under_load_and_no_request_notices(home: Home) -> None:
             champion = loop.refold().champion
             other = next(name for name in versions if name != champion)
             Hand(loop, f"turn {turn}").promote(other, force=True)
-            server.until(lambda other=other: server.health()["serving"] == other, seconds=60)
+            until(lambda other=other: server.health()["serving"] == other)
             enough(made, 50 * (turn + 1))
         for one in made:
             one.stop.set()
@@ -234,7 +248,7 @@ def test_up_trains_the_first_champion_serves_it_and_heeds_an_event(tmp_path: Pat
         event = {"specversion": "1.0", "id": "1", "source": "shop", "type": "prices"}
         assert server.ask("POST", "/events", event) == {"accepted": 1, "repeated": 0}
         memory = open_memory(tmp_path / ".keepfit", "churn")
-        server.until(lambda: len(memory.ledger.facts("churn", kind="TrainingStarted")) > 1)
+        until(lambda: len(memory.ledger.facts("churn", kind="TrainingStarted")) > 1)
     entries = list(memory.ledger.facts("churn"))
     memory.close()
     heeded = [entry.fact for entry in entries if isinstance(entry.fact, Decided)][-1]
@@ -254,12 +268,9 @@ def test_a_server_that_is_killed_as_it_starts_leaves_no_process_behind(home: Hom
         for worker in workers_of(server):
             os.kill(worker, signal.SIGKILL)
         # They are being started anew, and have not looked who started them yet.
-        server.until(lambda: len(workers_of(server)) == 2)
+        until(lambda: len(workers_of(server)) == 2)
         server.end(signal.SIGKILL)
-    end = time.monotonic() + 60
-    while any("keepfit.server" in line and str(home.file) in line for line in processes()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: not any(ours(home, line) for line in processes()), pause=0.05)
 
 
 @pytest.mark.story
@@ -267,6 +278,7 @@ def test_a_worker_that_dies_is_started_again(home: Home) -> None:
     with home.running("serve", "--workers", "2") as server:
         workers = workers_of(server)
         assert len(workers) == 2
+        server.all_serving()
         os.kill(workers[0], signal.SIGKILL)
         time.sleep(0.1)
         made = clients(server, 2)
@@ -286,7 +298,7 @@ def test_a_worker_that_begins_turns_nobody_away(home: Home) -> None:
     with home.running("serve", "--workers", "2") as server:
         first, second = workers_of(server)
         # Until the model was tried in a process of its own nothing serves at all.
-        server.until(lambda: all(server.health()["ready"] for _ in range(40)))
+        server.all_serving()
         os.kill(first, signal.SIGKILL)
         told, begun = set[str](), time.monotonic()
         # Each asks by a connection of its own: whichever worker is free takes it.
@@ -294,7 +306,7 @@ def test_a_worker_that_begins_turns_nobody_away(home: Home) -> None:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
                 # Who was with the one that was killed has to ask again.
                 told.add(answered(server))
-            assert time.monotonic() < begun + 90
+            assert time.monotonic() < begun + PATIENCE
         for _ in range(200):
             told.add(answered(server))
         assert told == {"v1"}
