@@ -17,7 +17,10 @@ import msgspec
 import numpy as np
 
 from keepfit.learners import leaves
+from keepfit.learners.leaves import Grown
 from keepfit.learners.models import package
+from keepfit.learners.paths import Paths
+from keepfit.learners.texts import Trees, read, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +33,6 @@ MOST = 500_000
 """Leaves of rows that are remembered at a time, of 5,000 rows in 100 trees; more would take memory."""
 
 _ONE_SCORE = re.compile(r"^num_tree_per_iteration=1$", re.MULTILINE)
-_SIZES = re.compile(r"^tree_sizes=.*$", re.MULTILINE)
 _STEEP = 700.0
 """Scores beyond which the exponential function of Python raises."""
 
@@ -38,18 +40,27 @@ _STEEP = 700.0
 class Forest:
     """Trees without the values of their leaves.
 
-    ``text`` is one of the models that share them, any of which says what they are.
+    ``text`` is one of the models that share them, any of which says what they are, and
+    ``values`` are that one's.
     """
 
-    def __init__(self, text: str, sizes: Sequence[int]) -> None:
+    def __init__(self, text: str, trees: Trees, values: Sequence[Floats]) -> None:
         self.text = text
-        self.first = np.cumsum([0, *sizes[:-1]], dtype=np.intp)[:, None]
+        self.trees = trees
+        self.sizes = [len(one) for one in values]
+        self.first = np.cumsum([0, *self.sizes[:-1]], dtype=np.intp)[:, None]
         """The place of each tree's first leaf among all leaves, (trees, 1)."""
+        self.grown = Grown(trees, values)
 
     @cached_property
     def booster(self) -> Any:
         """The trees as LightGBM reads them, once for all models that share them."""
         return package("lightgbm").Booster(model_str=self.text)
+
+    @cached_property
+    def paths(self) -> Paths | None:
+        """The trees as tables that find leaves quicker; None where they cannot be such."""
+        return Paths.of(self.trees, self.first)
 
     def places(self, table: Floats, threads: int) -> NDArray[np.intp]:
         """Return the leaf of each row in each tree, (trees, rows), counted through all trees."""
@@ -62,13 +73,18 @@ class Forest:
         return rows * len(self.first) <= MOST
 
     def find(self, table: Floats, threads: int) -> NDArray[np.intp]:
-        """Return what `places` does, asked of LightGBM."""
+        """Return what `places` does, looked up for few rows, and asked of LightGBM for many."""
+        if self.remembers(len(table)) and self.paths is not None:
+            return self.paths.leaves(table)
         found = np.asarray(self.booster.predict(table, pred_leaf=True, num_threads=threads))
-        return found.reshape(len(table), -1).T.astype(np.intp, order="C") + self.first
+        return np.ascontiguousarray(found.reshape(len(table), -1).T) + self.first
 
 
 _forests: WeakValueDictionary[str, Forest] = WeakValueDictionary()
 """Trees by their text without leaves, as long as leaves of theirs are at hand."""
+
+_new: dict[str, Leaves] = {}
+"""Leaves by their model's text between the moment they are learnt and that they are kept."""
 
 
 class Leaves:
@@ -97,6 +113,29 @@ class Leaves:
         # NumPy's own exponential function differs from LightGBM's in the last bit.
         return np.array([1.0 / (1.0 + math.exp(-one)) for one in scores.tolist()])
 
+    def moved(
+        self,
+        table: Floats,
+        labels: Floats,
+        *,
+        keep: float | None,
+        weight: Floats | None,
+        threads: int,
+    ) -> str:
+        """Return the text of a model whose leaves learnt from rows; see `leaves.moved`."""
+        forest = self.forest
+        places = forest.places(table, threads) - forest.first
+        old = split(self.values, forest.sizes)
+        new = forest.grown.moved(old, places, labels, keep, weight)
+        text = forest.trees.written(new)
+        values = np.concatenate(new)
+        if np.isfinite(values).all():
+            # What was just written need not be read when the model is opened.
+            _new[text] = Leaves(forest, values, chances=self.chances)
+            leaves_of(text)
+            _new.pop(text, None)
+        return text
+
 
 @lru_cache(maxsize=16)
 def leaves_of(text: str) -> Leaves | None:
@@ -105,25 +144,23 @@ def leaves_of(text: str) -> Leaves | None:
     Kept, because a model is opened more often than made; as many as a turn's models and those
     that the loop holds open.
     """
-    first, last = text.find("\nTree="), text.rfind("\nend of trees")
-    head = text[:first]
+    return _new.get(text) or _read(text)
+
+
+def _read(text: str) -> Leaves | None:
+    head = text[: text.find("\nTree=")]
     if not leaves.known(text) or not _ONE_SCORE.search(head) or "\naverage_output\n" in head:
         return None
-    skeleton, lines = _apart(_SIZES.sub("", head) + text[first:last])
+    trees, lines = Trees.apart(text)
     try:
-        values = leaves.read(lines)
+        values = read(lines)
+        forest = _forests.get(trees.key)
+        if forest is None:
+            parts = split(values, [line.count(" ") + 1 for line in lines])
+            forest = _forests.setdefault(trees.key, Forest(text, trees, parts))
     except msgspec.MsgspecError:  # a leaf that is no number
         return None
-    new = Forest(text, [line.count(" ") + 1 for line in lines])
-    forest = _forests.setdefault(skeleton, new)
     return Leaves(forest, values, chances="\nobjective=binary" in head)
-
-
-def _apart(trees: str) -> tuple[str, list[str]]:
-    """Return the text of trees without the values of their leaves, and these, tree by tree."""
-    first, *parts = trees.split("\nleaf_value=")
-    values, others = zip(*(part.split("\n", 1) for part in parts), strict=True)
-    return "\n".join((first, *others)), [one.strip() for one in values]
 
 
 @lru_cache(maxsize=8)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
+
+from keepfit.learners.texts import Trees, read, split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,6 @@ OBJECTIVES = ("binary", "multiclass", "regression")
 
 _OBJECTIVE = re.compile(r"^objective=(.*)$", re.MULTILINE)
 _PER_STEP = re.compile(r"^num_tree_per_iteration=(\d+)$", re.MULTILINE)
-_SIZES = re.compile(r"^tree_sizes=.*$", re.MULTILINE)
 _PENALTY = re.compile(r"^\[lambda_l2: (.*)\]$", re.MULTILINE)
 _OTHERS = re.compile(
     r"^\[(?:lambda_l1|max_delta_step|path_smooth): (?!0\.?0*\])"
@@ -85,98 +85,66 @@ def moved(
     -------
     The text, in which nothing but the values of leaves differs.
     """
-    head, *trees = text.split("\nTree=")
-    trees[-1], _, tail = trees[-1].partition("\nend of trees")
-    values = _numbers(trees, "leaf_value")
-    weights = _numbers(trees, "leaf_weight")
-    # A tree that found nothing to split has one leaf, and does not say what weighs in it.
-    sizes = [
-        np.maximum(told, _TINY) if len(told) == len(old) else np.ones(len(old))
-        for told, old in zip(weights, values, strict=True)
-    ]
-    rates = [float(one[0]) for one in _numbers(trees, "shrinkage")]
-    penalty = float(found[1]) if (found := _PENALTY.search(tail)) else 0.0
-    loss = _Loss.of(head, labels, weight)
-    if keep is None:
-        memory = _numbers(trees[:1], "leaf_count")[0].sum() / 2
-        keep = float(memory / (memory + len(labels)))
-    new = _stepped(values, sizes, rates, places, loss, keep=keep, penalty=penalty)
-    trees = [_replaced(tree, value) for tree, value in zip(trees, new, strict=True)]
-    lengths = " ".join(str(len(f"Tree={tree}\n")) for tree in trees)
-    head = _SIZES.sub(f"tree_sizes={lengths}", head)
-    return "\nTree=".join([head, *trees]) + "\nend of trees" + tail
-
-
-def _stepped(
-    values: list[Floats],
-    sizes: list[Floats],
-    rates: list[float],
-    places: NDArray[np.int64],
-    loss: _Loss,
-    *,
-    keep: float,
-    penalty: float,
-) -> list[Floats]:
-    """Return the values of leaves, tree by tree, after one pass of rows through the trees."""
-    width = loss.width
-    # The first trees hold the average of the labels beside their own step.
-    bias = [float(np.average(values[k], weights=sizes[k])) for k in range(width)]
-    score = np.repeat(np.array(bias)[:, None], len(places), axis=1)
-    masses = [float(size.sum()) for size in sizes]
+    trees, lines = Trees.apart(text)
+    values = split(read(lines), [line.count(" ") + 1 for line in lines])
     columns = np.ascontiguousarray(places.T)
-    new: list[Floats] = []
-    for tree, (old, size) in enumerate(zip(values, sizes, strict=True)):
-        k, base = tree % width, bias[tree] if tree < width else 0.0
-        if k == 0:
-            gradient, curve = loss.derivatives(score)
-        rate = rates[min(tree + width, len(rates) - 1)] if tree < width else rates[tree]
-        place = columns[tree]
-        pull = np.bincount(place, gradient[k], len(old))
-        hold = np.bincount(place, curve[k], len(old))
-        step = base - rate * pull / (hold + (penalty + _TINY))
-        learnt = hold * (1 - keep)
-        expected = size * (float(hold.sum()) / masses[tree] * keep)
-        value = old + learnt / (learnt + expected + _TINY) * (step - old)
-        new.append(value)
-        score[k] += (value - base)[place]
-    return new
+    return trees.written(Grown(trees, values).moved(values, columns, labels, keep, weight))
 
 
-def _numbers(trees: list[str], name: str) -> list[Floats]:
-    """Return the numbers on a line of each tree; none where a tree does not have it."""
-    lines = [_line(tree, f"\n{name}=") for tree in trees]
-    numbers = read(lines)
-    ends = np.cumsum([line.count(" ") + 1 if line else 0 for line in lines]).tolist()
-    return [numbers[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+class Grown:
+    """How trees were grown, as far as their leaves go on from there: the same for all that share them."""
 
+    def __init__(self, trees: Trees, values: Sequence[Floats]) -> None:
+        self._head = trees.head
+        # A tree that found nothing to split has one leaf, and does not say what weighs in it.
+        self._sizes = [
+            np.maximum(told, _TINY) if len(told) == len(old) else np.ones(len(old))
+            for told, old in zip(trees.numbers("leaf_weight"), values, strict=True)
+        ]
+        self._masses = [float(size.sum()) for size in self._sizes]
+        self._rates = [float(one[0]) for one in trees.numbers("shrinkage")]
+        self._penalty = float(found[1]) if (found := _PENALTY.search(trees.tail)) else 0.0
+        self._rows = trees.numbers("leaf_count")[0].sum()
 
-def read(lines: Iterable[str]) -> Floats:
-    """Return the numbers on lines, one after the other.
+    def moved(
+        self,
+        values: Sequence[Floats],
+        places: NDArray[np.int64],
+        labels: NDArray[np.float64],
+        keep: float | None,
+        weight: Floats | None,
+    ) -> list[Floats]:
+        """Return the values of leaves as `moved` moves them; ``places`` are (trees, rows)."""
+        loss = _Loss.of(self._head, labels, weight)
+        if keep is None:
+            memory = self._rows / 2
+            keep = float(memory / (memory + len(labels)))
+        return self._stepped(values, places, loss, keep)
 
-    Numbers of JSON are read and written ten times as fast as NumPy and Python do it.
-
-    Raises
-    ------
-    msgspec.MsgspecError
-        One is no number.
-    """
-    listed = ",".join(line.replace(" ", ",") for line in lines if line)
-    return np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
-
-
-def _line(tree: str, name: str) -> str:
-    start = tree.find(name)
-    if start < 0:
-        return ""
-    start += len(name)
-    return tree[start : tree.index("\n", start)].strip()
-
-
-def _replaced(tree: str, values: Floats) -> str:
-    """Return a tree with other values of leaves."""
-    start = tree.index("\nleaf_value=") + len("\nleaf_value=")
-    written = msgspec.json.encode(values.tolist())[1:-1].decode().replace(",", " ")
-    return tree[:start] + written + tree[tree.index("\n", start) :]
+    def _stepped(
+        self, values: Sequence[Floats], places: NDArray[np.int64], loss: _Loss, keep: float
+    ) -> list[Floats]:
+        """Return the values of leaves, tree by tree, after one pass of rows through the trees."""
+        width, rates, penalty = loss.width, self._rates, self._penalty + _TINY
+        # The first trees hold the average of the labels beside their own step.
+        bias = [float(np.average(values[k], weights=self._sizes[k])) for k in range(width)]
+        score = np.repeat(np.array(bias)[:, None], places.shape[1], axis=1)
+        new: list[Floats] = []
+        for tree, (old, size) in enumerate(zip(values, self._sizes, strict=True)):
+            k, base = tree % width, bias[tree] if tree < width else 0.0
+            if k == 0:
+                gradient, curve = loss.derivatives(score)
+            rate = rates[min(tree + width, len(rates) - 1)] if tree < width else rates[tree]
+            place = places[tree]
+            pull = np.bincount(place, gradient[k], len(old))
+            hold = np.bincount(place, curve[k], len(old))
+            step = base - rate * pull / (hold + penalty)
+            learnt = hold * (1 - keep)
+            expected = size * (float(hold.sum()) / self._masses[tree] * keep)
+            value = old + learnt / (learnt + expected + _TINY) * (step - old)
+            new.append(value)
+            score[k] += (value - base)[place]
+        return new
 
 
 class _Loss:

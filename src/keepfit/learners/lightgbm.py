@@ -193,10 +193,8 @@ class LightGBM(Boosting):
         self._check_scale(before)
         threads = self._stated(_THREADS) or estimators.threads(matrix.size)
         if leaves.known(before.text):
-            places = self._places(before, matrix, threads)
-            weight = self._weights(before.classes, known, weight)
-            text = leaves.moved(before.text, places, known, keep=self.decay_rate, weight=weight)
-            return BoosterModel(before.head, text)
+            own = self._weights(before.classes, known, weight)
+            return BoosterModel(before.head, self._moved(before, matrix, known, own, threads))
         booster = before.booster.refit(
             matrix,
             known,
@@ -207,16 +205,25 @@ class LightGBM(Boosting):
         )
         return BoosterModel(before.head, _text(booster), booster)
 
-    @staticmethod
-    def _places(before: BoosterModel, matrix: np.ndarray, threads: int) -> np.ndarray:
-        """Return the leaf of each row in each tree, (rows, trees), from 0 in each of them."""
+    def _moved(
+        self,
+        before: BoosterModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        threads: int,
+    ) -> str:
+        """Return the text of the champion's trees with leaves that learnt from rows."""
         import numpy as np
 
-        shared = before.leaves
+        from keepfit.learners import leaves
+
+        shared, keep = before.leaves, self.decay_rate
         if shared is not None:
-            return (shared.forest.places(matrix, threads) - shared.forest.first).T
+            return shared.moved(matrix, known, keep=keep, weight=weight, threads=threads)
         places = before.booster.predict(matrix, pred_leaf=True, num_threads=threads)
-        return np.asarray(places, dtype=np.int64).reshape(len(matrix), -1)
+        places = np.asarray(places, dtype=np.int64).reshape(len(matrix), -1)
+        return leaves.moved(before.text, places, known, keep=keep, weight=weight)
 
     def _extend(
         self,

@@ -1,0 +1,252 @@
+"""Leaves that rows reach in trees of LightGBM, found in all trees at once.
+
+The way of QuickScorer (Lucchese et al., SIGIR 2015): a tree's leaves are bits, from left to
+right. A test that a row fails rules out the leaves on its left, and of those that no test rules
+out the row reaches the first. What a value rules out is looked up among a column's sorted
+thresholds, for all trees together, which takes a quarter of the time of walking down each tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from keepfit.learners.texts import read
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from keepfit.learners.texts import Trees
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
+    Bits = NDArray[np.unsignedinteger[Any]]
+
+WIDEST = 64
+"""Leaves of a tree at most, each of which has a bit."""
+
+TOGETHER = 128
+"""Trees that share tables, whose size grows with the square of the trees."""
+
+BLOCK = 256
+"""Rows that are looked up at a time, so that what is worked with stays in the processor's cache."""
+
+_CATEGORY, _LEFT, _ZERO, _NAN = 1, 2, 4, 8
+"""What LightGBM's `decision_type` holds: the kind, where missing values go, and which are missing."""
+
+_NEXT_TO_NOTHING = float(np.float32(1e-35))
+"""What is no further from zero is zero to LightGBM."""
+
+_ENDLESS = "1.7976931348623157e308"
+"""What stands for a threshold that no number is above: JSON knows no such number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What the numbers of a column leave over.
+
+    ``left`` has a line for each count of thresholds below a number, and the last one for what is
+    missing, (thresholds + 2, trees): bits of leaves.
+    """
+
+    column: int
+    thresholds: Floats
+    left: Bits
+
+    def lines(self, values: Floats) -> Integers:
+        """Return the line of each value."""
+        lines = np.searchsorted(self.thresholds, values)
+        lines[np.isnan(values)] = len(self.left) - 1
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """What the codes of a column leave over: a line for each, the last one for all others."""
+
+    column: int
+    left: Bits
+
+    def lines(self, values: Floats) -> Integers:
+        """Return the line of each code."""
+        last = len(self.left) - 1
+        # LightGBM cuts off what stands behind the point.
+        return np.where((values > -1) & (values < last), values, last).astype(np.int64)
+
+
+class Paths:
+    """Trees as tables of what each column's values leave over, some trees after the other."""
+
+    def __init__(self, groups: Sequence[_Group]) -> None:
+        self._groups = groups
+        self._trees = sum(group.trees for group in groups)
+
+    @classmethod
+    def of(cls, trees: Trees, first: Integers) -> Paths | None:
+        """Return the paths of trees; None where one has too many leaves, or odd tests.
+
+        ``first`` is the number of each tree's first leaf, (trees, 1).
+        """
+        try:
+            tests = [_Tests(some) for some in trees.groups(TOGETHER)]
+        except msgspec.MsgspecError:  # a threshold that is no number
+            return None
+        if not all(one.known for one in tests):
+            return None
+        ends = range(TOGETHER, len(first), TOGETHER)
+        numbered = zip(tests, np.split(first, ends), strict=True)
+        return cls([_Group(one.columns(), one.order + start) for one, start in numbered])
+
+    def leaves(self, table: Floats) -> Integers:
+        """Return the leaf of each row in each tree, (trees, rows)."""
+        table = np.where(np.abs(table) <= _NEXT_TO_NOTHING, 0.0, table)
+        found = np.empty((self._trees, len(table)), dtype=np.int64)
+        for at in range(0, len(table), BLOCK):
+            first = 0
+            for group in self._groups:
+                part = group.leaves(table[at : at + BLOCK])
+                found[first : first + part.shape[1], at : at + BLOCK] = part.T
+                first += part.shape[1]
+        return found
+
+
+class _Group:
+    """Some of the trees; ``order`` is the leaf at each place from the left, (trees, leaves)."""
+
+    def __init__(self, columns: Sequence[Thresholds | Categories], order: Integers) -> None:
+        self.trees = len(order)
+        self._columns = columns
+        self._order = order
+        self._places = np.arange(0, order.size, order.shape[1])
+
+    def leaves(self, table: Floats) -> Integers:
+        """Return the leaf of each row in each tree, (rows, trees)."""
+        if not self._columns:
+            return np.repeat(self._order[:, :1].T, len(table), axis=0)
+        first, *others = self._columns
+        left = first.left.take(first.lines(table[:, first.column]), axis=0)
+        for one in others:
+            left &= one.left.take(one.lines(table[:, one.column]), axis=0)
+        left &= -left
+        # The exponent of a power of two is the place of its bit.
+        places = np.frexp(left.astype(np.float32))[1] - 1
+        return self._order.take(places + self._places)
+
+
+class _Tests:
+    """The inner nodes of trees, (trees, nodes); where a tree has fewer, ``here`` is false."""
+
+    def __init__(self, trees: Trees) -> None:
+        found = trees.numbers("left_child")
+        counts = np.array([len(one) for one in found])
+        self.here = np.arange(max(1, counts.max())) < counts[:, None]
+        self.children = [self._whole(found), self._whole(trees.numbers("right_child"))]
+        self.feature = self._whole(trees.numbers("split_feature"))
+        self.decision = self._whole(trees.numbers("decision_type"))
+        lines = [line.replace("inf", _ENDLESS) for line in trees.lines("threshold")]
+        thresholds = read(lines)
+        thresholds[thresholds == float(_ENDLESS)] = np.inf
+        self.threshold = self._filled([thresholds])
+        self.bounds, self.words = trees.numbers("cat_boundaries"), trees.numbers("cat_threshold")
+        self.kind: type[Any] = np.uint32 if counts.max() < 32 else np.uint64
+
+    def _filled(self, values: Sequence[Floats]) -> Floats:
+        filled = np.zeros(self.here.shape)
+        filled[self.here] = np.concatenate(values)
+        return filled
+
+    def _whole(self, values: Sequence[Floats]) -> Integers:
+        return self._filled(values).astype(np.int64)
+
+    @property
+    def known(self) -> bool:
+        """Whether all tests are such that tables can hold them."""
+        own = np.arange(self.here.shape[1])
+        behind = all(((side > own) | (side < 0) | ~self.here).all() for side in self.children)
+        return own.size < WIDEST and behind and not (self.decision & _ZERO).any()
+
+    @property
+    def order(self) -> Integers:
+        """The leaf at each place from the left, (trees, leaves)."""
+        return self._ranked[0]
+
+    @cached_property
+    def _ranked(self) -> tuple[Integers, Bits]:
+        """The order of leaves, and the leaves that each test leaves over where it fails.
+
+        A node stands before those below it: a pass from the last to the first counts the leaves
+        below each, and one back gives each its place.
+        """
+        (lefts, rights), (trees, nodes) = self.children, self.here.shape
+        every = np.arange(trees)
+        below = np.ones((trees, nodes + 1), dtype=np.int64)  # one more: a leaf's own, at -1
+        for node in range(nodes - 1, -1, -1):
+            left, right = np.maximum(lefts[:, node], -1), np.maximum(rights[:, node], -1)
+            below[:, node] = below[every, left] + below[every, right]
+        start = np.zeros((trees, nodes + 1), dtype=np.int64)
+        order = np.zeros((trees, nodes + 2), dtype=np.int64)
+        sizes = np.zeros((trees, nodes), dtype=np.uint64)
+        for node in range(nodes):
+            rows = np.flatnonzero(self.here[:, node])
+            begin, left = start[rows, node], lefts[rows, node]
+            size = below[rows, np.maximum(left, -1)]
+            sizes[rows, node] = size
+            for child, place in ((left, begin), (rights[rows, node], begin + size)):
+                # Behind the end goes what is no leaf, or no node.
+                order[rows, np.where(child < 0, place, nodes + 1)] = ~child
+                start[rows, np.maximum(child, -1)] = place
+        ones = (np.uint64(1) << sizes) - np.uint64(1)
+        over = ~(ones << start[:, :-1].astype(np.uint64)).astype(self.kind)
+        return np.ascontiguousarray(order[:, :-1]), over
+
+    def columns(self) -> list[Thresholds | Categories]:
+        """Return the table of each column that a tree asks for."""
+        found: list[Thresholds | Categories] = []
+        for column in np.unique(self.feature[self.here]).tolist():
+            tree, node = np.nonzero(self.here & (self.feature == column))
+            numbers = not self._categories[tree[0], node[0]]
+            found.append((self._numbers if numbers else self._codes)(column, tree, node))
+        return found
+
+    @cached_property
+    def _categories(self) -> NDArray[np.bool_]:
+        """Which tests ask for categories."""
+        return (self.decision & _CATEGORY).astype(bool)
+
+    def _all(self, lines: int) -> Bits:
+        return np.full((lines, len(self.here)), np.iinfo(self.kind).max, dtype=self.kind)
+
+    def _numbers(self, column: int, tree: Integers, node: Integers) -> Thresholds:
+        ascending = np.argsort(self.threshold[tree, node], kind="stable")
+        tree, node = tree[ascending], node[ascending]
+        threshold, over = self.threshold[tree, node], self._ranked[1][tree, node]
+        left = self._all(len(tree) + 2)
+        left[np.arange(1, len(tree) + 1), tree] = over
+        np.bitwise_and.accumulate(left[:-1], axis=0, out=left[:-1])
+        # Where nothing was missing in training, LightGBM takes what is for zero.
+        decision = self.decision[tree, node]
+        fails = np.where(decision & _NAN, ~decision & _LEFT, threshold < 0).astype(bool)
+        np.bitwise_and.at(left[-1], tree[fails], over[fails])
+        return Thresholds(column, threshold, left)
+
+    def _codes(self, column: int, tree: Integers, node: Integers) -> Categories:
+        over = self._ranked[1][tree, node]
+        asked = [self._asked(*place) for place in zip(tree, node, strict=True)]
+        left = self._all(max(len(one) for one in asked) + 1)
+        for one, place, rest in zip(asked, tree, over, strict=True):
+            fails = np.ones(len(left), dtype=bool)
+            fails[: len(one)] = ~one
+            left[fails, place] &= rest
+        return Categories(column, left)
+
+    def _asked(self, tree: int, node: int) -> NDArray[np.bool_]:
+        """Return for each code whether a test of categories asks for it."""
+        place = int(self.threshold[tree, node])
+        first, last = self.bounds[tree][place : place + 2].astype(int)
+        words = self.words[tree][first:last].astype("<u4")
+        return np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool)

@@ -1,0 +1,115 @@
+"""The text of a model of LightGBM, taken apart at the values of its leaves and put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_SIZES = re.compile(r"^tree_sizes=.*$", re.MULTILINE)
+_VALUES = "\nleaf_value="
+
+
+class Trees:
+    """Trees without the values of their leaves: what models share of which one learnt from another.
+
+    ``head`` and ``tail`` are what stands before and behind the trees, ``parts`` each tree's text
+    before and behind its values.
+    """
+
+    def __init__(self, head: str, parts: Sequence[tuple[str, str]], tail: str) -> None:
+        self.head = head
+        self.parts = parts
+        self.tail = tail
+
+    @classmethod
+    def apart(cls, text: str) -> tuple[Trees, list[str]]:
+        """Return trees, and the line of values of each."""
+        head, *trees = text.split("\nTree=")
+        trees[-1], _, tail = trees[-1].partition("\nend of trees")
+        parts, lines = [], []
+        for tree in trees:
+            before, _, rest = tree.partition(_VALUES)
+            line, end, after = rest.partition("\n")
+            parts.append((before, end + after))
+            lines.append(line.strip())
+        return cls(_SIZES.sub("tree_sizes=", head), parts, tail), lines
+
+    @cached_property
+    def key(self) -> str:
+        """All there is of them, which tells them from other trees."""
+        return "\n".join((self.head, *map("\n".join, self.parts), self.tail))
+
+    def groups(self, size: int) -> list[Trees]:
+        """Return the trees in groups of at most so many."""
+        if len(self.parts) <= size:
+            return [self]
+        starts = range(0, len(self.parts), size)
+        return [Trees(self.head, self.parts[at : at + size], self.tail) for at in starts]
+
+    def written(self, values: Sequence[Floats]) -> str:
+        """Return the text of a model whose leaves have values, tree by tree."""
+        lines = [
+            msgspec.json.encode(one.tolist())[1:-1].decode().replace(",", " ") for one in values
+        ]
+        frames = len("Tree=") + len(_VALUES) + len("\n")
+        sizes, trees = [], []
+        for (before, after), line in zip(self.parts, lines, strict=True):
+            sizes.append(str(frames + len(before) + len(line) + len(after)))
+            trees.append(f"{before}{_VALUES}{line}{after}")
+        head = self.head.replace("tree_sizes=", "tree_sizes=" + " ".join(sizes), 1)
+        return "\nTree=".join([head, *trees]) + "\nend of trees" + self.tail
+
+    def lines(self, name: str) -> list[str]:
+        """Return a line of each tree; an empty one where a tree does not have it."""
+        return [tree.get(name, "") for tree in self._lines]
+
+    def numbers(self, name: str) -> list[Floats]:
+        """Return the numbers on a line of each tree; none where a tree does not have it.
+
+        Raises
+        ------
+        msgspec.MsgspecError
+            One is no number.
+        """
+        lines = self.lines(name)
+        return split(read(lines), [line.count(" ") + 1 if line else 0 for line in lines])
+
+    @cached_property
+    def _lines(self) -> list[dict[str, str]]:
+        """What stands on the lines of each tree, by name."""
+        return [
+            dict(
+                line.strip().split("=", 1) for line in f"{before}{after}".split("\n") if "=" in line
+            )
+            for before, after in self.parts
+        ]
+
+
+def split(values: Floats, counts: Sequence[int]) -> list[Floats]:
+    """Return values in parts of so many."""
+    ends = np.cumsum(counts).tolist()
+    return [values[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def read(lines: Iterable[str]) -> Floats:
+    """Return the numbers on lines, one after the other.
+
+    Numbers of JSON are read and written ten times as fast as NumPy and Python do it.
+
+    Raises
+    ------
+    msgspec.MsgspecError
+        One is no number.
+    """
+    listed = ",".join(line.replace(" ", ",") for line in lines if line)
+    return np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
