@@ -62,10 +62,13 @@ def range_of(spread: Quantiles) -> Range:
 class Cells:
     """The points of several summaries in even cells, in which numbers find their places.
 
-    A subtraction and a multiplication lead to a number's cell. One that holds a single point
-    needs one comparison to say how many points the number reaches; in one that holds several
-    they are searched. Neither step lets a greater number come before a smaller one, rounding
+    A subtraction and a multiplication lead to a number's cell, and the points before the cell
+    to the point that comes next, with which it is compared; in a cell that holds several they
+    are searched. None of it lets a greater number come before a smaller one, rounding
     included, so that the counts are those of the sorted numbers.
+
+    A number's place is how many points are less than it, and how many are not greater: twice
+    as many as it reaches, and one less where it is the last of these itself.
 
     Parameters
     ----------
@@ -81,24 +84,24 @@ class Cells:
     ) -> None:
         import numpy as np
 
-        self._spreads, self._reaches = spreads, reaches
-        self._ends = [one.points[[0, -1]].tolist() for one in spreads]
-        width = max(one.points.size for one in spreads)
-        # A number reaches none of the points up to all of them.
-        self._stride = width + 1
+        self._reaches = reaches
+        self._points = [one.points for one in spreads]
+        self._ends = [one[[0, -1]].tolist() for one in self._points]
+        width = max(one.size for one in self._points)
+        self._table = np.concatenate([wide(one[None], width) for one in self._points])
+        # The places of a row: between the points, and on them.
+        self._stride = 2 * width + 1
         self._limit = len(spreads) * self._stride
         self._low = np.array([[one.low] for one in ranges])
         self._scale = np.array([[one.scale] for one in ranges])
         self._size = max(LEAST, CELLS * width)
         self._first = np.arange(len(spreads))[:, None] * self._size
-        self._point = np.full((len(spreads), self._size), np.nan)
         self._place = np.empty((len(spreads), self._size), dtype=np.intp)
-        # In front of the points is the place of what reaches none.
-        self._points = np.zeros((len(spreads), self._stride))
+        # What comes next: nothing behind the last point, and for those to be searched.
+        self._next = np.full(self._limit + 1, np.nan)
         scratch = Scratch()
-        for k, one in enumerate(spreads):
-            self._points[k, 1:] = wide(one.points[None], width)
-            self._fill(k, one.points, scratch)
+        for k, points in enumerate(self._points):
+            self._fill(k, points, scratch)
         self._crowded = bool((self._place == self._limit).any())
 
     def _fill(self, k: int, points: np.ndarray, scratch: Scratch) -> None:
@@ -106,10 +109,10 @@ class Cells:
 
         cells = scratch.cells(points, self._low[k], self._scale[k], self._size)
         held = np.bincount(cells, minlength=self._size)
-        self._place[k] = k * self._stride + np.cumsum(held) - held
+        first = k * self._stride
+        self._place[k] = first + 2 * (np.cumsum(held) - held)
         self._place[k, held > 1] = self._limit
-        alone = held[cells] == 1
-        self._point[k, cells[alone]] = points[alone]
+        self._next[first : first + 2 * points.size : 2] = points
 
     def count(
         self,
@@ -122,10 +125,10 @@ class Cells:
         What is not finite is set apart. ``between`` finds the numbers of each row.
         """
         scratch = scratch or Scratch()
-        tally = _Tally(self._points)
+        tally = _Tally(self._table)
         for block in blocks:
             self._add(tally, block, scratch)
-        sizes, below, upto, gaps = tally.counts([one.points.size for one in self._spreads])
+        sizes, below, upto, gaps = tally.counts([one.size for one in self._points])
         return Counts(sizes, tally.infinite, below, upto, gaps, tally.outside, between)
 
     def _add(self, tally: _Tally, numbers: np.ndarray, scratch: Scratch) -> None:
@@ -142,30 +145,35 @@ class Cells:
             # Counted as beyond the last point, and taken off there.
             numbers = np.where(np.isfinite(numbers), numbers, np.inf)
             low, high = numbers.min(axis=1), numbers.max(axis=1)
-        place, point = self.find(numbers, scratch)
-        tally.add(place.ravel(), (numbers == point).ravel(), numbers, scratch)
+        scratch.add(tally.totals, self.find(numbers, scratch), numbers)
         self._outside(tally, numbers, low.tolist(), high.tolist())
 
-    def find(self, numbers: np.ndarray, scratch: Scratch) -> tuple[np.ndarray, np.ndarray]:
-        """Return how many points each number reaches, and the last of them that shares its cell.
+    def find(self, numbers: np.ndarray, scratch: Scratch) -> np.ndarray:
+        """Return the place of each number, which holds until the next call.
 
-        The first counts on from row to row, so that every row has places of its own; the
-        second is NaN where there is none.
+        They count on from row to row, so that every row has places of its own.
         """
-        cells = scratch.cells(numbers, self._low, self._scale, self._size)
-        if len(self._spreads) > 1:
-            cells += self._first
-        point, place = scratch.taken(self._point, cells), scratch.taken(self._place, cells)
-        place += numbers >= point
-        if self._crowded:
-            self._search(numbers, place, point)
-        return place, point
+        import numpy as np
 
-    def _search(self, numbers: np.ndarray, place: np.ndarray, point: np.ndarray) -> None:
+        cells = scratch.cells(numbers, self._low, self._scale, self._size)
+        if len(self._points) > 1:
+            cells += self._first
+        place = scratch.taken(self._place, cells)
+        following = scratch.taken(self._next, place)
+        reached = (numbers >= following).view(np.int8)
+        reached += (numbers > following).view(np.int8)
+        # Made as wide as the places first, which takes less than to add both as they are.
+        np.copyto(cells, reached)
+        place += cells
+        if self._crowded:
+            self._search(numbers, place)
+        return place
+
+    def _search(self, numbers: np.ndarray, place: np.ndarray) -> None:
         """Find the places of numbers whose cells hold several points."""
         import numpy as np
 
-        place, point = place.ravel(), point.ravel()
+        place = place.ravel()
         at = np.flatnonzero(place >= self._limit)
         if not at.size:
             return
@@ -173,12 +181,13 @@ class Cells:
         starts = rows.searchsorted(np.arange(len(numbers) + 1)).tolist()
         reached = np.concatenate(
             [
-                one.points.searchsorted(found[start:end], side="right")
-                for one, start, end in zip(self._spreads, starts, starts[1:], strict=False)
+                points.searchsorted(found[start:end], side="right")
+                for points, start, end in zip(self._points, starts, starts[1:], strict=False)
             ]
         )
-        place[at] = reached + rows * self._stride
-        point[at] = np.where(reached > 0, self._points.ravel()[place[at]], np.nan)
+        reached = 2 * reached + rows * self._stride
+        # The last point reached is what came next at the place before it.
+        place[at] = reached - (self._next.take(reached - 2, mode="wrap") == found)
 
     def _outside(
         self, tally: _Tally, numbers: np.ndarray, low: list[float], high: list[float]
@@ -186,52 +195,34 @@ class Cells:
         """Add how far numbers beyond the outermost points lie from these; ``low`` is the least."""
         import numpy as np
 
-        for k, (row, one) in enumerate(zip(numbers, self._spreads, strict=True)):
-            start, end = self._ends[k]
+        for k, (row, (start, end)) in enumerate(zip(numbers, self._ends, strict=True)):
             if low[k] >= start and high[k] <= end:
                 continue
             less = row[row < start] if low[k] < start else row[:0]
             greater = row[row > end] if high[k] > end else row[:0]
-            greater = greater[np.isfinite(greater)]
-            tally.outside[k] += beyond(one.points, self._reaches[k], less, greater)
+            if high[k] == np.inf:
+                greater = greater[np.isfinite(greater)]
+            tally.outside[k] += beyond(self._points[k], self._reaches[k], less, greater)
 
 
 class _Tally:
-    """Numbers by how many of the points they reach, a row a column.
-
-    ``tied`` counts those that are the last point they reach, ``apart`` what is not finite.
+    """Numbers by their places, a row a column; ``apart`` is how many are not finite.
 
     Parameters
     ----------
     points
-        The points of each column, behind the place of what reaches none.
+        The points of each column; a short row goes on with its last one.
     """
 
     def __init__(self, points: np.ndarray) -> None:
         import numpy as np
 
+        rows, width = points.shape
         self._points = points
-        # What the numbers that are no point add up to, and how many numbers there are in all.
-        self._totals = np.zeros(points.size, dtype=np.complex128)
-        self.tied = np.zeros(points.size, dtype=np.intp)
-        self.outside = np.zeros((len(points), 2))
-        self.apart, self.infinite = (np.zeros(len(points), dtype=np.intp) for _ in range(2))
-
-    def add(
-        self, place: np.ndarray, equal: np.ndarray, numbers: np.ndarray, scratch: Scratch
-    ) -> None:
-        """Add numbers at their places."""
-        import numpy as np
-
-        ties = np.count_nonzero(equal)
-        alike = ties == equal.size
-        if not alike:
-            scratch.add(self._totals, place, numbers)
-        if ties:
-            tied = np.bincount(place if alike else place[equal], minlength=self.tied.size)
-            self.tied += tied
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._totals += tied * 1j if alike else -tied * self._points.ravel()
+        # What the numbers at each place add up to, and how many there are behind the i.
+        self.totals = np.zeros(rows * (2 * width + 1), dtype=np.complex128)
+        self.outside = np.zeros((rows, 2))
+        self.apart, self.infinite = (np.zeros(rows, dtype=np.intp) for _ in range(2))
 
     def counts(
         self, points: Sequence[int]
@@ -242,16 +233,19 @@ class _Tally:
         """
         import numpy as np
 
-        totals, tied = (one.reshape(self._points.shape) for one in (self._totals, self.tied))
+        rows, width = self._points.shape
+        totals = self.totals.reshape(rows, -1)
         held = totals.imag.astype(np.intp)
-        held[range(len(points)), points] -= self.apart
+        held[range(rows), [2 * size for size in points]] -= self.apart
         reached = held.cumsum(axis=1)
-        below, upto = reached[:, :-1], reached[:, :-1] + tied[:, 1:]
-        inside, ends = (held - tied)[:, 1:-1], self._points[:, 1:]
+        below, upto = reached[:, :-1:2], reached[:, 1::2]
+        inside, sums = held[:, 2:-1:2], totals.real[:, 2:-1:2]
         with np.errstate(over="ignore", invalid="ignore"):
-            gaps = inside * ends[:, 1:] - totals.real[:, 1:-1]
-            gaps = np.where(inside > 0, np.clip(gaps, 0.0, inside * np.diff(ends)), 0.0)
+            gaps = np.maximum(0.0, inside * self._points[:, 1:] - sums)
+            # Where nothing lies, an infinite width says nothing.
+            gaps = np.fmin(gaps, inside * np.diff(self._points))
         for k, size in enumerate(points):
-            last = size - 1
-            below[k, last:], upto[k, last:], gaps[k, last:] = below[k, last], upto[k, last], 0.0
+            if size < width:
+                last = size - 1
+                below[k, size:], upto[k, size:], gaps[k, last:] = below[k, last], upto[k, last], 0.0
         return reached[:, -1].copy(), below, upto, gaps

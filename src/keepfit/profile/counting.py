@@ -15,7 +15,10 @@ Between: TypeAlias = Callable[[float, float], "np.ndarray"]
 """Returns the numbers inside an open interval, in rising order."""
 
 Reach: TypeAlias = tuple[float, float]
-"""From where to where it counts how far a number lies out; beyond, only that it lies there."""
+"""From where to where it counts how far a number lies out; beyond, only that it lies there.
+
+The reference's median lies within.
+"""
 
 EVERYWHERE: Reach = (-float("inf"), float("inf"))
 
@@ -118,11 +121,13 @@ def beyond(
     """Return the sum of distances of numbers beyond the outermost points, plain and within a reach."""
     import numpy as np
 
-    found = []
-    for low, high in (EVERYWHERE, reach):
-        start, end = np.clip(points[[0, -1]], low, high)
-        with np.errstate(over="ignore"):
-            total = float((start - less.clip(low, high)).sum()) if less.size else 0.0
-            total += float((greater.clip(low, high) - end).sum()) if greater.size else 0.0
-        found.append(total)
-    return found[0], found[1]
+    (start, end), (low, high) = points[[0, -1]].tolist(), reach
+    plain = near = 0.0
+    with np.errstate(over="ignore"):
+        for apart, room in ((start - less, start - low), (greater - end, high - end)):
+            if apart.size:
+                total = float(apart.sum())
+                plain += total
+                within = total if apart.max() <= room else apart.clip(0.0, max(0.0, room)).sum()
+                near += float(within)
+    return plain, near

@@ -168,18 +168,16 @@ def _counted(values: Line, blocks: Blocks) -> Known | None:
     if place.searched > SEARCHED:
         return None
     cells, scratch = Cells([points], [place], [EVERYWHERE]), Scratch()
-    held, others, size = np.zeros(values.size + 1, dtype=np.intp), [values[:0]], 0
+    held, others = np.zeros(2 * values.size + 1, dtype=np.intp), [values[:0]]
     for numbers in _finite(blocks):
-        reached, point = (row[0] for row in cells.find(numbers[None], scratch))
-        size += numbers.size
-        same = numbers == point
-        if not same.all():
-            others.append(numbers[~same])
-            reached = reached[same]
-        held += np.bincount(reached, minlength=held.size)
-        if sum(one.size for one in others) > WORTH * size:
+        place = cells.find(numbers[None], scratch)[0]
+        counted = np.bincount(place, minlength=held.size)
+        held += counted
+        if counted[::2].any():
+            others.append(numbers[place & 1 == 0])
+        if held[::2].sum() > WORTH * held.sum():
             return None
-    return _one_by_one(values, held[1:], np.concatenate(others)) if size else None
+    return _one_by_one(values, held[1::2], np.concatenate(others)) if held.any() else None
 
 
 def _one_by_one(values: Line, held: Line, others: Line) -> Known:

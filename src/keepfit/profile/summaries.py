@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit.profile.counting import EVERYWHERE, Counts, Reach, wide
-from keepfit.profile.quantiles import POINTS, Quantiles, area, distances, straight
+from keepfit.profile.quantiles import POINTS, Quantiles, distances
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,26 +67,34 @@ class Summaries:
         import numpy as np
 
         sizes = batch.sizes[:, None].astype(np.float64)
-        below, upto = wide(batch.below, self._width), wide(batch.upto, self._width)
-        left, right = self._below - below / sizes, self._upto - upto / sizes
-        start, end, widths = right[:, :-1], left[:, 1:], self._widths
-        gaps = wide(batch.gaps, self._width - 1, 0.0)
+        below, upto = (wide(one, self._width) / sizes for one in (batch.below, batch.upto))
+        left, right = self._below - below, self._upto - upto
+        gaps = wide(batch.gaps, self._width - 1, 0.0) / sizes
         with np.errstate(over="ignore", invalid="ignore"):
-            apart = np.abs(self._areas - (upto[:, :-1] * widths + gaps) / sizes)
-            crossing = start * end < 0
-            apart[crossing] = straight(widths[crossing], start[crossing], end[crossing])
-            # An interval in which the two cross is looked into where it may hold much of the
-            # distance.
-            reach = widths * (np.abs(start) + np.abs(end))
-            far = reach > 0.02 * apart.sum(axis=1, keepdims=True)
-            for row, i in np.argwhere(crossing & far).tolist():
-                apart[row, i] = _crossing(self.spreads[row], i, batch, row)
+            apart = np.abs(self._areas - (upto[:, :-1] * self._widths + gaps))
+            self._cross(apart, left, right, batch)
             moved = apart.sum(axis=1) + batch.outside[:, 0] / batch.sizes
             near = np.where(self._inside > 0, apart * self._inside, 0.0).sum(axis=1)
             near += batch.outside[:, 1] / batch.sizes
         ks = np.maximum(np.abs(left).max(axis=1), np.abs(right).max(axis=1))
         found = zip(ks.tolist(), moved.tolist(), near.tolist(), strict=True)
         return [self._exact(k, batch) or Distances(*one) for k, one in enumerate(found)]
+
+    def _cross(self, apart: np.ndarray, left: np.ndarray, right: np.ndarray, batch: Counts) -> None:
+        """Set the areas of intervals in which the two cross, which are not their difference.
+
+        One that may hold much of the distance is looked into, the others are taken as straight.
+        """
+        import numpy as np
+
+        [there] = (right[:, :-1] * left[:, 1:] < 0).ravel().nonzero()
+        rows, i = np.divmod(there, max(1, self._width - 1))
+        widths, start, end = self._widths[rows, i], right[rows, i], left[rows, i + 1]
+        steep = np.abs(start) + np.abs(end)
+        apart[rows, i] = widths * (start * start + end * end) / (2 * steep)
+        far = widths * steep > 0.02 * apart.sum(axis=1)[rows]
+        for row, k in zip(rows[far].tolist(), i[far].tolist(), strict=True):
+            apart[row, k] = _crossing(self.spreads[row], k, batch, row)
 
     def _exact(self, row: int, batch: Counts) -> Distances | None:
         """Return the distances to a summary that keeps all its numbers, of which there are few."""
@@ -105,10 +113,16 @@ def _crossing(spread: Quantiles, i: int, batch: Counts, row: int) -> float:
     """Return the area between the two within one interval, number by number."""
     import numpy as np
 
-    ends = spread.points[i : i + 2]
-    inner = batch.between[row](ends[0], ends[1])
-    points = np.concatenate([ends[:1], inner, ends[1:]])
-    low, high = spread.upto[i] / spread.count, spread.below[i + 1] / spread.count
-    ours = low + (high - low) * (points - points[0]) / (points[-1] - points[0])
-    theirs = (batch.upto[row, i] + np.arange(inner.size + 1)) / batch.sizes[row]
-    return area(np.diff(points), ours[:-1] - theirs, ours[1:] - theirs)
+    start, end = spread.points[i : i + 2].tolist()
+    inner = batch.between[row](start, end)
+    low, high = float(spread.upto[i]) / spread.count, float(spread.below[i + 1]) / spread.count
+    slope = (high - low) / (end - start)
+    ours = np.empty(inner.size + 2)
+    ours[0], ours[1:-1], ours[-1] = low, low + slope * (inner - start), high
+    theirs = np.arange(batch.upto[row, i], batch.upto[row, i] + inner.size + 1) / batch.sizes[row]
+    before, after = ours[:-1] - theirs, ours[1:] - theirs
+    if slope:
+        # The integral of |x| is x|x| / 2, and x rises as ours does.
+        return float((after * np.abs(after) - before * np.abs(before)).sum() / (2 * slope))
+    widths = np.diff(inner, prepend=start, append=end)
+    return float((widths * np.abs(before)).sum())
