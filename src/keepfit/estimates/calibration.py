@@ -27,8 +27,11 @@ BINS = 32
 
 FOLDS = 5
 
-SMALL = 20_000
-"""Reference rows up to which a smooth curve may steady the steps."""
+SMALL = 80_000
+"""Reference rows up to which a smooth curve may steady the steps: more are steady by themselves.
+
+Up to here it brings estimates of real streams nearer, and costs a microsecond or two a row.
+"""
 
 FEWEST = 50
 """Reference rows below which scores are taken as they are."""
