@@ -37,6 +37,7 @@ from keepfit.facts import (
     Trained,
 )
 from keepfit.ledger import Ledger
+from keepfit.ledger.adding import MOST
 from keepfit.ledger import store as ledger_store
 from tests.waits import until
 
@@ -343,6 +344,26 @@ def test_reading_among_appends_together_finds_those_before_it(ledger: Ledger) ->
         assert len(ledger.facts("churn", after=1)) == 2
         assert ledger.check() == []
     assert ledger.seq("churn") == 3
+
+
+def test_many_that_are_appended_together_do_not_all_wait_for_the_end(url: str) -> None:
+    with Ledger(url) as ledger, Ledger(url) as reader, ledger.together():
+        ledger.append("churn", signals(MOST - 1), at=START)
+        assert reader.seq("churn") == 0
+        ledger.append("churn", signals(1, start=MOST), at=START)
+        assert reader.seq("churn") == MOST
+        assert ledger.append("churn", signals(1, start=MOST + 1), at=START) == MOST + 1
+        assert reader.seq("churn") == MOST
+
+
+def test_what_comes_behind_the_last_that_was_appended_together_is_not_looked_for(
+    ledger: Ledger,
+) -> None:
+    with ledger.together():
+        ledger.append("churn", signals(2), at=START)
+        assert list(ledger.facts("churn", after=2)) == []
+        assert [entry.seq for entry in ledger.facts("churn", after=1)] == [2]
+        assert list(ledger.facts("churn", after=2)) == []
 
 
 def test_what_was_appended_together_before_an_error_is_kept(ledger: Ledger) -> None:

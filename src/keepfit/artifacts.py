@@ -275,8 +275,14 @@ class _Local:
     def write(self, name: str, content: bytes) -> None:
         final = self._root / name
         unfinished = self._root / _UNFINISHED / f"{final.name}.{os.getpid()}.{secrets.token_hex(4)}"
-        for folder in (final.parent, unfinished.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._place(unfinished, final, content)
+        except FileNotFoundError:  # the first file of its folder
+            for folder in (final.parent, unfinished.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            self._place(unfinished, final, content)
+
+    def _place(self, unfinished: Path, final: Path, content: bytes) -> None:
         try:
             with unfinished.open("xb") as file:
                 file.write(content)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -99,13 +99,15 @@ def carried(columns: Iterable[str]) -> list[str]:
     return [name for name in columns if name not in RESERVED or name in CARRIED]
 
 
-def digest(frame: pl.DataFrame) -> str:
+def digest(frame: pl.DataFrame, *, without: Collection[str] = ()) -> str:
     """Return a hash of a frame's columns and values; the same in every process and layout."""
     import numpy as np
     import polars as pl
 
     hashed = hashlib.sha256()
     for column in frame.iter_columns():
+        if column.name in without:
+            continue
         hashed.update(f"{column.name}\0{column.dtype}\0{column.len()}\0".encode())
         if column.null_count():
             hashed.update(column.is_null().to_numpy().tobytes())
@@ -124,6 +126,14 @@ def digest(frame: pl.DataFrame) -> str:
                 values = values.fill_null(0)
             hashed.update(np.ascontiguousarray(values.to_numpy()).data.cast("B"))
     return hashed.hexdigest()
+
+
+def complete(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """Return the rows that have a value in each of some columns; the same frame where all have."""
+    # Asking is quicker than the query, and mostly nothing is missing.
+    if any(rows.get_column(name).null_count() for name in columns):
+        return rows.drop_nulls(list(columns))
+    return rows
 
 
 def border(times: pl.Series, moment: datetime, side: Literal["left", "right"]) -> int:

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from msgspec.structs import replace as replaced
 
 from keepfit import explore, facts
-from keepfit.batch import LABEL, Batch, shortened
+from keepfit.batch import ID, LABEL, Batch, complete, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
@@ -310,7 +310,7 @@ class Loop:
 
     def _labels(self, number: int, now: datetime) -> Any:
         scored = self.memory.lake.scored(number, now)
-        return scored[["_id", LABEL]].drop_nulls(LABEL)
+        return complete(scored[[ID, LABEL]], LABEL)
 
     def context(self, number: int, now: datetime) -> CheckContext:
         """Return what the checks may look at beside a batch."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import estimates, facts, learners, metrics
 from keepfit.artifacts import Artifacts
-from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION
+from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION, complete
 from keepfit.drift import Reference
 from keepfit.errors import RollbackFailed, SchemaMismatch
 from keepfit.learners.labels import weights as weights_in
@@ -262,7 +262,7 @@ class Scorer:
 
     def score(self, state: State, arrived: facts.Arrived, rows: pl.DataFrame) -> facts.Scored:
         """Return how the versions that served a batch did on it, as far as its labels are known."""
-        known = rows.drop_nulls([LABEL, SCORE])
+        known = complete(rows, LABEL, SCORE)
         shared: dict[str, Any] = {"batch": arrived.batch, "from_": arrived.from_, "to": arrived.to}
         name = state.champion or ""
         if known.is_empty():
@@ -310,7 +310,7 @@ class Scorer:
     def errors(self, version: Version, rows: pl.DataFrame) -> list[float]:
         """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers."""
         model = self.model(version)
-        served = rows.filter(rows.get_column(VERSION) == version.name).drop_nulls([LABEL, SCORE])
+        served = complete(rows.filter(rows.get_column(VERSION) == version.name), LABEL, SCORE)
         labels, scores, _ = _aligned(model, served)
         if model.task == "regression":
             wrong: list[float] = abs(labels - scores).tolist()

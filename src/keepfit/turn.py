@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, footprint, gates, learners, relevance
 from keepfit.approval import Asking
-from keepfit.batch import CARRIED, LABEL, TIME, border, digest
+from keepfit.batch import BATCH, CARRIED, LABEL, TIME, border, digest
 from keepfit.facts import (
     Answer,
     Donor,
@@ -152,7 +152,7 @@ class Turn:
             as_of=now,
             selection=repr(challenger.select),
             rows=rows.height,
-            digest=digest(rows.drop("_batch")),
+            digest=digest(rows, without=(BATCH,)),
             from_=times[0],
             to=times[-1],
             until=None if cut is None else cut - loop.pipeline.embargo,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keepfit import estimates, explore, facts, relevance, triggers
-from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION
+from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION, complete
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
@@ -95,7 +95,7 @@ class Watch:
         loop = self.loop
         rows = loop.memory.lake.batch(batch)
         known = loop.memory.lake.scored(batch, loop.clock.now()).get_column(LABEL)
-        rows = self._weighed(rows.with_columns(known.alias(LABEL)).drop_nulls(LABEL))
+        rows = self._weighed(complete(rows.hstack([known.alias(LABEL)]), LABEL))
         known = rows.get_column(LABEL)
         reached = {one.name: loop.scorer.reached(one, batch, rows, known) for one in versions}
         return {name: value for name, value in reached.items() if value is not None}

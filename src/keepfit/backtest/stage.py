@@ -72,7 +72,9 @@ class Stage:
             scorer=self.scorer,
             listen=listen,
         )
-        self._live(loop, progress)
+        # Nobody else writes here, and a transaction costs more than the facts in it.
+        with self.ledger.together():
+            self._live(loop, progress)
         return _summed(loop, self.ledger)
 
     def told(self) -> dict[str, Any]:
@@ -99,17 +101,12 @@ class Stage:
         assert isinstance(clock, SimulatedClock)
         for moment in self.plan.moments():
             clock.sleep(moment - clock.now())
-            self._step(loop)
+            loop.step()
             if progress is not None:
                 rows = loop.state.counts.rows
                 progress(Progress(loop.pipeline.name, moment, rows, self.rows))
         while loop.state.unscored and clock.now() < self.plan.end:
             clock.sleep(self.plan.every)
-            self._step(loop)
-
-    def _step(self, loop: Loop) -> None:
-        # Nobody else writes here, and a transaction costs more than the facts in it.
-        with self.ledger.together():
             loop.step()
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from polars import selectors as cs
 
 from keepfit.batch import ID, LABEL, TIME
 from keepfit.lake.types import UTC_MICROSECONDS
@@ -32,14 +31,11 @@ def row_hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
     is often written as either. NaN counts as missing.
     """
     total = np.zeros(frame.height, dtype=np.uint64)
-    wanted = frame.select(columns)
-    # One call for all numbers: per column, the call would cost more than the cast.
-    floats = wanted.select((cs.numeric() | cs.boolean()).cast(pl.Float64))
-    numbers = set(floats.columns)
-    for values in wanted.iter_columns():
+    for name in columns:
+        values = frame.get_column(name)
         if values.dtype != pl.Null:
-            name = values.name
-            bits, missing = _canonical(values, floats.get_column(name) if name in numbers else None)
+            number = values.dtype.is_numeric() or values.dtype == pl.Boolean
+            bits, missing = _canonical(values, values.cast(pl.Float64) if number else None)
             mixed = _mix(bits ^ np.uint64(_text_hash(name)))
             if missing is not None:
                 mixed[missing] = 0
@@ -54,10 +50,19 @@ def digest(rows: pl.DataFrame, hashes: Hashes, labels: pl.DataFrame) -> str:
         state.update(_bytes(values))
     state.update(hashes.tobytes())
     if labels.height:
-        ordered = labels.select(ID, LABEL).sort(ID, LABEL)
-        state.update(_bytes(ordered.get_column(ID)))
-        state.update(row_hashes(ordered, [LABEL]).tobytes())
+        ids = labels.get_column(ID)
+        if not ascending(ids):
+            labels = labels.select(ID, LABEL).sort(ID, LABEL)
+            ids = labels.get_column(ID)
+        state.update(_bytes(ids))
+        state.update(row_hashes(labels, [LABEL]).tobytes())
     return state.hexdigest()
+
+
+def ascending(ids: pl.Series) -> bool:
+    """Return whether each id is larger than the one before."""
+    pairs = ids.len() - 1
+    return not ids.null_count() and bool((ids.slice(0, pairs) < ids.slice(1)).all())
 
 
 def hash_ids(hashes: Hashes, within: pl.Series) -> pl.Series:

@@ -87,6 +87,8 @@ class History(Aligned):
             places = np.arange(span.rows, span.rows_end)
         else:
             places = np.sort(self.order[span.rows : span.rows_end])
+        if self.replacing.size == 0:
+            return places
         replaced = self._replaced_in(span)
         gone = np.append(replaced[replaced >= span.rows], self._put_back(span))
         if gone.size == 0:
@@ -132,6 +134,8 @@ class History(Aligned):
 
     def corrections(self, span: Span) -> int:
         """Return how many rows and labels of a span came again with another content."""
+        if self.plain is None:
+            return 0
         low, high = np.searchsorted(self._relabelled, (span.labels, span.labels_end))
         replaced = int((self._replaced_in(span) < span.rows).sum())
         return replaced - self._put_back(span).size + int(high - low)

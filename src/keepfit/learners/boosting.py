@@ -122,9 +122,10 @@ class Boosting(ABC):
         known = before.codes(rows.get_column(LABEL))
         if self._classify:
             labels.refuse_new(rows.get_column(LABEL), known)
-            # One class alone says nothing of where it ends: LightGBM would move every leaf
-            # towards zero, XGBoost towards certainty, and CatBoost refuses.
-            labels.classes_of(rows.get_column(LABEL))
+            if known.min() == known.max():
+                # One class alone says nothing of where it ends: LightGBM would move every leaf
+                # towards zero, XGBoost towards certainty, and CatBoost refuses.
+                labels.classes_of(rows.get_column(LABEL))
         matrix, weight = before.head.encoding.matrix(rows), labels.weights(rows)
         if update == "leaves":
             return self._refresh(before, matrix, known, weight, seed)

@@ -294,7 +294,7 @@ class BoosterModel(FittedModel):
         """The trees, as LightGBM's ``Booster``."""
         return _read(self._text)
 
-    @property
+    @cached_property
     def leaves(self) -> Leaves | None:
         """The leaves and the trees, which models may share; None where they cannot be told apart."""
         from keepfit.learners.forest import leaves_of

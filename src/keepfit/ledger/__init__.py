@@ -132,7 +132,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Return a context whose appends are written in one transaction, at its end.
+        """Return a context whose appends are written many at once, the last of them at its end.
 
         For a ledger that nobody else appends to. It counts for this thread alone, whose own
         reading finds what waits: it is written before.
@@ -197,6 +197,9 @@ class Ledger:
             The database or one of its facts cannot be read.
         """
         kinds = _kinds(kind)
+        known = None if self._waiting is None else self._waiting.last(pipeline)
+        if known is not None and after >= known:
+            return Facts(pipeline, (), kinds or ())
         values: dict[str, Any] = {"pipeline": pipeline, "after": after}
         if kinds is not None:
             values["kinds"] = kinds

@@ -40,11 +40,16 @@ def add(connection: Connection, pipeline: str, rows: Rows, expected_seq: int | N
     return before + len(rows)
 
 
+MOST = 64
+"""Facts of a pipeline that wait at most."""
+
+
 class Waiting:
     """Facts that were appended and are not in the database yet.
 
     They get the numbers that they would get there, which holds where nobody else appends: where
-    somebody does, the conflict shows when they are written.
+    somebody does, the conflict shows when they are written. So the last number is known as well,
+    once it was read.
     """
 
     def __init__(self, store: Store) -> None:
@@ -64,6 +69,15 @@ class Waiting:
         first, waiting = self._rows[pipeline]
         _expect(pipeline, first + len(waiting), expected_seq)
         waiting.extend(rows)
+        if len(waiting) >= MOST:
+            self._write(pipeline)
+        return first + len(waiting)
+
+    def last(self, pipeline: str) -> int | None:
+        """Return the number of a pipeline's last fact, None where it was not read yet."""
+        if pipeline not in self._rows:
+            return None
+        first, waiting = self._rows[pipeline]
         return first + len(waiting)
 
     def write(self) -> None:
@@ -74,9 +88,15 @@ class Waiting:
         LedgerConflict
             Another writer appended meanwhile.
         """
-        while self._rows:
-            pipeline, (first, rows) = self._rows.popitem()
+        for pipeline in list(self._rows):
+            self._write(pipeline)
+
+    def _write(self, pipeline: str) -> None:
+        # Forgotten before: what somebody else came before is not written later.
+        first, rows = self._rows.pop(pipeline)
+        if rows:
             self._store.write(partial(_added, pipeline, rows, first), lock=pipeline)
+        self._rows[pipeline] = first + len(rows), []
 
 
 def _added(pipeline: str, rows: Rows, expected_seq: int, connection: Connection) -> int:
