@@ -37,8 +37,8 @@ from keepfit.facts import (
     Trained,
 )
 from keepfit.ledger import Ledger
-from keepfit.ledger.adding import MOST
 from keepfit.ledger import store as ledger_store
+from keepfit.ledger.adding import MOST
 from tests.waits import until
 
 START = utc("2024-01-01")
