@@ -15,15 +15,15 @@ import msgspec
 from keepfit.clock import utc
 from keepfit.errors import ConfigError, KeepfitError, nearest
 from keepfit.facts import KINDS, Entry, Fact, decode, encode
+from keepfit.ledger import statements
 from keepfit.ledger.adding import Waiting, add, last
+from keepfit.ledger.connection import Connection, moment
 from keepfit.ledger.lease import Lease
 from keepfit.ledger.reading import Facts
 from keepfit.ledger.store import Store
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from sqlalchemy import Connection
 
 __all__ = ["Facts", "Lease", "Ledger"]
 
@@ -198,29 +198,24 @@ class Ledger:
         """
         kinds = _kinds(kind)
         known = None if self._waiting is None else self._waiting.last(pipeline)
-        if known is not None and after >= known:
+        nothing_new = known is not None and after >= known
+        if nothing_new or kinds == []:
             return Facts(pipeline, (), kinds or ())
         values: dict[str, Any] = {"pipeline": pipeline, "after": after}
-        if kinds is not None:
-            values["kinds"] = kinds
+        for number, name in enumerate(kinds or ()):
+            values[f"kind_{number}"] = name
         if since is not None:
             values["since"] = utc(since)
         if limit is not None:
             values["limit"] = limit
 
-        def work(connection: Connection) -> Sequence[Any]:
-            from keepfit.ledger import tables
-
-            statement = tables.some_facts(
-                kinds="kinds" in values,
-                since="since" in values,
-                limit="limit" in values,
-                newest_first=newest_first,
-            )
-            with connection.execute(statement, values) as found:
-                return found.fetchall()
-
-        rows = self._read(work, [])
+        statement = statements.some_facts(
+            kinds=len(kinds or ()),
+            since=since is not None,
+            limit=limit is not None,
+            newest_first=newest_first,
+        )
+        rows = self._read(lambda connection: connection.execute(statement, values), [])
         return Facts(pipeline, (_entry(pipeline, *row) for row in rows), kinds or ())
 
     def seq(self, pipeline: str) -> int:
@@ -242,12 +237,8 @@ class Ledger:
             The database cannot be read.
         """
 
-        def work(connection: Connection) -> Sequence[str]:
-            from keepfit.ledger import tables
-
-            return list(connection.execute(tables.all_pipelines).scalars())
-
-        return sorted(self._read(work, []))
+        found = self._read(lambda connection: connection.execute(statements.ALL_PIPELINES), [])
+        return sorted(pipeline for (pipeline,) in found)
 
     def lease(self, pipeline: str, *, seconds: float = 30, holder: str | None = None) -> Lease:
         """Take the right to run a pipeline; use it with ``with``.
@@ -285,14 +276,9 @@ class Ledger:
             The database cannot be read.
         """
 
-        def work(connection: Connection) -> tuple[int, bytes] | None:
-            from keepfit.ledger import tables
-
-            found = connection.execute(tables.one_fold, {"pipeline": pipeline, "name": name})
-            row = found.one_or_none()
-            return None if row is None else (row.seq, bytes(row.body))
-
-        return self._read(work, None)
+        key = {"pipeline": pipeline, "name": name}
+        found = self._read(lambda connection: connection.execute(statements.ONE_FOLD, key), [])
+        return (found[0][0], bytes(found[0][1])) if found else None
 
     def save_fold(self, pipeline: str, name: str, seq: int, body: bytes) -> None:
         """Cache a fold over the facts up to a number; one that is older is not kept.
@@ -304,15 +290,13 @@ class Ledger:
         """
 
         def work(connection: Connection) -> None:
-            from keepfit.ledger import tables
-
             key = {"pipeline": pipeline, "name": name}
-            saved = connection.execute(tables.one_fold, key).one_or_none()
-            if saved is None:
-                connection.execute(tables.insert_fold, {**key, "seq": seq, "body": body})
-            elif saved.seq <= seq:
-                values = {"of_pipeline": pipeline, "of_name": name, "seq": seq, "body": body}
-                connection.execute(tables.update_fold, values)
+            values = {**key, "seq": seq, "body": body}
+            saved = connection.execute(statements.ONE_FOLD, key)
+            if not saved:
+                connection.execute(statements.INSERT_FOLD, values)
+            elif saved[0][0] <= seq:
+                connection.execute(statements.UPDATE_FOLD, values)
 
         self._store.write(work, lock=pipeline)
 
@@ -373,9 +357,9 @@ def _row(pipeline: str, fact: Fact, at: datetime) -> dict[str, Any]:
     return {"pipeline": pipeline, "at": at, "kind": fact.kind, "body": text}
 
 
-def _entry(pipeline: str, seq: int, at: datetime, body: str) -> Entry:
+def _entry(pipeline: str, seq: int, at: Any, body: str) -> Entry:
     try:
-        return Entry(pipeline=pipeline, seq=seq, at=at, fact=decode(body))
+        return Entry(pipeline=pipeline, seq=seq, at=moment(at), fact=decode(body))
     except (msgspec.MsgspecError, ValueError) as error:
         raise KeepfitError(
             f"fact {seq} of pipeline {pipeline!r} cannot be read: {error}",
@@ -397,19 +381,17 @@ def _kinds(kind: str | Iterable[str] | None) -> list[str] | None:
 
 def _damage(connection: Connection) -> list[str]:
     """Return what SQLite finds wrong with the structure of its file."""
-    if connection.dialect.name != "sqlite":
+    if connection.kind != "sqlite":
         return []
-    found = connection.exec_driver_sql("PRAGMA integrity_check").scalars()
-    return [f"SQLite: {line}" for line in found if line != "ok"]
+    found = connection.execute("PRAGMA integrity_check")
+    return [f"SQLite: {line}" for (line,) in found if line != "ok"]
 
 
 def _disorder(connection: Connection) -> list[str]:
     """Return the gaps in the numbers and the facts that cannot be read."""
-    from keepfit.ledger import tables
-
     problems = []
     last: dict[str, int] = {}
-    for pipeline, seq, kind, body in connection.execute(tables.every_fact):
+    for pipeline, seq, kind, body in connection.execute(statements.EVERY_FACT):
         before = last.get(pipeline, 0)
         if seq != before + 1:
             problems.append(f"{pipeline}: facts {before + 1} to {seq - 1} are missing")

@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import LedgerConflict
+from keepfit.ledger import statements
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
+    from keepfit.ledger.connection import Connection
     from keepfit.ledger.store import Store
 
 Rows = list[dict[str, Any]]
@@ -17,9 +17,7 @@ Rows = list[dict[str, Any]]
 
 def last(connection: Connection, pipeline: str) -> int:
     """Return the number of a pipeline's last fact, zero when it has none."""
-    from keepfit.ledger import tables
-
-    return connection.execute(tables.last_seq, {"pipeline": pipeline}).scalar() or 0
+    return connection.execute(statements.LAST_SEQ, {"pipeline": pipeline})[0][0] or 0
 
 
 def add(connection: Connection, pipeline: str, rows: Rows, expected_seq: int | None) -> int:
@@ -30,13 +28,11 @@ def add(connection: Connection, pipeline: str, rows: Rows, expected_seq: int | N
     LedgerConflict
         The last number is not the expected one.
     """
-    from keepfit.ledger import tables
-
     before = last(connection, pipeline)
     _expect(pipeline, before, expected_seq)
     if rows:
         numbered = [{**row, "seq": seq} for seq, row in enumerate(rows, start=before + 1)]
-        connection.execute(tables.insert_facts, numbered)
+        connection.execute(statements.INSERT_FACTS, numbered)
     return before + len(rows)
 
 

@@ -8,15 +8,16 @@ import weakref
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from keepfit.errors import ConfigError, KeepfitError, LeaseLost
+from keepfit.ledger import statements
+from keepfit.ledger.connection import moment
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from sqlalchemy import Connection, Row
-
+    from keepfit.ledger.connection import Connection
     from keepfit.ledger.store import Store
 
 
@@ -117,8 +118,6 @@ class Lease:
             raise LeaseLost(f"{self.holder} lost the lease: {self._lost}", hint=_HINT)
 
     def _take(self, connection: Connection) -> None:
-        from keepfit.ledger import tables
-
         row = _read(connection, self.pipeline)
         now = _now(connection)
         if row is not None and row.holder is not None and row.expires_at > now and not _dead(row):
@@ -126,6 +125,7 @@ class Lease:
         self.token = 1 if row is None else row.token + 1
         self.until = now + timedelta(seconds=self.seconds)
         values = {
+            "pipeline": self.pipeline,
             "token": self.token,
             "holder": self.holder,
             "host": self._host,
@@ -133,25 +133,20 @@ class Lease:
             "started": self._started,
             "expires_at": self.until,
         }
-        if row is None:
-            connection.execute(tables.insert_lease, {"pipeline": self.pipeline, **values})
-        else:
-            connection.execute(tables.update_lease, {"of_pipeline": self.pipeline, **values})
+        connection.execute(
+            statements.INSERT_LEASE if row is None else statements.UPDATE_LEASE, values
+        )
 
     def _extend(self, connection: Connection) -> None:
-        from keepfit.ledger import tables
-
         self.guard(connection)
         self.until = _now(connection) + timedelta(seconds=self.seconds)
-        values = {"of_pipeline": self.pipeline, "expires_at": self.until}
-        connection.execute(tables.update_lease, values)
+        values = {"pipeline": self.pipeline, "expires_at": self.until}
+        connection.execute(statements.EXTEND_LEASE, values)
 
     def _free(self, connection: Connection) -> None:
-        from keepfit.ledger import tables
-
         row = _read(connection, self.pipeline)
         if row is not None and row.token == self.token:
-            connection.execute(tables.update_lease, {"of_pipeline": self.pipeline, "holder": None})
+            connection.execute(statements.FREE_LEASE, {"pipeline": self.pipeline})
 
 
 _HINT = "one process runs a pipeline at a time: stop the other one, or wait until it is done"
@@ -177,19 +172,30 @@ def _beat(
         leave()
 
 
-def _read(connection: Connection, pipeline: str) -> Row[Any] | None:
-    from keepfit.ledger import tables
+class _Row(NamedTuple):
+    """A lease as the database keeps it."""
 
-    return connection.execute(tables.one_lease, {"pipeline": pipeline}).one_or_none()
+    token: int
+    holder: str | None
+    host: str
+    pid: int
+    started: float
+    expires_at: datetime
+
+
+def _read(connection: Connection, pipeline: str) -> _Row | None:
+    found = connection.execute(statements.ONE_LEASE, {"pipeline": pipeline})
+    if not found:
+        return None
+    row = _Row(*found[0])
+    return row._replace(expires_at=moment(row.expires_at))
 
 
 def _now(connection: Connection) -> datetime:
-    from keepfit.ledger import tables
-
-    return connection.execute(tables.now(connection.dialect.name)).scalar_one()
+    return moment(connection.execute(statements.NOW[connection.kind])[0][0])
 
 
-def _whose(pipeline: str, row: Row[Any] | None) -> str:
+def _whose(pipeline: str, row: _Row | None) -> str:
     if row is None or row.holder is None:
         return f"nobody holds pipeline {pipeline!r}"
     return f"{row.holder} holds pipeline {pipeline!r} until {row.expires_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -235,7 +241,7 @@ def _started(pid: int) -> float:
     return process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
 
 
-def _dead(row: Row[Any]) -> bool:
+def _dead(row: _Row) -> bool:
     """Return whether the holder was a process of this machine that no longer runs."""
     import psutil
 
