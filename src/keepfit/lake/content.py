@@ -45,16 +45,17 @@ def row_hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
 
 def digest(rows: pl.DataFrame, hashes: Hashes, labels: pl.DataFrame) -> str:
     """Return a digest of rows (in the order given) and labels (in any order)."""
-    state = blake2b(digest_size=16)
-    for values in (rows.get_column(ID), rows.get_column(TIME)):
-        state.update(_bytes(values))
+    state, own = blake2b(digest_size=16), rows.get_column(ID)
+    named = _bytes(own)
+    state.update(named)
+    state.update(_bytes(rows.get_column(TIME)))
     state.update(hashes.tobytes())
     if labels.height:
         ids = labels.get_column(ID)
         if not ascending(ids):
             labels = labels.select(ID, LABEL).sort(ID, LABEL)
             ids = labels.get_column(ID)
-        state.update(_bytes(ids))
+        state.update(named if ids.equals(own) else _bytes(ids))
         state.update(row_hashes(labels, [LABEL]).tobytes())
     return state.hexdigest()
 

@@ -128,7 +128,7 @@ class History(Aligned):
         if span not in self._digests:
             if self._hashes is None:
                 self._hashes = row_hashes(self.rows, [TIME, *self.features])
-            rows, hashes = self.take(span).select(ID, TIME), self._hashes[self.places(span)]
+            rows, hashes = self.take(span), self._hashes[self.places(span)]
             self._digests[span] = digest(rows, hashes, self.take_labels(span))
         return self._digests[span]
 

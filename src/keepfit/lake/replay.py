@@ -124,6 +124,8 @@ class _ReplayLake:
         self._landed: dict[int, Landed] = {}
         self._spans: dict[int, Span] = {}
         self._predictions: dict[int, pl.DataFrame] = {}
+        self._edges: tuple[int, np.ndarray, np.ndarray] | None = None
+        """As of the newest batch, `_ends`: every question of labelled rows asks for them."""
 
     def land(self, batch: Batch, number: int, *, source: str = "rows") -> Landed:
         """Keep a batch under a number; see `Lake.land`.
@@ -320,12 +322,22 @@ class _ReplayLake:
 
         from keepfit.lake.history import batch_of
 
-        numbers = np.array([*self._spans, 0], dtype=np.int64)
-        ends = np.array([span.rows_end for span in self._spans.values()], dtype=np.int64)
+        numbers, ends = self._ends()
         if self._history.rank is not None:
             return batch_of(self._history.rank[low:high], ends, numbers[:-1])
         edges = np.concatenate([[low], np.clip(ends, low, high), [high]])
         return np.repeat(numbers, edges[1:] - edges[:-1])
+
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers of the batches, and a zero, and where the rows of each end."""
+        import numpy as np
+
+        last = self.last()
+        if self._edges is None or self._edges[0] != last:
+            numbers = np.array([*self._spans, 0], dtype=np.int64)
+            ends = [span.rows_end for span in self._spans.values()]
+            self._edges = last, numbers, np.array(ends, dtype=np.int64)
+        return self._edges[1:]
 
     def _revised(self, after: datetime | None) -> tuple[pl.DataFrame, pl.DataFrame]:
         import numpy as np

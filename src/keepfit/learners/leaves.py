@@ -140,10 +140,10 @@ class Grown:
             hold = np.bincount(place, curve[k], len(old))
             step = base - rate * pull / (hold + penalty)
             learnt = hold * (1 - keep)
-            expected = size * (float(hold.sum()) / self._masses[tree] * keep)
+            expected = size * (float(np.add.reduce(hold)) / self._masses[tree] * keep)
             value = old + learnt / (learnt + expected + _TINY) * (step - old)
             new.append(value)
-            score[k] += (value - base)[place]
+            score[k] += (value - base if base else value)[place]
         return new
 
 

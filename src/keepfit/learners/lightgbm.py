@@ -192,7 +192,7 @@ class LightGBM(Boosting):
 
         self._check_scale(before)
         threads = self._stated(_THREADS) or estimators.threads(matrix.size)
-        if leaves.known(before.text):
+        if before.leaves is not None or leaves.known(before.text):
             own = self._weights(before.classes, known, weight)
             return BoosterModel(before.head, self._moved(before, matrix, known, own, threads))
         booster = before.booster.refit(

@@ -51,7 +51,8 @@ class Thresholds:
     """What the numbers of a column leave over.
 
     ``left`` has a line for each count of thresholds below a number, and the last one for what is
-    missing, (thresholds + 2, trees): bits of leaves.
+    missing, (thresholds + 1, trees): bits of leaves. The last threshold is infinite: behind it
+    comes only what is missing.
     """
 
     column: int
@@ -60,9 +61,7 @@ class Thresholds:
 
     def lines(self, values: Floats) -> Integers:
         """Return the line of each value."""
-        lines = np.searchsorted(self.thresholds, values)
-        lines[np.isnan(values)] = len(self.left) - 1
-        return lines
+        return np.searchsorted(self.thresholds, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,6 @@ class Paths:
 
     def leaves(self, table: Floats) -> Integers:
         """Return the leaf of each row in each tree, (trees, rows)."""
-        table = np.where(np.abs(table) <= _NEXT_TO_NOTHING, 0.0, table)
         found = np.empty((self._trees, len(table)), dtype=np.int64)
         for at in range(0, len(table), BLOCK):
             first = 0
@@ -136,6 +134,13 @@ class _Group:
         # The exponent of a power of two is the place of its bit.
         places = np.frexp(left.astype(np.float32))[1] - 1
         return self._order.take(places + self._places)
+
+
+def _past_nothing(thresholds: Floats) -> Floats:
+    """Return thresholds that part numbers as LightGBM does, to which the smallest ones are zero."""
+    small = np.abs(thresholds) <= _NEXT_TO_NOTHING
+    below = np.nextafter(-_NEXT_TO_NOTHING, -np.inf)
+    return np.where(small, np.where(thresholds < 0, below, _NEXT_TO_NOTHING), thresholds)
 
 
 class _Tests:
@@ -232,7 +237,7 @@ class _Tests:
         decision = self.decision[tree, node]
         fails = np.where(decision & _NAN, ~decision & _LEFT, threshold < 0).astype(bool)
         np.bitwise_and.at(left[-1], tree[fails], over[fails])
-        return Thresholds(column, threshold, left)
+        return Thresholds(column, np.append(_past_nothing(threshold), np.inf), left)
 
     def _codes(self, column: int, tree: Integers, node: Integers) -> Categories:
         over = self._ranked[1][tree, node]
