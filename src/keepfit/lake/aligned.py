@@ -75,10 +75,10 @@ class Aligned:
         return min(low, high), high
 
     def chosen(
-        self, low: int, high: int, keep: Mask, numbers: Integers, revised: pl.DataFrame | None
+        self, low: int, high: int, keep: Mask, numbers: pl.Series, revised: pl.DataFrame | None
     ) -> pl.DataFrame:
         """Return kept rows of a range, with their batch numbers, among revised ones."""
-        rows = self.training.slice(low, high - low).hstack([pl.Series(BATCH, numbers)])
+        rows = self.training.slice(low, high - low).hstack([numbers])
         rows = rows[[ID, TIME, BATCH, LABEL, *self.features]]
         if not keep.all():
             rows = rows.filter(pl.Series(keep))
@@ -117,7 +117,8 @@ class View(Aligned):
         low, high = self.range(after, before)
         keep = self._keep(low, high, as_of, until_batch, excluded)
         revised = self._resolve(as_of, until_batch, excluded, after, before)
-        return self.chosen(low, high, keep, self.batches[low:high], revised)
+        numbers = self.rows.get_column(BATCH).slice(low, high - low)
+        return self.chosen(low, high, keep, numbers, revised)
 
     def _keep(
         self, low: int, high: int, as_of: datetime, until_batch: int, excluded: Collection[int]

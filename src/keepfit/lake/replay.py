@@ -124,8 +124,8 @@ class _ReplayLake:
         self._landed: dict[int, Landed] = {}
         self._spans: dict[int, Span] = {}
         self._predictions: dict[int, pl.DataFrame] = {}
-        self._edges: tuple[int, np.ndarray, np.ndarray] | None = None
-        """As of the newest batch, `_ends`: every question of labelled rows asks for them."""
+        self._numbered: tuple[int, pl.Series] | None = None
+        """The newest batch and `_all_numbers` up to it: each question of labelled rows asks for it."""
 
     def land(self, batch: Batch, number: int, *, source: str = "rows") -> Landed:
         """Keep a batch under a number; see `Lake.land`.
@@ -316,28 +316,26 @@ class _ReplayLake:
             return number
         return max((known for known in self._spans if known <= number), default=0)
 
-    def _numbers(self, low: int, high: int) -> np.ndarray:
+    def _numbers(self, low: int, high: int) -> pl.Series:
         """Return the batch of each row in a range of places."""
+        last = self.last()
+        if self._numbered is None or self._numbered[0] != last:
+            self._numbered = last, self._all_numbers()
+        return self._numbered[1].slice(low, high - low)
+
+    def _all_numbers(self) -> pl.Series:
+        """Return the batch of each row, in order of time and id; of what has not landed any."""
         import numpy as np
+        import polars as pl
 
         from keepfit.lake.history import batch_of
 
-        numbers, ends = self._ends()
+        spans = self._spans.values()
+        numbers = np.array(list(self._spans), dtype=np.int64)
+        ends = np.array([span.rows_end for span in spans], dtype=np.int64)
         if self._history.rank is not None:
-            return batch_of(self._history.rank[low:high], ends, numbers[:-1])
-        edges = np.concatenate([[low], np.clip(ends, low, high), [high]])
-        return np.repeat(numbers, edges[1:] - edges[:-1])
-
-    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the batches, and a zero, and where the rows of each end."""
-        import numpy as np
-
-        last = self.last()
-        if self._edges is None or self._edges[0] != last:
-            numbers = np.array([*self._spans, 0], dtype=np.int64)
-            ends = [span.rows_end for span in self._spans.values()]
-            self._edges = last, numbers, np.array(ends, dtype=np.int64)
-        return self._edges[1:]
+            return pl.Series(BATCH, batch_of(self._history.rank, ends, numbers))
+        return pl.Series(BATCH, np.repeat(numbers, np.diff(ends, prepend=0)))
 
     def _revised(self, after: datetime | None) -> tuple[pl.DataFrame, pl.DataFrame]:
         import numpy as np
