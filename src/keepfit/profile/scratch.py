@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+PAIRS = 32_768
+"""Numbers added up at once, with memory of their own."""
+
+
 class Scratch:
     """What is worked out of a block of numbers, in the same memory for every block.
 
@@ -29,7 +33,7 @@ class Scratch:
         # Needed no more when the second row is.
         self._small = self._whole[1].view(np.int32)
         # A number, and that it is one: a sum and a count are added up together.
-        self._pairs = np.full(size, 1j)
+        self._pairs = np.full(min(size, PAIRS), 1j)
 
     def cells(
         self, numbers: np.ndarray, low: float | np.ndarray, scale: float | np.ndarray, size: int
@@ -65,7 +69,10 @@ class Scratch:
         import numpy as np
 
         self._grow(numbers.size)
-        pairs = self._pairs[: numbers.size]
-        pairs.real = numbers.ravel()
+        places, numbers = places.ravel(), numbers.ravel()
         with np.errstate(over="ignore", invalid="ignore"):
-            np.add.at(totals, places.ravel(), pairs)
+            for start in range(0, numbers.size, PAIRS):
+                some = numbers[start : start + PAIRS]
+                pairs = self._pairs[: some.size]
+                pairs.real = some
+                np.add.at(totals, places[start : start + PAIRS], pairs)
