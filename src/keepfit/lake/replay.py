@@ -124,6 +124,8 @@ class _ReplayLake:
         self._landed: dict[int, Landed] = {}
         self._spans: dict[int, Span] = {}
         self._predictions: dict[int, pl.DataFrame] = {}
+        self._asked: tuple[int, pl.DataFrame] | None = None
+        """The batch that was asked for last: each part of a step asks for the newest."""
         self._numbered: tuple[int, pl.Series] | None = None
         """The newest batch and `_all_numbers` up to it: each question of labelled rows asks for it."""
 
@@ -188,9 +190,13 @@ class _ReplayLake:
         import numpy as np
         import polars as pl
 
-        rows = self._history.take(self._span(number))
-        own = pl.Series(BATCH, np.full(rows.height, number, dtype=np.int64))
-        return rows.hstack([own])[[ID, TIME, ARRIVED_AT, BATCH, *self._history.features]]
+        span = self._span(number)
+        if self._asked is None or self._asked[0] != number:
+            rows = self._history.take(span)
+            own = pl.Series(BATCH, np.full(rows.height, number, dtype=np.int64))
+            rows = rows.hstack([own])[[ID, TIME, ARRIVED_AT, BATCH, *self._history.features]]
+            self._asked = number, rows
+        return self._asked[1]
 
     def predict_land(self, number: int, frame: pl.DataFrame) -> None:
         """Keep the predictions for a batch, once.

@@ -41,16 +41,15 @@ class Forest:
     """Trees without the values of their leaves.
 
     ``text`` is one of the models that share them, any of which says what they are, and
-    ``values`` are that one's.
+    ``counts`` are the leaves of each tree.
     """
 
-    def __init__(self, text: str, trees: Trees, values: Sequence[Floats]) -> None:
+    def __init__(self, text: str, trees: Trees, counts: Sequence[int]) -> None:
         self.text = text
         self.trees = trees
-        self.sizes = [len(one) for one in values]
-        self.first = np.cumsum([0, *self.sizes[:-1]], dtype=np.intp)[:, None]
+        self.counts = counts
+        self.first = np.cumsum([0, *counts[:-1]], dtype=np.intp)[:, None]
         """The place of each tree's first leaf among all leaves, (trees, 1)."""
-        self.grown = Grown(trees, values)
 
     @cached_property
     def booster(self) -> Any:
@@ -61,6 +60,11 @@ class Forest:
     def paths(self) -> Paths | None:
         """The trees as tables that find leaves quicker; None where they cannot be such."""
         return Paths.of(self.trees, self.first)
+
+    @cached_property
+    def grown(self) -> Grown:
+        """How the trees were grown, for models that learn leaves."""
+        return Grown(self.trees, self.counts)
 
     def places(self, table: Floats, threads: int) -> NDArray[np.intp]:
         """Return the leaf of each row in each tree, (trees, rows), counted through all trees."""
@@ -125,7 +129,7 @@ class Leaves:
         """Return the text of a model whose leaves learnt from rows; see `leaves.moved`."""
         forest = self.forest
         places = forest.places(table, threads) - forest.first
-        old = split(self.values, forest.sizes)
+        old = split(self.values, forest.counts)
         new = forest.grown.moved(old, places, labels, keep, weight)
         text = forest.trees.written(new)
         values = np.concatenate(new)
@@ -156,8 +160,8 @@ def _read(text: str) -> Leaves | None:
         values = read(lines)
         forest = _forests.get(trees.key)
         if forest is None:
-            parts = split(values, [line.count(" ") + 1 for line in lines])
-            forest = _forests.setdefault(trees.key, Forest(text, trees, parts))
+            counts = [line.count(" ") + 1 for line in lines]
+            forest = _forests.setdefault(trees.key, Forest(text, trees, counts))
     except msgspec.MsgspecError:  # a leaf that is no number
         return None
     return Leaves(forest, values, chances="\nobjective=binary" in head)

@@ -88,18 +88,22 @@ def moved(
     trees, lines = Trees.apart(text)
     values = split(read(lines), [line.count(" ") + 1 for line in lines])
     columns = np.ascontiguousarray(places.T)
-    return trees.written(Grown(trees, values).moved(values, columns, labels, keep, weight))
+    grown = Grown(trees, [len(one) for one in values])
+    return trees.written(grown.moved(values, columns, labels, keep, weight))
 
 
 class Grown:
-    """How trees were grown, as far as their leaves go on from there: the same for all that share them."""
+    """How trees were grown, as far as their leaves go on from there: the same for all that share them.
 
-    def __init__(self, trees: Trees, values: Sequence[Floats]) -> None:
+    ``counts`` are the leaves of each.
+    """
+
+    def __init__(self, trees: Trees, counts: Sequence[int]) -> None:
         self._head = trees.head
         # A tree that found nothing to split has one leaf, and does not say what weighs in it.
         self._sizes = [
-            np.maximum(told, _TINY) if len(told) == len(old) else np.ones(len(old))
-            for told, old in zip(trees.numbers("leaf_weight"), values, strict=True)
+            np.maximum(told, _TINY) if len(told) == count else np.ones(count)
+            for told, count in zip(trees.numbers("leaf_weight"), counts, strict=True)
         ]
         self._masses = [float(size.sum()) for size in self._sizes]
         self._rates = [float(one[0]) for one in trees.numbers("shrinkage")]

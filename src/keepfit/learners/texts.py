@@ -58,9 +58,8 @@ class Trees:
 
     def written(self, values: Sequence[Floats]) -> str:
         """Return the text of a model whose leaves have values, tree by tree."""
-        lines = [
-            msgspec.json.encode(one.tolist())[1:-1].decode().replace(",", " ") for one in values
-        ]
+        listed = msgspec.json.encode([one.tolist() for one in values]).decode()
+        lines = listed[2:-2].replace("],[", "\n").replace(",", " ").split("\n")
         frames = len("Tree=") + len(_VALUES) + len("\n")
         sizes, trees = [], []
         for (before, after), line in zip(self.parts, lines, strict=True):
@@ -111,5 +110,5 @@ def read(lines: Iterable[str]) -> Floats:
     msgspec.MsgspecError
         One is no number.
     """
-    listed = ",".join(line.replace(" ", ",") for line in lines if line)
+    listed = " ".join(filter(None, lines)).replace(" ", ",")
     return np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
