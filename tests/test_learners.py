@@ -687,8 +687,7 @@ def test_bytes_that_are_cut_off_are_no_model() -> None:
 @pytest.mark.parametrize(
     ("package", "build"),
     [
-        # Leaves of its own: trees that another test has opened are kept, and need no package.
-        ("lightgbm", lambda lightgbm: lightgbm.LGBMClassifier(n_estimators=2, num_leaves=6)),
+        ("lightgbm", lambda lightgbm: lightgbm.LGBMClassifier(n_estimators=2)),
         ("xgboost", lambda xgboost: xgboost.XGBClassifier(n_estimators=2)),
         ("catboost", lambda catboost: catboost.CatBoostClassifier(iterations=2)),
         ("river", lambda river: importlib.import_module("river.naive_bayes").GaussianNB()),
@@ -697,7 +696,8 @@ def test_bytes_that_are_cut_off_are_no_model() -> None:
 def test_a_model_whose_package_is_missing_says_how_to_install_it(
     package: str, build: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = rows_to_learn("binary")
+    # Few rows of two classes find their leaves in LightGBM's trees without the package.
+    rows = rows_to_learn("multiclass")
     content = fit(build(pytest.importorskip(package)), rows).dumps()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ExtraMissing, match=f"expected the package `{package}`") as caught:
