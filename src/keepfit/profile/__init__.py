@@ -141,24 +141,25 @@ def each(ask: Callable[[Item], Answer], items: Sequence[Item], rows: int) -> lis
     """Return an answer per item, by several threads where there are rows enough.
 
     Sorting and counting let go of the interpreter's lock. The calling thread takes its share,
-    and all of it where the others are busy.
+    and all of it where the others are busy. They begin at the end, where other kinds of
+    columns often are: alike ones ask for the lock as often as each other, and wait for it.
     """
     helpers = min(_processors(), len(items)) - 1
     if rows < WORTH_THREADS or helpers < 1:
         return [ask(item) for item in items]
     waiting, answers = deque(enumerate(items)), dict[int, Answer]()
 
-    def work() -> None:
+    def work(take: Callable[[], tuple[int, Item]] = waiting.pop) -> None:
         while True:
             try:
-                place, item = waiting.popleft()
+                place, item = take()
             except IndexError:
                 return
             answers[place] = ask(item)
 
     asked = [_pool().submit(work) for _ in range(helpers)]
     try:
-        work()
+        work(waiting.popleft)
     finally:
         waiting.clear()
     for one in asked:
