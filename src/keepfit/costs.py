@@ -6,12 +6,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import combinations
 from statistics import median
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from keepfit.clock import humanise
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
 
 NEWEST = 32
 """Trainings that a forecast looks back on: a machine or a library may have changed since."""
@@ -147,20 +153,25 @@ def too_dear(forecasts: Mapping[str, Forecast | None], left: float) -> dict[str,
 
 def _slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Return by which power cost grows with rows."""
-    slopes = [(LINEAR, DOUBT)]
-    for (a, c), (b, d) in combinations(zip(x, y, strict=True), 2):
-        if a != b:
-            slopes.append(((d - c) / (b - a), (b - a) ** 2))
-    return min(max(_weighted_median(slopes), 0.0), STEEPEST)
+    import numpy as np
+
+    first, second = np.triu_indices(len(x), 1)
+    runs = np.array(x)[second] - np.array(x)[first]
+    rises = np.array(y)[second] - np.array(y)[first]
+    apart = runs != 0
+    slopes = np.append(LINEAR, rises[apart] / runs[apart])
+    weights = np.append(DOUBT, runs[apart] ** 2)
+    return min(max(_weighted_median(slopes, weights), 0.0), STEEPEST)
 
 
-def _weighted_median(values: list[tuple[float, float]]) -> float:
-    half = sum(weight for _, weight in values) / 2
-    for value, weight in sorted(values):
-        half -= weight
-        if half <= 0:
-            return value
-    return max(values)[0]
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    import numpy as np
+
+    half = sum(weights.tolist()) / 2
+    order = np.lexsort((weights, values))
+    left = np.subtract.accumulate(np.append(half, weights[order]))[1:]
+    over = np.append(np.flatnonzero(left <= 0), left.size - 1)
+    return float(values[order[over[0]]])
 
 
 def _half_width(x: Sequence[float], levels: Sequence[float], level: float, at: float) -> float:

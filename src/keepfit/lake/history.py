@@ -55,6 +55,7 @@ class History(Aligned):
         super().__init__(rows, _by_knowledge(batch.labels, rows.schema[ID]))
         self.arrivals = self.arrived if self.order is None else self.arrived[self.order]
         self.label_times = integers(self.labels.get_column(KNOWN_AT))
+        self._labelled = self.training[[ID, TIME, LABEL]]
         self._rank_revised()
         self._hashes: NDArray[np.uint64] | None = None
         self._digests: dict[Span, str] = {}
@@ -114,10 +115,17 @@ class History(Aligned):
 
     def take(self, span: Span) -> pl.DataFrame:
         """Return the rows that arrived in a span, each id once, sorted by time and id."""
+        return self._part(self.rows, span)
+
+    def take_known(self, span: Span) -> pl.DataFrame:
+        """Return ids, times and labels of the rows of `take`, known or not."""
+        return self._part(self._labelled, span)
+
+    def _part(self, frame: pl.DataFrame, span: Span) -> pl.DataFrame:
         places = self.places(span)
         if self.order is None and places.size == span.rows_end - span.rows:
-            return self.rows.slice(span.rows, places.size)
-        return self.rows[places]
+            return frame.slice(span.rows, places.size)
+        return frame[places]
 
     def take_labels(self, span: Span) -> pl.DataFrame:
         """Return the labels that became known in a span."""

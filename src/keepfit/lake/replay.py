@@ -225,7 +225,7 @@ class _ReplayLake:
         known = (history.known[places] <= microseconds(as_of)) & (
             history.label_rank[places] < self._spans[self.last()].labels_end
         )
-        hidden = history.training[[ID, TIME, LABEL]][places]
+        hidden = history.take_known(span)
         if not known.all():
             hidden = hidden.with_columns(pl.when(pl.Series(known)).then(pl.col(LABEL)).alias(LABEL))
         return hidden if history.plain is None else self._revise(hidden, as_of)
