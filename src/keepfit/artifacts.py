@@ -260,57 +260,60 @@ class _Files(Protocol):
 
 
 class _Local:
-    """A folder of this machine."""
+    """A folder of this machine; paths are texts, because many of its files are small."""
 
     def __init__(self, root: Path, durable: bool) -> None:
-        self._root = root
+        self._root = str(root)
         self._durable = durable
 
     def read(self, name: str) -> bytes | None:
         try:
-            return (self._root / name).read_bytes()
+            with open(f"{self._root}/{name}", "rb") as file:
+                return file.read()
         except FileNotFoundError:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        final = self._root / name
-        unfinished = self._root / _UNFINISHED / f"{final.name}.{os.getpid()}.{secrets.token_hex(4)}"
+        final = f"{self._root}/{name}"
+        own = f"{os.path.basename(name)}.{os.getpid()}.{secrets.token_hex(4)}"
+        unfinished = f"{self._root}/{_UNFINISHED}/{own}"
         try:
             self._place(unfinished, final, content)
         except FileNotFoundError:  # the first file of its folder
-            for folder in (final.parent, unfinished.parent):
-                folder.mkdir(parents=True, exist_ok=True)
+            for path in (final, unfinished):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
             self._place(unfinished, final, content)
 
-    def _place(self, unfinished: Path, final: Path, content: bytes) -> None:
+    def _place(self, unfinished: str, final: str, content: bytes) -> None:
         try:
-            with unfinished.open("xb") as file:
+            with open(unfinished, "xb") as file:
                 file.write(content)
                 if self._durable:
                     file.flush()
                     os.fsync(file.fileno())
-            unfinished.replace(final)
+            os.replace(unfinished, final)
         except BaseException:
-            unfinished.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(unfinished)
             raise
         if self._durable:
-            _sync(final.parent)
+            _sync(os.path.dirname(final))
 
     def exists(self, name: str) -> bool:
-        return (self._root / name).is_file()
+        return os.path.isfile(f"{self._root}/{name}")
 
     def path(self, name: str) -> Path | None:
-        return self._root / name if self.exists(name) else None
+        return Path(self._root, name) if self.exists(name) else None
 
     def names(self, folder: str) -> list[str]:
         try:
-            with os.scandir(self._root / folder) as entries:
+            with os.scandir(f"{self._root}/{folder}") as entries:
                 return [entry.name for entry in entries if entry.is_file()]
         except FileNotFoundError:
             return []
 
 
-def _sync(folder: Path) -> None:
+def _sync(folder: str) -> None:
     """Make a new name in a folder outlast a loss of power, where folders can be synced."""
     if os.name != "posix":
         return

@@ -389,9 +389,11 @@ def with_predictions(rows: pl.DataFrame, predictions: pl.DataFrame | None) -> pl
 
     own = [name for name in CARRIED if name in rows.columns]
     if predictions is None:
-        missing = (pl.lit(None, pl.String).alias(VERSION), pl.lit(None, pl.Float64).alias(SCORE))
-        return rows.select(ID, TIME, *missing, LABEL, *own)
-    if predictions.get_column(ID).equals(rows.get_column(ID)):
+        none = [None] * rows.height
+        joined = rows.hstack(
+            [pl.Series(VERSION, none, pl.String), pl.Series(SCORE, none, pl.Float64)]
+        )
+    elif predictions.get_column(ID).equals(rows.get_column(ID)):
         joined = rows.hstack(predictions.get_columns()[1:])
     else:
         joined = rows.join(predictions, on=ID, how="left", maintain_order="left")
