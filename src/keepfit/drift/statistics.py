@@ -90,12 +90,13 @@ def complete(readings: Sequence[Reading]) -> None:
         if one.expected is not None:
             groups.setdefault(one.joined, []).append(one)
     for alike in groups.values():
-        allowed = plain = _together(alike, [one.expected for one in alike])
+        expected = _side_by_side([one.expected for one in alike])
+        got = _side_by_side([one.got for one in alike])
+        allowed = plain = _together(alike, expected, got)
         if any(one.plain is not None for one in alike):
             had = [one.expected if one.plain is None else one.plain for one in alike]
-            plain = _together(alike, had)
-        used = _side_by_side([one.expected for one in alike]) > 0
-        used |= _side_by_side([one.got for one in alike]) > 0
+            plain = _together(alike, _side_by_side(had), got)
+        used = (expected > 0) | (got > 0)
         for one, bins in zip(alike, used.sum(axis=1).tolist(), strict=True):
             one.free = max(1, bins - 1)
         for one, effects, values in zip(alike, allowed, plain, strict=True):
@@ -104,21 +105,22 @@ def complete(readings: Sequence[Reading]) -> None:
             one.effects |= effects | {"ChiSquare": math.sqrt(size)}
 
 
-def _together(alike: Sequence[Reading], expected: Sequence[Any]) -> list[dict[str, float]]:
+def _together(
+    alike: Sequence[Reading], known: np.ndarray, got: np.ndarray
+) -> list[dict[str, float]]:
     """Return the statistics of columns of which as many bins are joined."""
     import numpy as np
 
     joined = alike[0].joined
-    known = _side_by_side(expected)
     rows = np.array([one.rows for one in alike], dtype=np.float64)
-    shares = _side_by_side([one.got for one in alike]) / rows[:, None]
+    shares = got / rows[:, None]
     reference = np.array([one.column.rows for one in alike], dtype=np.float64)
     index = stability(_joined(known, joined), _joined(shares, joined), reference, rows)
     distance = jensen_shannon(known, shares)
     statistic = chi_square(known, shares, reference, rows)
     return [
-        {"PSI": float(i), "JensenShannon": float(d), "ChiSquare": float(s)}
-        for i, d, s in zip(index, distance, statistic, strict=True)
+        {"PSI": i, "JensenShannon": d, "ChiSquare": s}
+        for i, d, s in zip(index.tolist(), distance.tolist(), statistic.tolist(), strict=True)
     ]
 
 

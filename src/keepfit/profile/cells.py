@@ -89,6 +89,8 @@ class Cells:
         self._ends = [one[[0, -1]].tolist() for one in self._points]
         width = max(one.size for one in self._points)
         self._table = np.concatenate([wide(one[None], width) for one in self._points])
+        with np.errstate(over="ignore"):
+            self._widths = np.diff(self._table)
         # The places of a row: between the points, and on them.
         self._stride = 2 * width + 1
         self._limit = len(spreads) * self._stride
@@ -125,7 +127,7 @@ class Cells:
         What is not finite is set apart. ``between`` finds the numbers of each row.
         """
         scratch = scratch or Scratch()
-        tally = _Tally(self._table)
+        tally = _Tally(self._table, self._widths)
         for block in blocks:
             self._add(tally, block, scratch)
         sizes, below, upto, gaps = tally.counts([one.size for one in self._points])
@@ -210,15 +212,16 @@ class _Tally:
 
     Parameters
     ----------
-    points
-        The points of each column; a short row goes on with its last one.
+    points, widths
+        The points of each column, and how far each lies from the next; a short row goes on
+        with its last one.
     """
 
-    def __init__(self, points: np.ndarray) -> None:
+    def __init__(self, points: np.ndarray, widths: np.ndarray) -> None:
         import numpy as np
 
         rows, width = points.shape
-        self._points = points
+        self._points, self._widths = points, widths
         # What the numbers at each place add up to, and how many there are behind the i.
         self.totals = np.zeros(rows * (2 * width + 1), dtype=np.complex128)
         self.outside = np.zeros((rows, 2))
@@ -243,7 +246,7 @@ class _Tally:
         with np.errstate(over="ignore", invalid="ignore"):
             gaps = np.maximum(0.0, inside * self._points[:, 1:] - sums)
             # Where nothing lies, an infinite width says nothing.
-            gaps = np.fmin(gaps, inside * np.diff(self._points))
+            gaps = np.fmin(gaps, inside * self._widths)
         for k, size in enumerate(points):
             if size < width:
                 last = size - 1

@@ -25,7 +25,7 @@ CATEGORIES = 1_000
 LONG = 200_000
 """Rows from which numbers are described without sorting all of them."""
 
-BLOCK = 98_304
+BLOCK = 131_072
 """Numbers looked at together in a long column: fewer, and threads wait for each other."""
 
 _TEXTS = 32_768

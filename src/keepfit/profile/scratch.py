@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-PAIRS = 32_768
+PAIRS = 16_384
 """Numbers added up at once, with memory of their own."""
 
 
