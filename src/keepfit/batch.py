@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -101,9 +101,6 @@ def carried(columns: Iterable[str]) -> list[str]:
 
 def digest(frame: pl.DataFrame, *, without: Collection[str] = ()) -> str:
     """Return a hash of a frame's columns and values; the same in every process and layout."""
-    import numpy as np
-    import polars as pl
-
     hashed = hashlib.sha256()
     for column in frame.iter_columns():
         if column.name in without:
@@ -111,21 +108,36 @@ def digest(frame: pl.DataFrame, *, without: Collection[str] = ()) -> str:
         hashed.update(f"{column.name}\0{column.dtype}\0{column.len()}\0".encode())
         if column.null_count():
             hashed.update(column.is_null().to_numpy().tobytes())
-        if column.dtype in (pl.String, pl.Categorical, pl.Enum):
-            text = column.cast(pl.String).fill_null("")
-            hashed.update(text.str.len_bytes().to_numpy().tobytes())
-            hashed.update(text.str.join("").item().encode())
-        elif column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Null, pl.Object):
-            hashed.update(repr(column.to_list()).encode())
-        else:
-            # Of numbers they are the values themselves, and asking for them takes a query.
-            values = column if column.dtype.is_numeric() else column.to_physical()
-            if values.dtype == pl.Boolean:
-                values = values.cast(pl.UInt8)
-            if values.null_count():
-                values = values.fill_null(0)
-            hashed.update(np.ascontiguousarray(values.to_numpy()).data.cast("B"))
+        for part in _content(column):
+            hashed.update(part)
     return hashed.hexdigest()
+
+
+def _content(column: pl.Series) -> Iterator[bytes | memoryview]:
+    """Yield the values of a column as bytes; what can be had without a query is."""
+    import numpy as np
+    import polars as pl
+
+    dtype, gaps = column.dtype, column.null_count() > 0
+    if dtype.is_numeric() and not dtype.is_decimal():
+        values = column
+    elif not gaps and isinstance(dtype, pl.Datetime | pl.Duration):
+        yield column.to_numpy().view(np.int64).data.cast("B")
+        return
+    elif dtype in (pl.String, pl.Categorical, pl.Enum) or dtype.is_decimal():
+        text = column.cast(pl.String)
+        text = text.fill_null("") if gaps else text
+        yield text.str.len_bytes().to_numpy().tobytes()
+        yield text.str.join("").item().encode()
+        return
+    elif dtype.is_nested() or dtype in (pl.Binary, pl.Null, pl.Object):
+        yield repr(column.to_list()).encode()
+        return
+    else:
+        values = column.to_physical()
+    if values.dtype == pl.Boolean:
+        values = values.cast(pl.UInt8)
+    yield np.ascontiguousarray((values.fill_null(0) if gaps else values).to_numpy()).data.cast("B")
 
 
 def complete(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:

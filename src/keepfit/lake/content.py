@@ -140,4 +140,6 @@ def _mix(bits: Hashes) -> Hashes:
 def _bytes(values: pl.Series) -> bytes:
     if values.dtype == pl.String:
         return "\x1f".join(values.to_list()).encode()
+    if isinstance(values.dtype, pl.Datetime) and not values.null_count():
+        return values.to_numpy().tobytes()  # the same, without a query
     return values.to_physical().to_numpy().tobytes()
