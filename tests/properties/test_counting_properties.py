@@ -10,7 +10,9 @@ from keepfit.drift import Reference
 from keepfit.drift.rulers import TOGETHER
 from keepfit.profile import POINTS, Quantiles
 from keepfit.profile.cells import Cells, range_of
-from keepfit.profile.counting import Counts, counts_at
+from keepfit.profile.counting import Counts, beyond, counts_at
+from keepfit.profile.scratch import Scratch
+from keepfit.profile.summaries import _crossing
 
 SHAPES = ("normal", "ties", "rounded", "heavy", "skewed", "clusters", "far", "huge", "narrow")
 REACH = (-3.0, 5.0)
@@ -53,6 +55,56 @@ def test_cells_count_as_sorting_does(seed: int, before: str, after: str, parts: 
         # What the numbers of an interval add up to is rounded, as its sum in another order is.
         rounding = float(np.abs(known.points).max()) * 1e-12 * values.size
         assert got.gaps == pytest.approx(wanted.gaps, rel=1e-6, abs=rounding)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(SHAPES), st.sampled_from(SHAPES))
+def test_a_place_says_how_many_points_are_less_and_how_many_not_greater(
+    seed: int, before: str, after: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    known = [Quantiles.of(np.sort(drawn(rng, shape, 3 * POINTS))) for shape in (before, after)]
+    cells = Cells(known, [range_of(one) for one in known], [REACH] * 2)
+    table = np.stack(
+        [np.append(drawn(rng, after, 99), rng.choice(one.points, 50)) for one in known]
+    )
+    place = cells.find(table, Scratch())
+    stride = 2 * max(one.points.size for one in known) + 1
+    for k, (one, row) in enumerate(zip(known, table, strict=True)):
+        less = np.searchsorted(one.points, row, side="left")
+        reached = np.searchsorted(one.points, row, side="right")
+        assert (place[k] - k * stride).tolist() == (less + reached).tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(0.01, 0.99), max_size=30),
+    st.integers(0, 40),
+    st.integers(0, 40),
+    st.sampled_from([0.0, 0.01, 0.5]),
+)
+def test_where_two_distributions_cross_the_area_between_them_is_theirs(
+    inner: list[float], below: int, above: int, share: float
+) -> None:
+    ordered = np.sort([*inner, *[-1.0] * below, *[2.0] * above, -1.0])
+    ours = np.array([0.0, 300.0 * share + 100.0])
+    spread = Quantiles.at_points(
+        1_000, np.array([0.0, 1.0]), ours, np.array([100.0, ours[1]]), np.zeros(1)
+    )
+    got = _crossing(spread, 0, counts_at(spread, ordered), 0)
+    at = np.linspace(0, 1, 200_001)
+    theirs = np.searchsorted(ordered, at, side="right") / ordered.size
+    apart = np.abs(0.1 + at * 0.3 * share - theirs)
+    assert got == pytest.approx((apart[1:] + apart[:-1]).sum() / 400_000, abs=1e-4)
+
+
+@pytest.mark.parametrize("room", [0.5, 2.5, 10.0])
+def test_numbers_far_out_count_as_far_as_a_reach_goes(room: float) -> None:
+    points = np.array([0.0, 1.0])
+    less, greater = np.array([-1.0, -3.0]), np.array([2.0, 3.0, 9.0])
+    plain, near = beyond(points, (-room, 1.0 + room), less, greater)
+    assert plain == 4.0 + 11.0
+    assert near == sum(min(one, room) for one in (1.0, 3.0, 1.0, 2.0, 8.0))
 
 
 @settings(max_examples=10, deadline=None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfit.profile import Column
-from keepfit.profile.scratch import Scratch
+from keepfit.profile.scratch import PAIRS, Scratch
 
 numbers = st.floats(allow_nan=False, width=64)
 blocks = st.lists(st.lists(numbers, min_size=1, max_size=20), min_size=1, max_size=5)
@@ -40,6 +40,14 @@ def test_totals_are_sums_and_counts_of_each_place(parts: list[list[int]]) -> Non
     for place in range(7):
         held = [value for value in every if value % 7 == place]
         assert (totals[place].real, totals[place].imag) == (sum(held), len(held))
+
+
+def test_more_numbers_than_are_added_up_at_once_are_all_added() -> None:
+    scratch, totals = Scratch(), np.zeros(3, dtype=np.complex128)
+    values = np.arange(3 * PAIRS + 1, dtype=np.float64)
+    scratch.add(totals, values.astype(np.intp) % 3, values)
+    assert totals.imag.tolist() == [PAIRS + 1, PAIRS, PAIRS]
+    assert totals.real.sum() == values.sum()
 
 
 def test_entries_are_taken_from_tables_of_floats_and_of_integers() -> None:
