@@ -147,33 +147,38 @@ class _Tests:
     """The inner nodes of trees, (trees, nodes); where a tree has fewer, ``here`` is false."""
 
     def __init__(self, trees: Trees) -> None:
-        found = trees.numbers("left_child")
-        counts = np.array([len(one) for one in found])
+        counts = np.array(
+            [line.count(" ") + 1 if line else 0 for line in trees.lines("left_child")]
+        )
         self.here = np.arange(max(1, counts.max())) < counts[:, None]
-        self.children = [self._whole(found), self._whole(trees.numbers("right_child"))]
-        self.feature = self._whole(trees.numbers("split_feature"))
-        self.decision = self._whole(trees.numbers("decision_type"))
+        self.children = [self._whole(trees, side) for side in ("left_child", "right_child")]
+        self.feature = self._whole(trees, "split_feature")
+        self.decision = self._whole(trees, "decision_type")
         lines = [line.replace("inf", _ENDLESS) for line in trees.lines("threshold")]
         thresholds = read(lines)
         thresholds[thresholds == float(_ENDLESS)] = np.inf
-        self.threshold = self._filled([thresholds])
+        self.threshold = self._filled(thresholds)
         self.bounds, self.words = trees.numbers("cat_boundaries"), trees.numbers("cat_threshold")
         self.kind: type[Any] = np.uint32 if counts.max() < 32 else np.uint64
 
-    def _filled(self, values: Sequence[Floats]) -> Floats:
+    def _filled(self, values: Floats) -> Floats:
+        """Return values, one after the other for each node there is, as (trees, nodes)."""
         filled = np.zeros(self.here.shape)
-        filled[self.here] = np.concatenate(values)
+        filled[self.here] = values
         return filled
 
-    def _whole(self, values: Sequence[Floats]) -> Integers:
-        return self._filled(values).astype(np.int64)
+    def _whole(self, trees: Trees, name: str) -> Integers:
+        return self._filled(read(trees.lines(name))).astype(np.int64)
 
     @property
     def known(self) -> bool:
         """Whether all tests are such that tables can hold them."""
         own = np.arange(self.here.shape[1])
         behind = all(((side > own) | (side < 0) | ~self.here).all() for side in self.children)
-        return own.size < WIDEST and behind and not (self.decision & _ZERO).any()
+        asked = self.feature[self.here]
+        codes = np.bincount(asked, self._categories[self.here])
+        alike = ((codes == 0) | (codes == np.bincount(asked))).all()
+        return own.size < WIDEST and behind and bool(alike) and not (self.decision & _ZERO).any()
 
     @property
     def order(self) -> Integers:
