@@ -118,7 +118,7 @@ class _Grid:
         chosen = np.zeros(CELLS, dtype=bool)
         chosen[wanted] = True
         found = np.concatenate(
-            [one[chosen.take(self.cells(one), mode="clip")] for one in _finite(blocks)]
+            [one.compress(chosen.take(self.cells(one), mode="clip")) for one in _finite(blocks)]
         )
         found.sort()
         return found
