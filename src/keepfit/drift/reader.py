@@ -41,6 +41,8 @@ class Rulers:
         rulers = list(self._by_name.values())
         readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
         numbers = [one for one in readings if one.numbers is not None]
+        # Columns of which no number is to be searched for come together.
+        numbers.sort(key=lambda one: self[one.column.name].range.searched)
         alone = [one for one in readings if one.counted is not None]
         parts = self._count(numbers) + [one.counted for one in alone if one.counted is not None]
         if parts:

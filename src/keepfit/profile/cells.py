@@ -21,7 +21,7 @@ LEAST = 1_024
 SEARCHED = 0.02
 """The share of a reference's numbers that cells may leave to be searched for; above, sorting pays."""
 
-_TRIMMED = (0.001, 0.005, 0.0)
+_TRIMMED = (0.0, 0.001, 0.005)
 """Shares at either end that the cells leave out, tried in turn: wild values stretch the range."""
 
 
@@ -37,7 +37,7 @@ class Range(NamedTuple):
 
 
 def range_of(spread: Quantiles) -> Range:
-    """Return the range of cells that leaves few numbers to be searched for."""
+    """Return the range of cells that leaves the fewest numbers to be searched for."""
     import numpy as np
 
     points, (below, upto) = spread.points, spread.shares
@@ -54,7 +54,7 @@ def range_of(spread: Quantiles) -> Range:
         searched = float((upto - below)[crowded].sum() + (below[1:] - upto[:-1])[shared].sum())
         if searched < best.searched:
             best = Range(low, size / width, searched)
-        if searched <= SEARCHED:
+        if not searched:
             break
     return best
 
