@@ -117,6 +117,13 @@ def test_a_threshold_that_is_no_number_is_left_to_lightgbm() -> None:
     assert Paths.of(Trees.apart(text)[0], np.zeros((1, 1), dtype=np.int64)) is None
 
 
+@pytest.mark.parametrize("kind", sorted(GROWN))
+def test_gains_are_those_that_lightgbm_adds_up(kind: str) -> None:
+    text = text_of(grown(**GROWN[kind]))
+    expected = lgb.Booster(model_str=text).feature_importance(importance_type="gain")
+    np.testing.assert_array_equal(Trees.apart(text)[0].gains(5), expected)
+
+
 def test_a_text_taken_apart_is_put_together_again() -> None:
     text = text_of(grown(codes=CODES))
     trees, lines = Trees.apart(text)

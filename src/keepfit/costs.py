@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING
@@ -41,8 +40,7 @@ STEEPEST = 2.0
 LEAST = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Training:
+class Training(msgspec.Struct, frozen=True):
     """A training that has ended: its recipe (see `recipe`), its rows and its CPU seconds."""
 
     recipe: str

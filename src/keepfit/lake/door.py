@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from keepfit.batch import PASSED, TIME
+from keepfit.batch import PASSED, TIME, border
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,7 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             self,
             drawn=0 if passed is None else passed.len() - passed.null_count(),
             explored=0 if passed is None else int(passed.sum()),
-            late=0 if watermark is None else int((times < watermark).sum()),
+            late=0 if watermark is None else border(times, watermark, "left"),
             from_=times[0] if times.len() else None,
             to=times[-1] if times.len() else None,
             watermark=self.watermark or watermark,

@@ -332,7 +332,15 @@ class BoosterModel(FittedModel):
 
     def importances(self) -> dict[str, float]:
         """Return each column's gain over all splits."""
-        return self.by_column(self.booster.feature_importance(importance_type="gain"))
+        import msgspec
+
+        from keepfit.learners.texts import Trees
+
+        trees = Trees.apart(self._text)[0] if self.leaves is None else self.leaves.forest.trees
+        try:
+            return self.by_column(trees.gains(len(self.head.encoding.columns)))
+        except msgspec.MsgspecError:  # a gain that is no number
+            return self.by_column(self.booster.feature_importance(importance_type="gain"))
 
 
 @lru_cache(maxsize=8)

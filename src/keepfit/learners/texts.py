@@ -83,6 +83,18 @@ class Trees:
         lines = self.lines(name)
         return split(read(lines), [line.count(" ") + 1 if line else 0 for line in lines])
 
+    def gains(self, columns: int) -> Floats:
+        """Return the gain of all splits by column, as LightGBM adds it up, without reading trees.
+
+        Raises
+        ------
+        msgspec.MsgspecError
+            One is no number.
+        """
+        asked = read(self.lines("split_feature")).astype(np.int64)
+        gain = read(self.lines("split_gain")).astype(np.float32).astype(np.float64)
+        return np.bincount(asked, np.maximum(gain, 0.0), columns).astype(np.float64)
+
     @cached_property
     def _lines(self) -> list[dict[str, str]]:
         """What stands on the lines of each tree, by name."""
