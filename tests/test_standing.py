@@ -387,7 +387,8 @@ def test_a_winner_learns_its_holdout_and_serves_as_it_passed_where_it_cannot(
         assert one.parent == winner.version
         assert one.snapshot.from_ > winner.snapshot.to
     promoted = {f.version for f in found if f.kind == "Promoted"}
-    assert promoted >= {one.version for one in final}
+    # What learnt little is tried once more, and serves the second time.
+    assert promoted >= {one.version for one in final} - {one.retry_of for one in final}
 
 
 def test_a_final_update_needs_a_recipe_that_updates() -> None:

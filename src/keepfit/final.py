@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keepfit import facts, gates
+from keepfit import facts
 from keepfit.facts import Answer, Judged, TrainingStarted
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class FinalFit:
     """The part of a turn that lets a winner learn its holdout.
 
-    No rows are left to judge what comes of it. But it has learnt the rows that its winner was
-    judged on without having seen them: where it is shown to do worse on them than that, it
+    No rows are left to judge what comes of it but those it learnt (`keepfit.learnt`): where it
+    answers them worse than its winner, which was judged on them without having seen them, it
     went wrong, and the winner serves as it passed.
     """
 
@@ -55,39 +55,16 @@ class FinalFit:
             reason = f"{winner.name} was held against {against}, and {champion.name} serves now"
             self.loop.append_decision([refused(final, champion, "Current", reason)], at)
             return
-        harm = self._harm(final, winner, at)
-        if harm is not None:
-            self._without(final, [harm], at, f"does worse than {winner.name} on rows it learnt")
-            return
         self.turn.release([], final, f"{winner.name} fitted on its holdout too", at)
 
     def failed(self, final: Version, at: datetime) -> None:
         """Promote a winner as it passed the gate, where its final fit failed."""
-        self._without(final, [], at, "failed")
-
-    def _without(self, final: Version, judged: list[Judged], at: datetime, why: str) -> None:
         champion, winner = self.loop.state.champion, self._winner(final)
-        reason = f"as it passed; its final fit {final.name} {why}"
+        reason = f"as it passed; its final fit {final.name} failed"
         while self.loop.state.champion == champion:
-            new = [*judged, self.loop.release.begin(winner, reason, at)]
-            if self.loop.append_decision(new, at):
+            begun = self.loop.release.begin(winner, reason, at)
+            if self.loop.append_decision([begun], at):
                 return
-
-    def _harm(self, final: Version, winner: Version, at: datetime) -> Judged | None:
-        """Return the refusal of a final fit that is worse on what it learnt, None where it is not."""
-        rows = self.loop.labelled(at, after=winner.snapshot.to)
-        if rows.is_empty():
-            return None
-        new, old = self.loop.scorer.model(final), self.loop.scorer.model(winner)
-        try:
-            comparison = self.turn.comparison(rows, new, old, look=1)
-        except Exception as error:
-            old.predict(rows)  # where the winner cannot answer either, that is another matter
-            return refused(final, winner, "Answers", f"it cannot: {error!r}", rows.height)
-        verdict = gates.Fresher().judge(comparison)
-        if verdict.answer != Answer.REFUSE:
-            return None
-        return refused(final, winner, "Learnt its holdout", verdict.reason, rows.height)
 
     def _winner(self, final: Version) -> Version:
         return self.loop.state.versions[final.final_of or ""]

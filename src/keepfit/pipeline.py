@@ -52,11 +52,13 @@ class Pipeline:
         How much event time one step reaches: ``"7d"``.
     checks, trigger, challengers, gate
         The stages; a list means all of them for checks and gate, alternatives for challengers.
+        Where there is a gate, a training that did not learn its rows is run once more before
+        that: its model answers them worse than the champion, to which they are new. ``gate=[]``
+        promotes whatever was trained.
     final_fit
         ``"all"`` fits the winner's recipe again, on its holdout too, before it serves;
         ``"update"`` lets the winner learn its holdout by the first recipe that starts from the
-        champion. One that is shown to do worse than the winner on the rows it learnt, which that
-        had not seen, went wrong: the winner serves as it passed.
+        champion. Where that goes wrong twice, the winner serves as it passed.
     rollout
         How what passed the gate takes over: ``[rollouts.Shadow("1d"), rollouts.Canary(0.05,
         "3d")]``. What was promoted is then watched, and taken back if it is shown to be worse

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit import explore, learners, relevance, triggers
 from keepfit.batch import LABEL
 from keepfit.facts import Cost, Fact, Trained, TrainingFailed
+from keepfit.learnt import UNLEARNT, learnt, wrong
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop
@@ -58,6 +59,10 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
         return TrainingFailed(
             version=version.name, reason="does not load", message=message, cost=cost
         )
+    found = learnt(loop, version, model)
+    why = wrong(loop.state, version, found, same=_same(loop, version, known["artifact"]))
+    if why:
+        return TrainingFailed(version=version.name, reason=UNLEARNT, message=why, cost=cost)
     asked = loop.pipeline.explore
     misfit = None if asked is None else asked.misfit(model.task)
     if misfit is not None:
@@ -77,7 +82,15 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
         transferred=learners.transferred(donor, model)
         if donor is not None
         else learners.recalibrated(model),
+        learnt=found.share,
     )
+
+
+def _same(loop: Loop, version: Version, artifact: str) -> bool:
+    """Return whether a training that is run once more gave the same model as the first time."""
+    first = loop.state.versions.get(version.retry_of or "")
+    known = None if first is None else loop.memory.artifacts.recall(first.key)
+    return known is None or known["artifact"] == artifact
 
 
 def _described(loop: Loop, version: Version, model: Any) -> str:

@@ -19,6 +19,7 @@ from keepfit.facts import (
     TrainingStarted,
 )
 from keepfit.final import FinalFit, refused
+from keepfit.learnt import again
 from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
@@ -222,8 +223,13 @@ class Turn:
             name = next(n for n in loop.state.training if loop.state.versions[n].ready_at <= now)
             version = loop.state.versions[name]
             ended = train(loop, version)
-            loop.append([ended], self._moment(version, now))
-            if isinstance(ended, TrainingFailed) and version.final_of:
+            retried = again(loop, version, ended)
+            if retried is not None:
+                self._rows[retried.version] = self.rows_of(version)
+            loop.append(
+                [ended] if retried is None else [ended, retried], self._moment(version, now)
+            )
+            if isinstance(ended, TrainingFailed) and version.final_of and retried is None:
                 self.last_fit.failed(version, self._moment(version, now))
             if not loop.state.training:
                 self.judge(self._moment(version, now))
@@ -385,7 +391,8 @@ class Turn:
 
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""
-        return max(1, sum(not one.final_of for one in self.loop.state.of_turn(version.turn)))
+        turn = self.loop.state.of_turn(version.turn)
+        return max(1, sum(one.final_of is None and one.retry_of is None for one in turn))
 
     def comparison(
         self,

@@ -37,6 +37,8 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     length of a training in a backtest. Rows from ``judged_from`` on are its holdout.
     ``final_of`` names the version that passed the gate and is fitted on all rows here.
     ``donor`` is where a transfer starts from, ``forecast`` what the training is expected to cost.
+    ``retry_of`` names the version that did not learn its rows, where this is the same training
+    once more.
     """
 
     version: str
@@ -53,10 +55,15 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     final_of: str | None = None
     donor: Donor | None = None
     forecast: Forecast | None = None
+    retry_of: str | None = None
 
 
 class Trained(Fact, frozen=True, kw_only=True):
-    """A training ended with a model."""
+    """A training ended with a model.
+
+    ``learnt`` is by what share the loss on its rows is smaller than what would serve without it
+    makes of them; None where that is not known.
+    """
 
     version: str
     artifact: str
@@ -67,6 +74,7 @@ class Trained(Fact, frozen=True, kw_only=True):
     packages: dict[str, str] = {}
     features: tuple[str, ...] = ()
     transferred: Transferred | None = None
+    learnt: float | None = None
 
 
 class Adopted(Fact, frozen=True, kw_only=True):

@@ -357,11 +357,13 @@ class State(msgspec.Struct):
             final_of=fact.final_of,
             donor=fact.donor,
             forecast=fact.forecast,
+            retry_of=fact.retry_of,
         )
         self.training.append(fact.version)
         self.counts.trainings += 1
         recipe = self.recipes.setdefault(fact.challenger, Recipe())
-        recipe.trainings, recipe.last = recipe.trainings + 1, fact.version
+        recipe.trainings += fact.retry_of is None
+        recipe.last = fact.version
         reached = (self.learnt_to, self.labelled_to, fact.snapshot.to)
         self.learnt_to = max(moment for moment in reached if moment is not None)
 
@@ -372,6 +374,7 @@ class State(msgspec.Struct):
         version.artifact, version.reference, version.code = fact.artifact, fact.reference, fact.code
         version.parameters, version.packages = fact.parameters, fact.packages
         version.features, version.transferred = fact.features, fact.transferred
+        version.learnt = fact.learnt
         self.waiting.append(fact.version)
 
     def _failed(self, fact: TrainingFailed, at: datetime) -> None:
