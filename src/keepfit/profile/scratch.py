@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-PAIRS = 16_384
+PAIRS = 32_768
 """Numbers added up at once, with memory of their own."""
 
 
