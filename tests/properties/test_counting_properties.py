@@ -150,3 +150,11 @@ def test_few_numbers_and_tangled_ones_are_sorted() -> None:
         assert reference.ruler("x").in_cells is cells
         moved = reference.check(pl.DataFrame({"x": values[values.size // 2 :]}))["x"]
         assert moved.statistics["KS"] == pytest.approx(0.5, abs=0.001)
+
+
+def test_numbers_too_large_to_add_up_are_compared(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    reference = Reference.fit(pl.DataFrame({"x": rng.normal(size=5_000) * 1e305}))
+    moved = reference.check(pl.DataFrame({"x": rng.normal(2.0, size=5_000) * 1e305}))["x"]
+    assert moved.statistics["KS"] == pytest.approx(0.68, abs=0.05)
+    assert moved.statistics["Wasserstein"] > 1e304

@@ -115,9 +115,9 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         kept = np.unique(np.concatenate([
             np.arange(0, last + 1, 2), np.arange(TAIL), last - np.arange(TAIL)
         ]).clip(0, last))  # fmt: skip
-        areas = np.add.reduceat(self.areas, kept[:-1]) if kept.size > 1 else self.areas
         points, below, upto = self.points[kept], self.below[kept], self.upto[kept]
         with np.errstate(over="ignore", invalid="ignore"):
+            areas = np.add.reduceat(self.areas, kept[:-1]) if kept.size > 1 else self.areas
             gaps = areas - upto[:-1] * np.diff(points)
         lean = _lean(points, below, upto, gaps)
         packed = _packed(points, below, upto, lean)
