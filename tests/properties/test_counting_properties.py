@@ -152,9 +152,8 @@ def test_few_numbers_and_tangled_ones_are_sorted() -> None:
         assert moved.statistics["KS"] == pytest.approx(0.5, abs=0.001)
 
 
-def test_numbers_too_large_to_add_up_are_compared(seed: int) -> None:
+def test_numbers_too_large_to_add_up_are_compared_by_their_ranks(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    reference = Reference.fit(pl.DataFrame({"x": rng.normal(size=5_000) * 1e305}))
-    moved = reference.check(pl.DataFrame({"x": rng.normal(2.0, size=5_000) * 1e305}))["x"]
+    reference = Reference.fit(pl.DataFrame({"x": rng.normal(size=5_000) * 1e306}))
+    moved = reference.check(pl.DataFrame({"x": rng.normal(2.0, size=5_000) * 1e306}))["x"]
     assert moved.statistics["KS"] == pytest.approx(0.68, abs=0.05)
-    assert moved.statistics["Wasserstein"] > 1e304
