@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lightgbm import LGBMClassifier, LGBMRegressor
 from msgspec.structs import replace
 
-from keepfit import learners
+from keepfit import Challenger, gates, learners, selection, triggers
 from keepfit.facts import Cost, Snapshot, TrainingFailed
 from keepfit.learnt import ASKED, ENOUGH, FEWEST, UNLEARNT, Learnt, again, learnt, wrong
 from keepfit.registry import State, Version
@@ -198,6 +198,27 @@ def test_the_rows_are_those_that_the_champion_has_not_seen(
     assert found.before == champion.name
     assert found.share == 0.0
     assert not found.better
+
+
+def test_of_a_model_from_scratch_rows_of_all_times_are_asked_where_new_ones_are_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What serves has learnt the world as it is now; most rows of the other are of the one before.
+    frame = stream(30, 100, flip_at=20)
+    recipe = Challenger(select=selection.Sliding(2))
+    parts = {"challengers": [recipe], "trigger": triggers.Every("1d"), "gate": gates.Fresher()}
+    loop = live(pipeline(frame, tmp_path, **parts))
+    play(loop, 20)
+    old = loop.scorer.model(loop.state.versions[loop.state.champion or ""])
+    play(loop, 8)
+    rows = loop.labelled(loop.clock.now())
+    champion = loop.state.versions[loop.state.champion or ""]
+    champion.snapshot = replace(champion.snapshot, to=rows.get_column("_time")[-101])
+    monkeypatch.setattr(type(loop.turns), "rows_of", lambda self, version: rows)
+    found = learnt(loop, version(start="scratch", update="all"), old)
+    assert not found.grown
+    assert found.rows == ASKED
+    assert learnt(loop, version(), old).grown
 
 
 class Mute:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepfit import metrics
-from keepfit.batch import TIME
+from keepfit.batch import TIME, border
 from keepfit.challenger import CHEAP
 from keepfit.facts import Fact, TrainingFailed, TrainingStarted
 
@@ -45,7 +45,7 @@ TOLERANCE = 0.001
 class Learnt(NamedTuple):
     """The loss on rows that a training learnt, after it and ``before`` it; NaN where not known.
 
-    ``better`` says whether the pipeline's metric is better on them.
+    ``better`` says whether the pipeline's metric is better on them all the same.
     """
 
     new: float = math.nan
@@ -80,21 +80,35 @@ def learnt(loop: Loop, version: Version, model: Any) -> Learnt:
     rows were learnt than these, or none. What is compared are the losses that trainings go by,
     the squared distance of probabilities (Brier 1950) or the distance of values. That is no
     estimate: it is about these rows alone, and not about those to come.
+
+    Among the rows of a model from scratch the newest may be few, and unlike the others once
+    something has changed: where they are worse, those of all times are asked.
     """
     before = loop.state.versions.get(version.final_of or loop.state.champion or "")
     if before is None or not before.artifact or not loop.pipeline.gate:
         return Learnt()
     rows = loop.turns.rows_of(version)
-    rows = rows.filter(rows.get_column(TIME) > before.snapshot.to).tail(ASKED)
-    if rows.height < FEWEST:
+    new = rows.slice(border(rows.get_column(TIME), before.snapshot.to, "right")).tail(ASKED)
+    if new.height < FEWEST:
         return Learnt()
+    found = _beside(loop, before, model, new)
+    if not found.grown or version.updated:
+        return found
+    # By chance, for a rhythm of rows may be one of their labels.
+    drawn = rows.sample(min(ASKED, rows.height), seed=version.seed)
+    return _beside(loop, before, model, drawn.sort(TIME))
+
+
+def _beside(loop: Loop, before: Version, model: Any, rows: pl.DataFrame) -> Learnt:
+    """Return how a model answers rows beside a version."""
     old = loop.scorer.model(before)
     try:
         comparison = loop.turns.comparison(rows, model, old, look=1)
     except Exception:  # a model of the user's own may fail in any way it likes
         return Learnt(math.inf, _known(loop, old, rows), False, before.name, rows.height)
     new, known = _both(_loss(model.task), comparison)
-    return Learnt(new, known, _better(comparison), before.name, len(comparison.labels))
+    better = new > known and _better(comparison)
+    return Learnt(new, known, better, before.name, len(comparison.labels))
 
 
 def wrong(state: State, version: Version, found: Learnt, *, same: bool) -> str:

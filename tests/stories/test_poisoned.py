@@ -18,7 +18,7 @@ from keepfit.facts import Promoted, Trained, TrainingFailed, TrainingStarted
 
 pytestmark = pytest.mark.story
 
-LOST = 0.005
+LOST = 0.01
 """The accuracy that poison may cost with the default gate."""
 
 HARM = 0.05
