@@ -188,6 +188,36 @@ def test_a_failure_shows_the_last_line_of_its_message() -> None:
     assert told(failed).endswith("✕ v4 failed       raised: ValueError: one class  3 s")
 
 
+def test_a_training_that_is_run_once_more_is_no_event_and_one_that_fails_again_is() -> None:
+    at = utc("2024-03-01")
+    snapshot = facts.Snapshot(
+        batch=1, as_of=at, selection="Expanding()", rows=10, digest="d", from_=at, to=at
+    )
+    story = Story()
+    for version, before in (("v2", None), ("v3", "v2")):
+        started = facts.TrainingStarted(
+            version=version,
+            turn=1,
+            challenger="Expanding()",
+            snapshot=snapshot,
+            start="scratch",
+            update="all",
+            seed=1,
+            ready_at=at,
+            key=version,
+            retry_of=before,
+        )
+        failed = facts.TrainingFailed(
+            version=version, reason=facts.UNLEARNT, message="answers worse", cost=Cost()
+        )
+        _, line = story.lines(
+            Entry(pipeline="churn", seq=seq, at=at, fact=fact)
+            for seq, fact in enumerate((started, failed), start=1)
+        )
+        assert line.loud == (before is not None)
+        assert ("again" in line.what, "failed" in line.what) == (not line.loud, line.loud)
+
+
 def test_quiet_facts_add_up_to_one_line() -> None:
     life = Life()
     for week in range(1, 5):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from keepfit import metrics
 from keepfit.batch import TIME, border
 from keepfit.challenger import CHEAP
-from keepfit.facts import Fact, TrainingFailed, TrainingStarted
+from keepfit.facts import UNLEARNT, Fact, TrainingFailed, TrainingStarted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from keepfit.loop import Loop
     from keepfit.protocols import Comparison, Metric, Model
     from keepfit.registry import State, Version
-
-UNLEARNT = "not learnt"
-"""The reason of a training that failed because its model does not answer its rows as it should."""
 
 FEWEST = 20
 """Rows without which nothing is said: the new leaves of a tree may be unlucky with a few."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import explore, learners, relevance, triggers
 from keepfit.batch import LABEL
-from keepfit.facts import Cost, Fact, Trained, TrainingFailed
-from keepfit.learnt import UNLEARNT, learnt, wrong
+from keepfit.facts import UNLEARNT, Cost, Fact, Trained, TrainingFailed
+from keepfit.learnt import learnt, wrong
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop

@@ -46,6 +46,7 @@ from keepfit.facts.rows import (
     Scored,
 )
 from keepfit.facts.versions import (
+    UNLEARNT,
     Adopted,
     Decided,
     Judged,
@@ -82,6 +83,7 @@ __all__ = [
     "Judged",
     "KINDS",
     "NOT_SERVED",
+    "UNLEARNT",
     "Origin",
     "Outcome",
     "Overridden",

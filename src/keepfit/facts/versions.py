@@ -20,6 +20,9 @@ from keepfit.facts.parts import (
     Verdict,
 )
 
+UNLEARNT = "not learnt"
+"""The reason of a training that failed because its model does not answer its rows as it should."""
+
 
 class Decided(Fact, frozen=True, kw_only=True):
     """Whether to train, and why."""

@@ -196,9 +196,12 @@ class Story:
     def _failed(self, fact: facts.TrainingFailed, at: datetime) -> Line:
         message = fact.message.strip().splitlines()
         text = f"{fact.reason}: {message[-1]}" if message else fact.reason
-        return Line(
-            at, "✕", f"{fact.version} failed", text, cost=lasted(fact.cost.wall_seconds), tone="bad"
-        )
+        cost = lasted(fact.cost.wall_seconds)
+        started = self._started.get(fact.version)
+        if fact.reason == facts.UNLEARNT and started is not None and started.retry_of is None:
+            # It is run once more at once: what comes of that is told.
+            return Line(at, "↻", f"{fact.version} again", text, cost=cost, tone="dim", loud=False)
+        return Line(at, "✕", f"{fact.version} failed", text, cost=cost, tone="bad")
 
     def _judged_line(self, fact: facts.Judged, at: datetime) -> Line:
         if fact.during:
