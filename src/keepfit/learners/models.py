@@ -194,7 +194,7 @@ def loads(content: bytes) -> Any:
 
         return pickles.loads(content)
     try:
-        stored = msgspec.msgpack.decode(content[len(MAGIC) :], type=_Stored)
+        stored = msgspec.msgpack.decode(memoryview(content)[len(MAGIC) :], type=_Stored)
     except msgspec.MsgspecError as error:
         raise ArtifactCorrupt(
             f"expected a model of keepfit, got bytes that are none: {error}"
