@@ -113,12 +113,12 @@ def wrong(state: State, version: Version, found: Learnt, *, same: bool) -> str:
 
     The first time that is any that leaves its rows answered worse than before, and a cheap
     update that learnt less than half of what such updates usually do. The second time it is the
-    former alone; and where the ``same`` model came as the first time, which is no accident, only
-    an update, which does harm where it should help. Another is left to the gate: what serves may
-    know newer rows than most of its own.
+    former alone, and not where the ``same`` model came as the first time, which is no accident:
+    small leaves may answer honest rows a little worse, and what serves may know newer rows than
+    most of its own. The gate says what that is worth; a last fit, which no gate sees, went wrong.
     """
     again, cheap = version.retry_of is not None, version.update in CHEAP
-    stands = again and same and not (version.updated or version.final_of)
+    stands = again and same and not version.final_of
     # Another learner may lose in one measure what the metric asks for in another; leaves do not.
     if found.grown and (cheap or not found.better) and not stands:
         return f"answers rows it learnt worse than who never saw them: {found}"
