@@ -13,6 +13,7 @@ from keepfit import costs
 from keepfit.batch import restored
 from keepfit.errors import NoChampion, VersionUnknown, nearest
 from keepfit.facts import (
+    UNLEARNT,
     Adopted,
     Answer,
     ApprovalAsked,
@@ -381,7 +382,8 @@ class State(msgspec.Struct):
         version = self._ended(fact.version, fact.cost)
         self.recipes[version.challenger].failures += 1
         version.state, version.message = "failed", fact.message
-        self.counts.failed += 1
+        # What is run once more has not failed yet.
+        self.counts.failed += fact.reason != UNLEARNT or version.retry_of is not None
 
     def _ended(self, name: str, cost: Cost) -> Version:
         self.training.remove(name)

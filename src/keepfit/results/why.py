@@ -279,6 +279,10 @@ def _training(version: Version, chain: _Chain) -> list[str]:
         lines.append(f"{forecasted(version.forecast)}, was {took(cost.cpu_seconds)} of CPU")
     if isinstance(chain.trained.fact, facts.TrainingFailed):
         lines.append(f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}")
+        if chain.trained.fact.reason == facts.UNLEARNT and version.retry_of is None:
+            lines.append("it was run once more at once")
+    if version.retry_of is not None:
+        lines.append(f"{version.retry_of} once more, which did not learn its rows")
     return lines
 
 
