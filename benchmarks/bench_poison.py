@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ import polars as pl
 from bench_streams import with_interval
 from peers import say
 from peers.report import table
-from stream_models import FIRST, STREAMS, Scale, stream_of
+from stream_models import FIRST, STREAMS, Scale, at_hand, stream_of
 from stream_poisons import ONE_IN, Poison, Poisoned, foreign, scaled, shuffled
 
 CLEAN = "clean"
@@ -54,8 +53,7 @@ Found = dict[tuple[str, int, str, str], Life]
 def main(*, quick: bool = False, scale: Scale | None = None) -> Iterator[str]:
     """Yield the report."""
     scale = scale or (QUICK if quick else Scale())
-    folder = Path(os.environ.get("KEEPFIT_STREAMS", ""))
-    known = [name for name in scale.streams if (folder / f"{name}.parquet").is_file()]
+    folder, known = at_hand(scale.streams)
     yield from ["## Poisoned trainings, on streams", ""]
     if not known:
         yield from ["No streams: KEEPFIT_STREAMS names no folder that holds them.", ""]

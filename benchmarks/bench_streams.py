@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import resource
 import subprocess
 import sys
@@ -30,7 +29,7 @@ import polars as pl
 from peers import say
 from peers.report import table
 from scipy import stats
-from stream_models import FIRST, STREAMS, Scale, settings, stream_of, table_of, trained
+from stream_models import FIRST, STREAMS, Scale, at_hand, settings, stream_of, table_of, trained
 from stream_paths import PRICES, accuracy, cost, every, policies
 
 NO_SETTINGS = "**keepfit**, no settings"
@@ -158,8 +157,7 @@ def by_keepfit(
 def main(*, quick: bool = False, scale: Scale | None = None) -> Iterator[str]:
     """Yield the report."""
     scale = scale or (QUICK if quick else Scale())
-    folder = Path(os.environ.get("KEEPFIT_STREAMS", ""))
-    known = [name for name in scale.streams if (folder / f"{name}.parquet").is_file()]
+    folder, known = at_hand(scale.streams)
     yield from ["## Policies of training, on streams", ""]
     if not known:
         yield from ["No streams: KEEPFIT_STREAMS names no folder that holds them.", ""]

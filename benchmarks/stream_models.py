@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,12 @@ class Models:
 
     def error(self, key: tuple[str, int, int], batch: int) -> float:
         return float(self.errors(key, batch).mean())
+
+
+def at_hand(names: Sequence[str]) -> tuple[Path, list[str]]:
+    """Return the folder that KEEPFIT_STREAMS names, and which of the streams it holds."""
+    folder = Path(os.environ.get("KEEPFIT_STREAMS", ""))
+    return folder, [name for name in names if (folder / f"{name}.parquet").is_file()]
 
 
 def stream_of(name: str, folder: Path, seed: int) -> pl.DataFrame:
