@@ -193,7 +193,7 @@ def test_a_training_that_is_run_once_more_is_no_event_and_one_that_fails_again_i
     snapshot = facts.Snapshot(
         batch=1, as_of=at, selection="Expanding()", rows=10, digest="d", from_=at, to=at
     )
-    story = Story()
+    story, state = Story(), State()
     for version, before in (("v2", None), ("v3", "v2")):
         started = facts.TrainingStarted(
             version=version,
@@ -210,11 +210,14 @@ def test_a_training_that_is_run_once_more_is_no_event_and_one_that_fails_again_i
         failed = facts.TrainingFailed(
             version=version, reason=facts.UNLEARNT, message="answers worse", cost=Cost()
         )
-        _, line = story.lines(
+        entries = [
             Entry(pipeline="churn", seq=seq, at=at, fact=fact)
-            for seq, fact in enumerate((started, failed), start=1)
-        )
+            for seq, fact in enumerate((started, failed), start=state.seq + 1)
+        ]
+        _, line = story.lines(entries)
+        state = state.fold(entries)
         assert line.loud == (before is not None)
+        assert state.counts.failed == (before is not None)
         assert ("again" in line.what, "failed" in line.what) == (not line.loud, line.loud)
 
 
