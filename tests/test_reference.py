@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -12,6 +13,7 @@ from scipy.stats import chi2_contingency, ks_2samp, wasserstein_distance
 
 from keepfit import drift
 from keepfit.drift import Reference
+from keepfit.drift.came import Came
 from keepfit.errors import ConfigError
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -274,6 +276,27 @@ def test_a_stored_reference_says_the_same_and_is_small(seed: int) -> None:
     assert Reference.loads(content).check(current) == reference.check(current)
     ten_times = Reference.fit(pl.concat([frame] * 10))
     assert len(ten_times.dumps()) < 1.05 * len(content)
+
+
+def test_what_a_detector_keeps_is_opened_once_and_anew_when_it_is_other(seed: int) -> None:
+    kept = {"mine": msgspec.msgpack.encode([1, 2])}
+    reference = Reference(profile=Reference.fit(rows(100, seed)).profile, parts=kept)
+    first = reference.opened("mine", list)
+    assert first == [1, 2]
+    assert reference.opened("mine", list) is first
+    assert reference.opened("other", list) is None
+    kept["mine"] = msgspec.msgpack.encode([3])
+    assert reference.opened("mine", list) == [3]
+
+
+def test_a_batch_that_two_references_look_at_reads_as_each_alone_reads_it(seed: int) -> None:
+    came = Came(rows(300, seed + 2, shift=0.4))
+    for one in (Reference.fit(rows(n, seed)) for n in (500, 4_000)):
+        alone = one.check(came.rows.clone()).to_frame()
+        one.read(came)
+        assert one.check(came.rows).to_frame().equals(alone)
+    assert came.column("plan") is came.column("plan")
+    assert came.column("gone") is None
 
 
 def test_merged_references_say_what_the_whole_one_says(seed: int) -> None:

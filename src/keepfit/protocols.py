@@ -91,8 +91,14 @@ class Reference(Protocol):
     def rows(self) -> int:
         """How many rows the reference describes."""
 
-    def read(self, rows: pl.DataFrame) -> Sequence[Any]:
-        """Return each column of rows beside the reference's, measured once for all detectors."""
+    def read(self, rows: Any, *, brief: bool = False) -> Sequence[Any]:
+        """Return each column of rows beside the reference's, measured once for all detectors.
+
+        With ``brief``, of numbers with no more than the Kolmogorov-Smirnov distance.
+        """
+
+    def opened(self, part: str, kind: type[Any]) -> Any:
+        """Return what a detector keeps, opened once; None where it keeps nothing."""
 
     def ruler(self, column: str) -> Any:
         """Return what one column is measured with."""

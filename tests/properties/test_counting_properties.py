@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepfit.drift import Reference
+from keepfit.drift.came import Came
+from keepfit.drift.history import distance, moves
 from keepfit.drift.rulers import TOGETHER
 from keepfit.profile import POINTS, Quantiles
 from keepfit.profile.cells import Cells, range_of
@@ -129,9 +131,46 @@ def test_a_long_batch_is_measured_as_a_short_one(shape: str, seed: int) -> None:
     reference = Reference.fit(pl.DataFrame({"x": drawn(rng, shape, 5_000)}))
     short = pl.DataFrame({"x": drawn(rng, shape, TOGETHER)})
     long = pl.concat([short] * 5)
-    ours, theirs = reference.check(long)["x"], reference._rulers.read(short)[0]
+    ours, theirs = reference.check(long)["x"], reference._rulers.read(Came(short))[0]
     for name in ("KS", "Wasserstein", "JensenShannon", "unseen"):
         assert ours.statistics[name] == pytest.approx(theirs.values[name], rel=1e-6)
+
+
+@given(
+    shapes=st.lists(st.sampled_from(SHAPES), min_size=1, max_size=12),
+    rows=st.integers(1, 400),
+    odd=st.sampled_from([None, np.nan, np.inf, -np.inf]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_brief_reading_tells_of_distances_and_moves_what_a_whole_one_does(
+    shapes: list[str], rows: int, odd: float | None, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+
+    def table(n: int) -> pl.DataFrame:
+        return pl.DataFrame({f"{i}": drawn(rng, shape, n) for i, shape in enumerate(shapes)})
+
+    reference, batch = Reference.fit(table(3_000)), table(rows)
+    if odd is not None:
+        lost = pl.Series(rng.random(rows) < 0.3)
+        batch = batch.with_columns(pl.when(~lost).then("0").otherwise(odd).alias("0"))
+    brief, whole = reference.read(batch.clone(), brief=True), reference.read(batch.clone())
+    for ours, theirs in zip(brief, whole, strict=True):
+        assert (ours.present, ours.infinite) == (theirs.present, theirs.infinite)
+        assert ours.values.get("KS") == theirs.values.get("KS")
+        np.testing.assert_array_equal(distance(ours), distance(theirs))
+        np.testing.assert_array_equal(moves(ours), moves(theirs))
+
+
+def test_a_batch_read_briefly_is_read_anew_for_who_asks_for_all_statistics(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    reference = Reference.fit(pl.DataFrame({"x": rng.normal(size=3_000)}))
+    batch = pl.DataFrame({"x": rng.normal(size=200)})
+    assert "PSI" not in reference.read(batch, brief=True)[0].values
+    whole = reference.read(batch)
+    assert {"KS", "PSI", "Wasserstein", "ChiSquare"} <= set(whole[0].values)
+    assert reference.read(batch, brief=True) is whole
 
 
 def test_numbers_in_blocks_count_what_is_missing_and_infinite(seed: int) -> None:

@@ -14,6 +14,7 @@ from keepfit.clock import rate
 from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
 from keepfit.drift.alarms.state import MEASURES
 from keepfit.drift.alarms.thresholds import LEAST
+from keepfit.drift.came import Came
 from keepfit.drift.history import History, blocks_of, distance, history, moves
 from keepfit.drift.univariate import Columns
 from keepfit.errors import ConfigError
@@ -24,6 +25,7 @@ from keepfit.protocols import Advanced
 if TYPE_CHECKING:
     import polars as pl
 
+    from keepfit.drift.rulers import Reading
     from keepfit.protocols import Reference
 
 WHOLE = 0.8
@@ -182,22 +184,25 @@ class Alarms(Part):
         anchor
             The first reference, where it is another.
         """
-        columns = tuple(self.check(reference, rows))
         before = msgspec.convert(dict(state or {}), _State)
         kept = self._kept(reference)
         if kept is None or not rows.height:
+            columns = tuple(self.check(reference, rows))
             return Advanced(columns=columns, state=dict(state or {}))
+        came = Came(rows)
+        readings = reference.read(came, brief=True)
+        columns = Columns(exclude=self.exclude).judged(reference, readings)
         if kept.alarm.blocks < LEAST:
             return self._uncalibrated(columns, before)
         if not kept.whole(rows):
             return Advanced(columns=columns, state=msgspec.to_builtins(before), waiting=True)
         names = [column.name for column in reference.profile.columns]
-        values, moved = self._distances(reference, rows), self._moves(reference, rows)
+        values, moved = self._distances(readings), [moves(one) for one in readings]
         now = kept.alarm.advance(
             before.alarm or _muted(kept.alarm, before.muted, names), values, rows.height, moved
         )
         alarm = self._alarmed(reference, kept, now, values) if now.fired else ()
-        slow, slowly = self._left(anchor, before.anchor, rows)
+        slow, slowly = self._left(anchor, before.anchor, came)
         stands = () if now.armed else now.muted or kept.alarm.watched
         after = _State(alarm=now, anchor=slow, muted=tuple(names[place] for place in stands))
         # A column that has alarmed is not said again because it stays away from the anchor.
@@ -225,13 +230,13 @@ class Alarms(Part):
         )
 
     def _left(
-        self, anchor: Reference | None, before: AnchorState | None, rows: pl.DataFrame
+        self, anchor: Reference | None, before: AnchorState | None, rows: Came
     ) -> tuple[AnchorState | None, list[ColumnDrift]]:
         """Return where the anchor stands, and the columns that have now left it for good."""
         first = None if anchor is None else self._kept(anchor)
         if anchor is None or first is None:
             return before, []
-        far = self._distances(anchor, rows)
+        far = self._distances(anchor.read(rows, brief=True))
         after = first.anchor.advance(before, far, rows.height)
         limits = first.anchor.limits(rows.height)
         names = [column.name for column in anchor.profile.columns]
@@ -241,18 +246,14 @@ class Alarms(Part):
         ]
 
     def _kept(self, reference: Reference) -> _Kept | None:
-        content = reference.parts.get(self.name)
-        return None if content is None else msgspec.msgpack.decode(content, type=_Kept)
+        kept: _Kept | None = reference.opened(self.name, _Kept)
+        return kept
 
-    def _distances(self, reference: Reference, rows: pl.DataFrame) -> list[float]:
+    def _distances(self, readings: Sequence[Reading]) -> list[float]:
         return [
             float("nan") if reading.column.name in self.exclude else distance(reading)
-            for reading in reference.read(rows)
+            for reading in readings
         ]
-
-    @staticmethod
-    def _moves(reference: Reference, rows: pl.DataFrame) -> list[tuple[float, float, float]]:
-        return [moves(reading) for reading in reference.read(rows)]
 
     def _alarmed(
         self, reference: Reference, kept: _Kept, state: AlarmState, values: Sequence[float]

@@ -55,10 +55,11 @@ def moves(reading: Reading) -> tuple[float, float, float]:
     if not reading.rows or not reading.column.rows or reading.gone is not None:
         return (float("nan"),) * 3
     missing = reading.missing - reading.missing_before
-    if reading.column.spread is None or reading.expected is None or reading.got is None:
+    bins = None if reading.column.spread is None else reading.bins
+    if bins is None or reading.ruler is None:
         return float("nan"), float("nan"), missing
-    expected, got = reading.expected[:-1], reading.got[:-1]
-    where, out = got / got.sum() @ rank_scores(expected / expected.sum())
+    got = bins[1][:-1]
+    where, out = got / got.sum() @ reading.ruler.rank_scores(bins[0])
     return float(where), float(out), missing
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from keepfit.drift.came import Came
 from keepfit.drift.rulers import Reading, Ruler
 from keepfit.drift.statistics import complete
 from keepfit.profile import Column, Profile, each
@@ -15,7 +16,6 @@ from keepfit.profile.summaries import Summaries
 
 if TYPE_CHECKING:
     import numpy as np
-    import polars as pl
 
 AT_ONCE = 10
 """Columns counted at once: more would take memory and save no more calls."""
@@ -36,17 +36,25 @@ class Rulers:
     def __contains__(self, column: str) -> bool:
         return column in self._by_name
 
-    def read(self, rows: pl.DataFrame) -> list[Reading]:
-        """Return every column of a batch beside the reference's, with all statistics."""
+    def read(self, rows: Came, *, brief: bool = False) -> list[Reading]:
+        """Return every column of a batch beside the reference's, with all statistics.
+
+        With ``brief``, of numbers only the Kolmogorov-Smirnov distance, as far as they are
+        not too few or too many to be counted together.
+        """
         rulers = list(self._by_name.values())
         readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
         numbers = [one for one in readings if one.numbers is not None]
         # Columns of which no number is to be searched for come together.
         numbers.sort(key=lambda one: self[one.column.name].range.searched)
         alone = [one for one in readings if one.counted is not None]
-        parts = self._count(numbers) + [one.counted for one in alone if one.counted is not None]
+        parts = [one.counted for one in alone if one.counted is not None]
+        if numbers and brief:
+            self._rank(numbers)
+        elif numbers:
+            alone, parts = numbers + alone, self._count(numbers) + parts
         if parts:
-            self._compare(numbers + alone, Counts.joined(parts))
+            self._compare(alone, Counts.joined(parts))
         complete(readings)
         return readings
 
@@ -61,8 +69,27 @@ class Rulers:
 
     def _count(self, readings: Sequence[Reading]) -> list[Counts]:
         """Count the numbers of columns at the reference's points, several columns at once."""
-        import numpy as np
+        found, scratch = [], Scratch()
+        for cells, some in self._groups(readings):
+            table = _taken(some)
+            found.append(cells.count([table], [_inside(row) for row in table], scratch))
+        return found
 
+    def _rank(self, readings: Sequence[Reading]) -> None:
+        """Take how many numbers lie below and up to the reference's points as all that was read."""
+        scratch = Scratch()
+        for cells, some in self._groups(readings):
+            ranks = cells.ranks(_taken(some), scratch)
+            sizes, infinite = ranks.sizes.tolist(), ranks.infinite.tolist()
+            for one, size, odd, ks, below, upto in zip(
+                some, sizes, infinite, ranks.apart.tolist(), ranks.below, ranks.upto, strict=True
+            ):
+                one.present, one.infinite = size, odd
+                if size:
+                    self[one.column.name].ranked(one, ks, below, upto)
+
+    def _groups(self, readings: Sequence[Reading]) -> Iterator[tuple[Cells, Sequence[Reading]]]:
+        """Yield columns whose numbers are counted at once, with what counts them."""
         names = tuple(one.column.name for one in readings)
         starts = range(0, len(names), AT_ONCE)
         latest = self._cells
@@ -70,13 +97,8 @@ class Rulers:
             rulers = [self[name] for name in names]
             groups = [rulers[start : start + AT_ONCE] for start in starts]
             self._cells = latest = names, [_cells(group) for group in groups]
-        found, scratch = [], Scratch()
         for start, cells in zip(starts, latest[1], strict=True):
-            table = np.array([one.numbers for one in readings[start : start + AT_ONCE]])
-            found.append(cells.count([table], [_inside(row) for row in table], scratch))
-        for one in readings:
-            one.numbers = None
-        return found
+            yield cells, readings[start : start + AT_ONCE]
 
     def _compare(self, readings: Sequence[Reading], counts: Counts) -> None:
         """Take the distances of what was counted as what was read."""
@@ -100,6 +122,16 @@ class Rulers:
             table = Summaries([one.spread for one in rulers], [one.reach for one in rulers])
             self._summaries = latest = names, table
         return latest[1]
+
+
+def _taken(readings: Sequence[Reading]) -> np.ndarray:
+    """Return the numbers that columns hold, a row each; they hold them no more."""
+    import numpy as np
+
+    table = np.array([one.numbers for one in readings])
+    for one in readings:
+        one.numbers = None
+    return table
 
 
 def _cells(rulers: Sequence[Ruler]) -> Cells:

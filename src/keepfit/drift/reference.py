@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from keepfit.batch import RESERVED
+from keepfit.drift.came import Came
 from keepfit.drift.reader import Rulers
 from keepfit.drift.reading import as_frame, in_parts, whole
 from keepfit.drift.report import DriftReport, Measured
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from keepfit.protocols import Detector
 
+
+Part = TypeVar("Part")
 
 _JUDGE = Columns()
 """The default detector, whose verdicts a report gives."""
@@ -135,17 +138,32 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
             readings = []
         return self._report(readings, count, tuple(new))
 
-    def read(self, rows: pl.DataFrame) -> list[Reading]:
-        """Return every column of a batch beside the reference's, with all statistics."""
+    def read(self, rows: pl.DataFrame | Came, *, brief: bool = False) -> list[Reading]:
+        """Return every column of a batch beside the reference's, with all statistics.
+
+        With ``brief``, of numbers with no more than the Kolmogorov-Smirnov distance: what the
+        default detectors ask for.
+        """
+        came = rows if isinstance(rows, Came) else Came(rows)
         known = self.__dict__.get("_latest")
-        if known is not None and known[0] is rows:
+        if known is not None and known[0] is came.rows and (brief or not known[2]):
             readings: list[Reading] = known[1]
             return readings
-        rulers = self._short_rulers if rows.height <= SHORT else self._rulers
-        readings = rulers.read(rows)
+        rulers = self._short_rulers if came.height <= SHORT else self._rulers
+        readings = rulers.read(came, brief=brief)
         # Several detectors read the same batch: it is measured once.
-        self.__dict__["_latest"] = rows, readings
+        self.__dict__["_latest"] = came.rows, readings, brief
         return readings
+
+    def opened(self, part: str, kind: type[Part]) -> Part | None:
+        """Return what a detector keeps, opened; None where it keeps nothing. It is opened once."""
+        content = self.parts.get(part)
+        if content is None:
+            return None
+        opened: dict[str, tuple[bytes, Part]] = self.__dict__.setdefault("_opened", {})
+        if part not in opened or opened[part][0] is not content:
+            opened[part] = content, msgspec.msgpack.decode(content, type=kind)
+        return opened[part][1]
 
     def ruler(self, column: str) -> Ruler:
         """Return what a column of the reference is measured with."""

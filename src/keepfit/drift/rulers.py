@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
-from keepfit.profile import Column, blocks, categories, floats, kind_of, words_of
+from keepfit.drift.came import Came, Values
+from keepfit.drift.history import rank_scores
+from keepfit.profile import Column, blocks
 from keepfit.profile import ordered as in_order
 from keepfit.profile.cells import SEARCHED, Cells, Range, range_of
 from keepfit.profile.counting import Between, Counts, counts_at
@@ -62,6 +64,19 @@ class Reading:
     """The numbers as they came, until `Rulers` has counted them with those of other columns."""
     counted: Counts | None = None
     """The numbers at the reference's points, until `Rulers` has compared them."""
+    ruler: Ruler | None = None
+    """What the column was measured with."""
+    ranks: tuple[Line, Line] | None = None
+    """How many numbers are below and up to the reference's points, where bins were not asked for."""
+
+    @property
+    def bins(self) -> tuple[Line, Line] | None:
+        """The shares to expect in each bin, and the rows there; of numbers when first asked for."""
+        if self.expected is None and self.ranks is not None and self.ruler is not None:
+            self.ruler.fill(self, *self.ranks)
+        if self.expected is None or self.got is None:
+            return None
+        return self.expected, self.got
 
     def effect(self, method: str) -> float:
         """Return the size of a movement by one method, as it is held against a limit."""
@@ -84,29 +99,30 @@ class Ruler:
     def __init__(self, column: Column) -> None:
         self.column = column
         self._edges: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._ranked: tuple[Line, Line] | None = None
         self._latest: tuple[int, tuple[Line, Line, Line | None]] | None = None
 
-    def read(self, rows: pl.DataFrame) -> Reading:
+    def read(self, rows: Came) -> Reading:
         """Return the column of a batch beside the reference's."""
         column = self.column
-        reading = Reading(column, rows.height)
-        values = rows.get_column(column.name, default=None)
+        reading = Reading(column, rows.height, ruler=self)
+        values = rows.column(column.name)
         if values is None:
             reading.gone = "missing"
             return reading
-        nulls = values.null_count()
-        reading.present = rows.height - nulls
+        reading.present = rows.height - values.missing
         if not reading.present:
             return reading
-        kind = kind_of(values.dtype)
+        kind = values.kind
         if kind != _family(column.kind) and column.present:
             reading.gone = "type"
         elif kind in ("number", "time"):
             self._numbers(reading, values)
         elif column.text is not None:
-            self._text(reading, Text.of(values), column.text, _unknown(values, column.text))
+            unknown = _unknown(values.words, column.text)
+            self._text(reading, values.text, column.text, unknown)
         elif kind in ("category", "boolean"):
-            self._categories(reading, categories(values))
+            self._categories(reading, values.categories)
         return reading
 
     def beside(self, other: Column | None, rows: int) -> Reading:
@@ -115,7 +131,7 @@ class Ruler:
         For rows that were read in parts, and of which only the description is left.
         """
         column = self.column
-        reading = Reading(column, rows)
+        reading = Reading(column, rows, ruler=self)
         if other is None:
             reading.gone = "missing"
             return reading
@@ -139,20 +155,21 @@ class Ruler:
 
     # Numbers ----------------------------------------------------------------------------
 
-    def _numbers(self, reading: Reading, values: pl.Series) -> None:
+    def _numbers(self, reading: Reading, values: Values) -> None:
         """Count numbers, or hold them so that they are counted with those of other columns."""
         if not self.in_cells:
-            rising, _, infinite = in_order(values)
+            rising, _, infinite = in_order(values.series)
             reading.present, reading.infinite = rising.size, infinite
             if rising.size and self.column.spread is not None:
                 reading.counted = counts_at(self.spread, rising, self.reach, infinite)
-        elif values.len() <= TOGETHER:
-            reading.numbers = floats(values)
+        elif reading.rows <= TOGETHER:
+            reading.numbers = values.numbers
         else:
             cells = Cells([self.spread], [self.range], [self.reach])
-            reading.counted = cells.count(_rows(values), [_within(values)])
+            series = values.series
+            reading.counted = cells.count(_rows(series), [_within(series)])
 
-    @property
+    @cached_property
     def in_cells(self) -> bool:
         """Whether numbers are counted in cells; few, and those of a wild spread, are sorted."""
         spread = self.column.spread
@@ -170,21 +187,38 @@ class Ruler:
         self._counted(reading, found.ks, found.wasserstein, below[:size], upto[:size])
         reading.effects["Wasserstein"] = self._in_deviations(found.near)
 
+    def ranked(self, reading: Reading, apart: float, below: Line, upto: Line) -> None:
+        """Take the greatest distance of shares, and the ranks at the points, as what was read."""
+        size = self.spread.points.size
+        reading.values, reading.ranks = {"KS": apart}, (below[:size], upto[:size])
+
     def _counted(self, reading: Reading, ks: float, moved: float, below: Line, upto: Line) -> None:
         """Take distances, and ranks at the reference's points, as what was read."""
-        import numpy as np
-
-        spread, present = self.column.spread, reading.present
-        assert spread is not None
-        edges, inside = self._bins(spread, present)
-        ends = np.empty(edges.size + 3)
-        ends[0], ends[-2], ends[-1] = 0, present, reading.rows
-        ends[1:-2] = np.concatenate([below, upto])[edges]
-        reading.expected, reading.got = inside, ends[1:] - ends[:-1]
+        present = reading.present
+        self.fill(reading, below, upto)
         reading.effects = {"Wasserstein": self._in_deviations(moved)}
         reading.joined = 2
         outside = float(below[0]) + present - float(upto[-1])
         reading.values = {"KS": ks, "Wasserstein": moved, "unseen": outside / present}
+
+    def fill(self, reading: Reading, below: Line, upto: Line) -> None:
+        """Count numbers, of which the ranks at the reference's points are known, in bins."""
+        import numpy as np
+
+        edges, inside = self._bins(self.spread, reading.present)
+        ends = np.empty(edges.size + 3)
+        ends[0], ends[-2], ends[-1] = 0, reading.present, reading.rows
+        ends[1:-2] = np.concatenate([below, upto])[edges]
+        reading.expected, reading.got = inside, ends[1:] - ends[:-1]
+
+    def rank_scores(self, expected: Line) -> Line:
+        """Return the rank scores of the bins of numbers, of which these are the shares."""
+        latest = self._ranked
+        if latest is None or latest[0] is not expected:
+            # Batches mostly have the same bins as the one before.
+            cells = expected[:-1]
+            self._ranked = latest = expected, rank_scores(cells / cells.sum())
+        return latest[1]
 
     def _bins(self, spread: Quantiles, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the edges, as places among ranks below and then up to the points, and the shares.
@@ -334,9 +368,8 @@ def _within(values: pl.Series) -> Between:
     return between
 
 
-def _unknown(values: pl.Series, text: Text) -> float:
+def _unknown(counted: dict[str, int], text: Text) -> float:
     """Return the share of words that are not among those kept."""
-    counted = words_of(values)
     known = sum(count for word, count in counted.items() if word in text.words)
     return 1 - known / max(1, sum(counted.values()))
 

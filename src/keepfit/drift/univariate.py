@@ -59,9 +59,13 @@ class Univariate(Part):
         """Return one value with its limit per column of the reference, worst first."""
         if not rows.height or not reference.rows:
             return ()
-        readings = [one for one in reference.read(rows) if one.column.name not in self.exclude]
-        noise = spending(len(readings))
-        results = [self.judge(one, reference.ruler(one.column.name), noise) for one in readings]
+        return self.judged(reference, reference.read(rows, brief=set(self.of_numbers) <= {"KS"}))
+
+    def judged(self, reference: Reference, readings: Sequence[Reading]) -> tuple[ColumnDrift, ...]:
+        """Return one value with its limit per column that was read, worst first."""
+        kept = [one for one in readings if one.column.name not in self.exclude]
+        noise = spending(len(kept))
+        results = [self.judge(one, reference.ruler(one.column.name), noise) for one in kept]
         return tuple(sorted(results, key=lambda result: (-ratio(result), result.column)))
 
     def judge(self, reading: Reading, ruler: Ruler, noise: float) -> ColumnDrift:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit.profile.counting import Between, Counts, Reach, beyond, wide
@@ -59,6 +60,21 @@ def range_of(spread: Quantiles) -> Range:
     return best
 
 
+class Ranks(NamedTuple):
+    """Numbers of several columns at the points of a summary each; a row a column.
+
+    ``below`` and ``upto`` are how many of ``sizes`` finite numbers are less than, and not
+    greater than, each point; a short row goes on with its last count. ``apart`` is the
+    Kolmogorov-Smirnov distance to the summary, 0 without numbers.
+    """
+
+    sizes: np.ndarray
+    infinite: np.ndarray
+    below: np.ndarray
+    upto: np.ndarray
+    apart: np.ndarray
+
+
 class Cells:
     """The points of several summaries in even cells, in which numbers find their places.
 
@@ -84,7 +100,7 @@ class Cells:
     ) -> None:
         import numpy as np
 
-        self._reaches = reaches
+        self._spreads, self._reaches = spreads, reaches
         self._points = [one.points for one in spreads]
         self._ends = [one[[0, -1]].tolist() for one in self._points]
         width = max(one.size for one in self._points)
@@ -132,6 +148,43 @@ class Cells:
             self._add(tally, block, scratch)
         sizes, below, upto, gaps = tally.counts([one.size for one in self._points])
         return Counts(sizes, tally.infinite, below, upto, gaps, tally.outside, between)
+
+    def ranks(self, numbers: np.ndarray, scratch: Scratch) -> Ranks:
+        """Return numbers, a row for each summary, ranked at its points, and no more than that."""
+        import numpy as np
+
+        infinite = apart = np.zeros(len(numbers), dtype=np.intp)
+        finite = np.isfinite(numbers)
+        if not finite.all():
+            infinite = np.isinf(numbers).sum(axis=1)
+            apart = numbers.shape[1] - finite.sum(axis=1)
+            # Counted as beyond the last point, and taken off there.
+            numbers = np.where(finite, numbers, np.inf)
+        places = self.find(numbers, scratch).ravel()
+        held = np.bincount(places, minlength=self._limit).reshape(len(numbers), -1)
+        sizes, below, upto = _ranks(held, [one.size for one in self._points], apart)
+        return Ranks(sizes, infinite, below, upto, self._apart(sizes, below, upto))
+
+    def _apart(self, sizes: np.ndarray, below: np.ndarray, upto: np.ndarray) -> np.ndarray:
+        import numpy as np
+
+        whole = np.maximum(1, sizes)[:, None].astype(np.float64)
+        found = []
+        for ours, theirs in zip(self._shares, (below, upto), strict=True):
+            gap = theirs / whole
+            gap -= ours
+            found.append(np.abs(gap, out=gap).max(axis=1))
+        greatest: np.ndarray = np.where(sizes > 0, np.maximum(*found), 0.0)
+        return greatest
+
+    @cached_property
+    def _shares(self) -> list[np.ndarray]:
+        """The shares of the summaries below and up to each point."""
+        import numpy as np
+
+        width = self._table.shape[1]
+        both = zip(*(one.shares for one in self._spreads), strict=True)
+        return [np.concatenate([wide(one[None], width) for one in lines]) for lines in both]
 
     def _add(self, tally: _Tally, numbers: np.ndarray, scratch: Scratch) -> None:
         """Count one block."""
@@ -239,9 +292,7 @@ class _Tally:
         rows, width = self._points.shape
         totals = self.totals.reshape(rows, -1)
         held = totals.imag.astype(np.intp)
-        held[range(rows), [2 * size for size in points]] -= self.apart
-        reached = held.cumsum(axis=1)
-        below, upto = reached[:, :-1:2], reached[:, 1::2]
+        sizes, below, upto = _ranks(held, points, self.apart)
         inside, sums = held[:, 2:-1:2], totals.real[:, 2:-1:2]
         with np.errstate(over="ignore", invalid="ignore"):
             gaps = np.maximum(0.0, inside * self._points[:, 1:] - sums)
@@ -249,6 +300,22 @@ class _Tally:
             gaps = np.fmin(gaps, inside * self._widths)
         for k, size in enumerate(points):
             if size < width:
-                last = size - 1
-                below[k, size:], upto[k, size:], gaps[k, last:] = below[k, last], upto[k, last], 0.0
-        return reached[:, -1].copy(), below, upto, gaps
+                gaps[k, size - 1 :] = 0.0
+        return sizes, below, upto, gaps
+
+
+def _ranks(
+    held: np.ndarray, points: Sequence[int], apart: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the sizes, and the counts below and up to each point, of what is held at each place.
+
+    ``apart`` is how many numbers of each row are not finite; they are held behind its last
+    point, and taken off. A row of fewer points than others goes on with the counts at its last.
+    """
+    held[range(len(held)), [2 * size for size in points]] -= apart
+    reached = held.cumsum(axis=1)
+    sizes, below, upto = reached[:, -1].copy(), reached[:, :-1:2], reached[:, 1::2]
+    for k, size in enumerate(points):
+        if size < below.shape[1]:
+            below[k, size:], upto[k, size:] = below[k, size - 1], upto[k, size - 1]
+    return sizes, below, upto
