@@ -56,6 +56,16 @@ def test_rows_from_anywhere_are_answered_alike(seed: int, scale: float, count: i
     np.testing.assert_array_equal(found.answer(rows, 1), lgb.Booster(model_str=text).predict(rows))
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 200), st.integers(1, 40))
+def test_trees_are_added_up_one_after_the_other(seed: int, trees: int, rows: int) -> None:
+    random = np.random.default_rng(seed)
+    said = random.normal(size=(trees, rows)) * 10.0 ** random.integers(-9, 9, (trees, 1))
+    one_by_one = np.zeros(rows)
+    for one in said:
+        one_by_one += one
+    np.testing.assert_array_equal(forest.added(said), one_by_one)
+
+
 def test_models_that_learn_leaves_share_the_trees_and_others_do_not() -> None:
     booster, table, known = model_of("binary")
     text = text_of(booster)

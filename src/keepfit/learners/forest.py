@@ -106,16 +106,15 @@ class Leaves:
         """
         if not self.forest.remembers(len(table)):
             return None
-        found = self.values[self.forest.places(table, threads)]
-        scores = np.zeros(len(table))
-        for one in found:  # tree by tree, as LightGBM adds up
-            scores += one
+        found = self.values.take(self.forest.places(table, threads))
+        scores = added(found)
         if not self.chances:
             return scores
         if np.abs(scores).max() > _STEEP:
             return None
         # NumPy's own exponential function differs from LightGBM's in the last bit.
-        return np.array([1.0 / (1.0 + math.exp(-one)) for one in scores.tolist()])
+        powers = np.fromiter(map(math.exp, (-scores).tolist()), np.float64, len(scores))
+        return 1.0 / (1.0 + powers)
 
     def moved(
         self,
@@ -139,6 +138,14 @@ class Leaves:
             leaves_of(text)
             _new.pop(text, None)
         return text
+
+
+def added(found: Floats) -> Floats:
+    """Return the sums of what trees say, (trees, rows), one tree after the other, as LightGBM adds up."""
+    # NumPy adds up in pairs what lies side by side, which the trees of a single row do.
+    one = found.shape[1] == 1
+    sums: Floats = np.add.accumulate(found)[-1] if one else np.add.reduce(found, initial=0.0)
+    return sums
 
 
 @lru_cache(maxsize=16)

@@ -36,6 +36,9 @@ TOGETHER = 128
 BLOCK = 256
 """Rows that are looked up at a time, so that what is worked with stays in the processor's cache."""
 
+_FRACTION, _BIAS = 23, 127
+"""Bits of a float32 below its exponent, and what is added to the exponent (IEEE 754)."""
+
 _CATEGORY, _LEFT, _ZERO, _NAN = 1, 2, 4, 8
 """What LightGBM's `decision_type` holds: the kind, where missing values go, and which are missing."""
 
@@ -120,7 +123,7 @@ class _Group:
         self.trees = len(order)
         self._columns = columns
         self._order = order
-        self._places = np.arange(0, order.size, order.shape[1])
+        self._places = np.arange(0, order.size, order.shape[1]) - _BIAS
 
     def leaves(self, table: Floats) -> Integers:
         """Return the leaf of each row in each tree, (rows, trees)."""
@@ -132,8 +135,8 @@ class _Group:
             left &= one.left.take(one.lines(table[:, one.column]), axis=0)
         left &= -left
         # The exponent of a power of two is the place of its bit.
-        places = np.frexp(left.astype(np.float32))[1] - 1
-        return self._order.take(places + self._places)
+        exponents = left.astype(np.float32).view(np.int32) >> _FRACTION
+        return self._order.take(exponents + self._places)
 
 
 def _past_nothing(thresholds: Floats) -> Floats:
@@ -242,7 +245,11 @@ class _Tests:
         decision = self.decision[tree, node]
         fails = np.where(decision & _NAN, ~decision & _LEFT, threshold < 0).astype(bool)
         np.bitwise_and.at(left[-1], tree[fails], over[fails])
-        return Thresholds(column, np.append(_past_nothing(threshold), np.inf), left)
+        # Many tests ask for the same threshold: one line for them all is quicker to find.
+        past = _past_nothing(threshold)
+        first = np.flatnonzero(np.append(True, past[1:] != past[:-1]))
+        lines = np.append(first, [len(tree), len(tree) + 1])
+        return Thresholds(column, np.append(past[first], np.inf), left[lines])
 
     def _codes(self, column: int, tree: Integers, node: Integers) -> Categories:
         over = self._ranked[1][tree, node]
