@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.shell import FILE, Said, keepfit, process, started
+from tests.waits import PATIENCE
 from tests.worlds import stream
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -32,12 +33,17 @@ def interrupted(folder: Path, sent: signal.Signals, *words: str, at: str) -> Sai
     """Run the command, and send a signal to it and its children once a word is on the screen."""
     child = started(folder, *words, start_new_session=True)
     heard = []
-    for line in child.stderr or ():
-        heard.append(line)
-        if at in line:
-            break
-    os.killpg(child.pid, sent)
-    out, err = child.communicate(timeout=60)
+    try:
+        for line in child.stderr or ():
+            heard.append(line)
+            if at in line:
+                break
+        os.killpg(child.pid, sent)
+        out, err = child.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        out, err = child.communicate()
+        pytest.fail(f"did not stop: {''.join(heard)}{err}")
     return Said(child.returncode, out, "".join(heard) + err)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import asdict
 from msgspec.structs import replace as replaced
 
-from keepfit import explore, facts
+from keepfit import explore, facts, interrupts
 from keepfit.batch import ID, LABEL, Batch, complete, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
@@ -112,20 +112,21 @@ class Loop:
 
     # One step ---------------------------------------------------------------------------
 
+    @interrupts.held()
     def step(self, now: datetime | None = None) -> Step:
         """Run the line once: collect, check, watch, decide, train, judge, promote."""
         now = now or self.clock.now()
         self._written = []
         self.refold()
         cursor = self.state.cursor
-        batch = self.source.read(cursor, now=now, every=self.every)
+        batch = self._read(cursor, now)
         if batch.empty and not self._due(now):
             return Step(now, findings=batch.findings)
         try:
             with self.holding():
                 self.recover()
                 if self.state.cursor != cursor:
-                    batch = self.source.read(self.state.cursor, now=now, every=self.every)
+                    batch = self._read(self.state.cursor, now)
                 self.backlog = batch.backlog
                 self.turns.finish(now)
                 findings = self.collect(batch, now)
@@ -137,6 +138,10 @@ class Loop:
         except LeaseLost as error:
             return Step(now, tuple(self._written), held_by=error.message)
         return Step(now, tuple(self._written), batch.backlog, batch.findings)
+
+    def _read(self, cursor: str | None, now: datetime) -> Batch:
+        with interrupts.free():
+            return self.source.read(cursor, now=now, every=self.every)
 
     def _due(self, now: datetime) -> bool:
         state = self.state
@@ -248,6 +253,8 @@ class Loop:
             hint="let one process run the loop: `keepfit status` names who holds it",
         )
 
+    @interrupts.orderly()
+    @interrupts.held()
     def train(self, reason: str) -> Step:
         """Train now, whatever the trigger says.
 
@@ -273,6 +280,7 @@ class Loop:
             self.turns.finish(now)
         return Step(now, tuple(self._written))
 
+    @interrupts.orderly()
     def run(self, *, once: bool, poll: timedelta) -> Step:
         """Step until interrupted, or (``once``) until nothing is waiting; return the last step."""
         while True:
@@ -404,6 +412,7 @@ class Loop:
 
     def append(self, new: Sequence[Fact], at: datetime, *, expected: int | None = None) -> None:
         """Write facts in one transaction, fold them, and let listeners hear them."""
+        interrupts.check()
         name = self.pipeline.name
         last = self.memory.ledger.append(name, new, at=at, expected_seq=expected, lease=self._lease)
         if last == self.state.seq + len(new):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keepfit import explore, learners, relevance, triggers
+from keepfit import explore, interrupts, learners, relevance, triggers
 from keepfit.batch import LABEL
 from keepfit.facts import UNLEARNT, Cost, Fact, Trained, TrainingFailed
 from keepfit.learnt import learnt, wrong
@@ -29,7 +29,9 @@ def train(loop: Loop, version: Version) -> Fact:
     learner = challenger.learner or loop.pipeline.learner
     known = loop.memory.artifacts.recall(version.key)
     if known is None or not loop.memory.artifacts.has(known["artifact"]):
-        outcome = loop.pipeline.executor.run(loop.turns.task(version, learner))
+        task = loop.turns.task(version, learner)
+        with interrupts.free():
+            outcome = loop.pipeline.executor.run(task)
         if outcome.model is None:
             return TrainingFailed(
                 version=version.name,
@@ -106,7 +108,7 @@ def _described(loop: Loop, version: Version, model: Any) -> str:
     step = -(-rows.height // REFERENCE_ROWS)
     importances = getattr(model, "importances", None)
     described = Reference.fit(
-        rows.gather_every(step),
+        rows if step == 1 else rows.gather_every(step),
         detectors=loop.pipeline.detectors,
         every=loop.every,
         weights=None if importances is None else importances(),

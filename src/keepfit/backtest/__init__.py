@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keepfit import interrupts
 from keepfit.artifacts import Artifacts
 from keepfit.backtest.compared import Compared, Hindsight, Standing
 from keepfit.backtest.judging import Difference
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 
+@interrupts.orderly()
 def backtest(
     pipeline: Pipeline,
     *,
