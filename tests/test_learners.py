@@ -389,6 +389,38 @@ def test_a_scratch_model_answers_as_the_estimator_itself_does() -> None:
     np.testing.assert_allclose(model.predict(rows), same.predict_proba(matrix)[:, 1], atol=1e-6)
 
 
+OPEN = {"random_state": 5, "n_jobs": 1, "verbosity": -1, "deterministic": True}
+
+
+class OwnFit(LGBMRegressor):
+    """An estimator of the user's, whose `fit` takes less and does more."""
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, categorical_feature: Any = None
+    ) -> Any:
+        return super().fit(X, y + 1, sample_weight, categorical_feature=categorical_feature)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LGBMClassifier(n_estimators=20, **OPEN, force_row_wise=True),
+        LGBMRegressor(objective="quantile", **OPEN, force_row_wise=True),
+        LGBMRegressor(boosting_type="dart", **OPEN, force_row_wise=True),
+        OwnFit(n_estimators=20, **OPEN, force_row_wise=True),
+    ],
+    ids=("classes", "quantile", "dart", "own"),
+)
+def test_trees_are_to_the_bit_those_that_the_estimator_grows(estimator: Any) -> None:
+    rows = rows_to_learn("binary")
+    model = fit(estimator, rows)
+    matrix = model.table(rows)
+    estimator.fit(matrix, rows["_label"].to_numpy(), categorical_feature=[3])
+    whole = estimator.booster_.model_to_string().partition("[num_threads")
+    assert model.text.startswith(whole[0])
+    assert whole[2].endswith(model.text[-100:])
+
+
 def test_new_leaves_read_the_champions_categories() -> None:
     """Left alone, LightGBM gives categories new codes, and old trees then read other ones."""
     shares = {"a": 0.05, "b": 0.95, "c": 0.05, "d": 0.95, "e": 0.05}
