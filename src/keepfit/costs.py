@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import lru_cache
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -153,13 +154,23 @@ def _slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Return by which power cost grows with rows."""
     import numpy as np
 
-    first, second = np.triu_indices(len(x), 1)
-    runs = np.array(x)[second] - np.array(x)[first]
-    rises = np.array(y)[second] - np.array(y)[first]
+    first, second = _pairs(len(x))
+    both = np.array([x, y])
+    runs, rises = both[:, second] - both[:, first]
     apart = runs != 0
-    slopes = np.append(LINEAR, rises[apart] / runs[apart])
-    weights = np.append(DOUBT, runs[apart] ** 2)
+    if not apart.all():
+        runs, rises = runs[apart], rises[apart]
+    slopes = np.append(LINEAR, rises / runs)
+    weights = np.append(DOUBT, runs**2)
     return min(max(_weighted_median(slopes, weights), 0.0), STEEPEST)
+
+
+@lru_cache(maxsize=NEWEST)
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the places of the first and of the second of each pair of so many."""
+    import numpy as np
+
+    return np.triu_indices(count, 1)
 
 
 def _weighted_median(values: Floats, weights: Floats) -> float:
@@ -174,8 +185,6 @@ def _weighted_median(values: Floats, weights: Floats) -> float:
 
 def _half_width(x: Sequence[float], levels: Sequence[float], level: float, at: float) -> float:
     """Return half the interval of the logarithm, wider the further from the trainings seen."""
-    from scipy.special import stdtrit
-
     count, mean = len(x), sum(x) / len(x)
     # 1.4826 makes the median deviation of normal values their standard deviation.
     scatter = 1.4826 * median(abs(one - level) for one in levels)
@@ -183,4 +192,12 @@ def _half_width(x: Sequence[float], levels: Sequence[float], level: float, at: f
     variance = (BELIEVED * UNSURE**2 + (count - 1) * scatter**2) / freedom
     spread = sum((one - mean) ** 2 for one in x) + DOUBT
     width = math.sqrt(variance * (1 + 1 / count + (at - mean) ** 2 / spread))
-    return float(stdtrit(freedom, (1 + LEVEL) / 2)) * width
+    return _quantile(freedom) * width
+
+
+@lru_cache(maxsize=NEWEST)
+def _quantile(freedom: int) -> float:
+    """Return the width of an interval of `LEVEL` in standard deviations, by Student's t."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))

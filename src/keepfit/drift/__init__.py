@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from keepfit.drift.alarmed import Alarms
-from keepfit.drift.multivariate import MMD, PCA, DomainClassifier, Movement
 from keepfit.drift.reference import Reference, compare
 from keepfit.drift.report import DriftReport, Measured
-from keepfit.drift.streaming import (
-    ADWIN,
-    DDM,
-    EDDM,
-    HDDM_A,
-    HDDM_W,
-    KSWIN,
-    PageHinkley,
-    Progress,
-    Stream,
-)
 from keepfit.drift.univariate import KS, PSI, ChiSquare, Columns, JensenShannon, Wasserstein
+
+if TYPE_CHECKING:
+    from keepfit.drift.multivariate import MMD, PCA, DomainClassifier, Movement
+    from keepfit.drift.streaming import (
+        ADWIN,
+        DDM,
+        EDDM,
+        HDDM_A,
+        HDDM_W,
+        KSWIN,
+        PageHinkley,
+        Progress,
+        Stream,
+    )
 
 __all__ = [
     "ADWIN",
@@ -45,3 +50,19 @@ __all__ = [
     "Wasserstein",
     "compare",
 ]
+
+# Most pipelines name none of these: they come when first asked for.
+_SEVERAL = ("MMD", "PCA", "DomainClassifier", "Movement")
+_SERIES = ("ADWIN", "DDM", "EDDM", "HDDM_A", "HDDM_W", "KSWIN", "PageHinkley", "Progress", "Stream")
+_HOMES = dict.fromkeys(_SEVERAL, "multivariate") | dict.fromkeys(_SERIES, "streaming")
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -142,4 +142,6 @@ def _bytes(values: pl.Series) -> bytes:
         return "\x1f".join(values.to_list()).encode()
     if isinstance(values.dtype, pl.Datetime) and not values.null_count():
         return values.to_numpy().tobytes()  # the same, without a query
-    return values.to_physical().to_numpy().tobytes()
+    if not values.dtype.is_integer():
+        values = values.to_physical()
+    return values.to_numpy().tobytes()

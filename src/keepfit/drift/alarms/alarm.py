@@ -134,8 +134,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         watched = np.flatnonzero(there.sum(axis=0) >= max(LEAST, blocks / 2))
         kept = found[:, watched]
         # A block without a distance counts as a usual one: it says nothing either way.
-        middle = np.nanmedian(np.where(there, found, np.nan)[:, watched], axis=0)
-        kept = np.where(np.isfinite(kept), kept, middle) if watched.size else kept
+        if not there[:, watched].all():
+            middle = np.nanmedian(np.where(there, found, np.nan)[:, watched], axis=0)
+            kept = np.where(there[:, watched], kept, middle)
         shares = _shares(weights, columns)[watched]
         moved = _moves(moves, found.shape, watched)
         alike, limit = 0.0, NEVER

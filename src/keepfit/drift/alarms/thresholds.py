@@ -277,8 +277,8 @@ def threshold(
     if blocks < LEAST:
         return NEVER
     table = _MOVES if moved else _DISTANCES
-    there = sorted({many for many, _ in table})
-    seen = sorted({some for _, some in table})
+    there = _around(sorted({many for many, _ in table}), columns)
+    seen = _around(sorted({some for _, some in table}), blocks)
     over_columns = []
     for many in there:
         over_blocks = [_of_alike(table[many, some], batches, alike) for some in seen]
@@ -302,6 +302,12 @@ def _of_batches(row: Sequence[float], batches: float) -> float:
         return _between(BATCHES, logs, batches)
     slope = (logs[-1] - logs[-2]) / math.log(BATCHES[-1] / BATCHES[-2])
     return logs[-1] + max(1.0, slope) * math.log(batches / BATCHES[-1])
+
+
+def _around(places: Sequence[int], place: float) -> Sequence[int]:
+    """Return the places on either side of one, which are all that is interpolated between."""
+    right = min(max(1, bisect_right(places, place)), len(places) - 1)
+    return places[right - 1 : right + 1]
 
 
 def _between(places: Sequence[int], values: Sequence[float], place: float) -> float:
