@@ -258,6 +258,12 @@ def answers(found: bytes) -> list[bytes]:
     return [part.split(b" ", 1)[0] for part in found.split(b"HTTP/1.1 ")[1:]]
 
 
+def connections(served: Served) -> list[protocol.Protocol]:
+    assert served.server is not None
+    found = list(served.server.server_state.connections)
+    return [one for one in found if isinstance(one, protocol.Protocol)]
+
+
 def test_requests_sent_at_once_are_answered_in_their_order(served: Served) -> None:
     rows = [ROW_ | {"id": number} for number in range(501, 506)]
     hot = [request(json.dumps(row).encode()) for row in rows]
@@ -365,6 +371,52 @@ def test_a_giant_body_is_refused_before_it_has_come(served: Served, path: str) -
 
 
 @pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
+def test_a_body_that_says_it_is_giant_is_not_waited_for(served: Served, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {protocol.MOST_BYTES + 1}\r\n\r\n"
+    found = served.raw(head.encode())
+    assert answers(found) == [b"413"]
+    assert b"connection: close" in found
+
+
+@pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
+@pytest.mark.parametrize("form", ["a header", "headers", "a path", "trailers"])
+def test_a_head_that_does_not_end_is_refused(served: Served, path: str, form: str) -> None:
+    start = f"POST {path} HTTP/1.1\r\nhost: x\r\n"
+    begin, more = {
+        "a header": (start + "x: ", "y" * 1_000),
+        "headers": (start, "x: " + "y" * 1_000 + "\r\n"),
+        "a path": (f"POST {path}", "y" * 1_000),
+        "trailers": (start + "transfer-encoding: chunked\r\n\r\n0\r\n", "x: y\r\n" * 200),
+    }[form]
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(begin.encode())
+        # Far more than the sockets between hold: it is not taken to its end.
+        with pytest.raises(ConnectionError):
+            connection.sendall(more.encode() * 32_000)
+    assert served.ask("POST", "/predict/churn", ROW_)[0] == 200
+
+
+def test_a_head_that_is_too_long_is_told_so(served: Served) -> None:
+    head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nx: "
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
+        connection.sendall(head)
+        until(lambda: any(one.begun for one in connections(served)))
+        connection.sendall(b"y" * (protocol.MOST_HEAD_BYTES + 1))
+        assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
+
+
+def test_a_body_in_many_small_parts_is_read(served: Served) -> None:
+    body = json.dumps(ROW_).encode() + b" " * 50_000
+    head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    parts = b"".join(b"3\r\n%b\r\n" % body[i : i + 3] for i in range(0, len(body) // 3 * 3, 3))
+    assert len(parts) > 2 * protocol.MOST_HEAD_BYTES
+    sent = head + b"transfer-encoding: chunked\r\n\r\n" + parts + b"0\r\n\r\n"
+    assert answers(served.raw(*(sent[i : i + 8_192] for i in range(0, len(sent), 8_192)))) == [
+        b"200"
+    ]
+
+
+@pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
 def test_what_all_connections_send_at_once_is_bounded(
     trees: Served, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,21 +438,14 @@ def test_what_all_connections_send_at_once_is_bounded(
 
 @pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
 def test_connections_that_are_slow_or_silent_are_ended(served: Served, path: str) -> None:
-    assert served.worker is not None
-    assert served.server is not None
     place = ("127.0.0.1", served.port)
     with (
         socket.create_connection(place, timeout=30) as slow,
         socket.create_connection(place, timeout=30) as silent,
     ):
         slow.sendall(f"POST {path} HTTP/1.1\r\ncontent-length: 99\r\n\r\n{{".encode())
-        connections = served.server.server_state.connections
-
-        def found() -> list[protocol.Protocol]:
-            return [one for one in list(connections) if isinstance(one, protocol.Protocol)]
-
-        until(lambda: any(one.begun for one in found()))
-        for one in found():
+        until(lambda: any(one.begun for one in connections(served)))
+        for one in connections(served):
             later = one.loop.time() + protocol.IDLE_SECONDS + 1
             one.loop.call_soon_threadsafe(one.tire, later)
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
@@ -417,6 +462,16 @@ def test_paths_and_methods_that_do_not_exist_are_told_so(served: Served) -> None
     ):
         found, told = served.ask(method, path)
         assert (found, told["error"]["message"][:8]) == (status, "expected"), path
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"), [("/predict/churn", "POST"), ("/status", "GET, HEAD")], ids=["post", "get"]
+)
+def test_another_method_is_told_which_there_are(served: Served, path: str, allowed: str) -> None:
+    found = served.raw(f"DELETE {path} HTTP/1.1\r\nhost: x\r\n{CLOSE}\r\n\r\n".encode())
+    assert answers(found) == [b"405"]
+    assert f"\r\nallow: {allowed}\r\n".encode() in found
+    assert f"expected the method {allowed} for {path}, got DELETE".encode() in found
 
 
 def test_keepalive_connections_take_many_requests(served: Served) -> None:

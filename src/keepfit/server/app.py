@@ -121,14 +121,18 @@ def response(reply: Reply) -> Response:
 async def _told(request: Request, error: Exception) -> Response:
     """Tell of a path or a method that does not exist."""
     assert isinstance(error, HTTPException)
-    return response(_formed(request, _astray(request, error)))
+    allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+    found = response(_formed(request, _astray(request, error, allowed)))
+    if allowed:
+        found.headers["allow"] = allowed
+    return found
 
 
-def _astray(request: Request, error: HTTPException) -> Reply:
+def _astray(request: Request, error: HTTPException, allowed: str) -> Reply:
     if error.status_code == 404:
-        return said(404, f"expected a path of this server, got {request.url.path!r}")
+        hint = "GET /openapi.json names them all"
+        return said(404, f"expected a path of this server, got {request.url.path!r}", hint)
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("allow", "another")
         message = f"expected the method {allowed} for {request.url.path}, got {request.method}"
         return said(405, message)
     return said(error.status_code, str(error.detail))

@@ -20,6 +20,9 @@ from keepfit.server.replies import JSON, Reply, said
 MOST_BYTES = 8 * 1024 * 1024
 """Bytes of the body of a request."""
 
+MOST_HEAD_BYTES = 64 * 1024
+"""Bytes of a request that are not its body, while more of it is awaited."""
+
 REQUEST_SECONDS = 30.0
 """How long a client may take to send a request, from its first byte on."""
 
@@ -35,12 +38,16 @@ _LINES = {
     408: b"HTTP/1.1 408 Request Timeout\r\n",
     413: b"HTTP/1.1 413 Content Too Large\r\n",
     422: b"HTTP/1.1 422 Unprocessable Content\r\n",
+    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
     500: b"HTTP/1.1 500 Internal Server Error\r\n",
     503: b"HTTP/1.1 503 Service Unavailable\r\n",
 }
 _REST = b"content-type: " + JSON + b"\r\ncontent-length: "
 
 TOO_LARGE = said(413, f"expected a body of at most {MOST_BYTES:,} bytes", "send fewer rows at once")
+LONG_HEAD = said(
+    431, f"expected headers of at most {MOST_HEAD_BYTES:,} bytes", "send what is long in the body"
+)
 TOO_SLOW = said(408, f"expected the whole request within {REQUEST_SECONDS:g} s")
 
 
@@ -154,6 +161,7 @@ class Protocol(HttpToolsProtocol):
         self._length = 0
         self._seen: _Seen | None = None
         self._fresh = b""
+        self._coming = self._spare = 0
         self._queue: deque[_Whole] = deque()
         self.begun: float | None = None
         self.touched = self.loop.time()
@@ -169,8 +177,14 @@ class Protocol(HttpToolsProtocol):
         if fresh and self._quickly(data):
             return
         self._fresh = data if fresh else b""
+        self._coming = len(data)
+        if self.begun is not None:
+            self._spare -= self._coming
         super().data_received(data)
         self._fresh = b""
+        # The parser keeps headers, and the path, for as long as they do not end.
+        if self.begun is not None and self._spare < 0:
+            self._refuse(LONG_HEAD)
 
     def _quickly(self, data: bytes) -> bool:
         """Answer a request whose head is known; return whether that could be."""
@@ -185,6 +199,8 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Begin a request."""
         self.begun = self.touched
+        # What came with it may be its head; a request behind it came with what is left.
+        self._spare, self._coming = MOST_HEAD_BYTES - self._coming, 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -195,6 +211,10 @@ class Protocol(HttpToolsProtocol):
         seen = _Seen(self.parser)
         # One by one: what came before is answered before.
         behind = self._answering or bool(self._queue)
+        if not behind and self._announced() > MOST_BYTES:
+            self._hot = True
+            self._refuse(TOO_LARGE)
+            return
         if behind or (self._is_hot(seen) and self._free() and self._admits(self.headers)):
             self._hot, self._seen = True, seen
             return
@@ -208,6 +228,10 @@ class Protocol(HttpToolsProtocol):
             and not seen.should_upgrade()
         )
 
+    def _announced(self) -> int:
+        """Return how long a request says that its body is; 0 where it does not say."""
+        return next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+
     def _admits(self, headers: list[tuple[bytes, bytes]]) -> bool:
         """Return whether they who ask may; others are told so, and their body is not awaited."""
         return not isinstance(self._access.admit(headers, self.client, "predict"), Reply)
@@ -217,6 +241,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a request's body."""
+        # In small chunks, as much again goes for their lengths.
+        self._spare += 2 * len(body)
         if not self._hot:
             super().on_body(body)
             return
