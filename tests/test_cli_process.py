@@ -84,6 +84,17 @@ def test_a_backtest_that_is_stopped_ends_as_if_it_had_not_been(
     assert untimed(after) == untimed(never_stopped)
 
 
+@pytest.mark.parametrize("sent", STATUS, ids=lambda one: one.name)
+def test_a_server_and_its_loop_that_are_stopped_say_no_more_than_that(
+    folder: Path, sent: signal.Signals
+) -> None:
+    said = interrupted(folder, sent, "up", "churn.py", "--port", "0", at="v1 promoted")
+    assert said.status == STATUS[sent]
+    assert said.err.endswith("stopped: what was answered is on disk\n")
+    assert "Traceback" not in said.err
+    assert "does not serve" not in said.err
+
+
 def untimed(backtest: dict[str, Any]) -> dict[str, Any]:
     for policy in backtest["policies"]:
         del policy["fit_cpu_seconds"]

@@ -8,6 +8,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from keepfit import terminal
+from keepfit.cli.words import stopped, verb
 from keepfit.clock import WallClock
 
 if TYPE_CHECKING:
@@ -44,7 +48,6 @@ class Attentive(WallClock):
 
 def main(file: str, home: str, parent: str) -> None:
     """Run the loop until asked to end, as long as the process lives that started this one."""
-    from keepfit import terminal
     from keepfit.alerts import telling
     from keepfit.cli.finding import load
     from keepfit.mirror import mirroring
@@ -60,10 +63,15 @@ def main(file: str, home: str, parent: str) -> None:
     try:
         with telling(pipeline), mirroring(pipeline, lambda said: terminal.say(said, "warn")):
             pipeline.run(poll=LANDED_EVERY, listen=narrator.entry)
+    except KeyboardInterrupt as stop:
+        raise stopped(stop) from None  # the server says that all of it ends
     finally:
         narrator.close()
         pipeline.close()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        verb(main)(*sys.argv[1:])
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)

@@ -192,7 +192,8 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 def _looping(order: Order) -> Start:
     command = [sys.executable, "-m", "keepfit.server.looping", order.file, order.home]
-    return lambda: subprocess.Popen([*command, str(os.getpid())])
+    # Ctrl-C is for the server, which ends the loop.
+    return lambda: subprocess.Popen([*command, str(os.getpid())], process_group=0)
 
 
 def _working(order: Order) -> Start:

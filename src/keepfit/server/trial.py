@@ -72,6 +72,7 @@ class Trial:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=os.environ | {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"},
+                process_group=0,  # Ctrl-C is for the server: it says nothing of the model
             )
 
     def run(self, request: Request) -> Verdict:
