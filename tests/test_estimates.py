@@ -643,10 +643,17 @@ def test_one_row_has_an_estimate_where_the_metric_has(state: estimates.Calibrate
         ([[0.5]], "roc_auc", r"shape \(1, 1\)"),
         ([0.5], "roc", "the nearest is 'roc_auc'"),
         ([0.5], "mae", "metrics that can be estimated here, got .mae"),
+        (["low", "high"], "roc_auc", "scores as numbers"),
+        ([[0.5], [0.5, 0.5]], "roc_auc", "scores as numbers"),
+        ([0.5], pl.DataFrame({"x": [1.0]}), "the name of a metric, got DataFrame"),
+    ],
+    ids=[
+        *("out of range", "two columns", "one column", "misspelt", "of values"),
+        *("texts", "ragged", "features for the metric"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(
-    state: estimates.Calibrated, scores: Any, metric: str, said: str
+    state: estimates.Calibrated, scores: Any, metric: Any, said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         state.estimate(scores, metric)
@@ -679,6 +686,13 @@ def test_a_reference_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         estimates.CBPE().fit(labels, scores, classes=classes)
+
+
+def test_features_in_the_place_of_the_metric_are_told_so() -> None:
+    rows = pl.DataFrame({"x": np.arange(100.0)})
+    state = estimates.DLE(metrics=["mae"]).fit(np.arange(100.0) % 7, np.full(100, 3.0), rows)
+    with pytest.raises(ConfigError, match="the name of a metric, got DataFrame"):
+        state.estimate(np.full(100, 3.0), "mae", rows)  # type: ignore[arg-type]
 
 
 def test_features_that_do_not_fit_are_refused() -> None:

@@ -46,6 +46,11 @@ def known(metric: str, metrics: Sequence[str] = METRICS) -> str:
     ConfigError
         It is not.
     """
+    if not isinstance(metric, str):
+        raise ConfigError(
+            f"expected the name of a metric, got {type(metric).__name__}",
+            hint="name what is given: estimate(scores, features=rows, metric='accuracy')",
+        )
     if metric in metrics:
         return metric
     near = nearest(str(metric), metrics)

@@ -30,9 +30,15 @@ def probabilities(scores: Any, width: int | None = None) -> tuple[Array, str]:
     Raises
     ------
     ConfigError
-        The shape is another, or finite scores lie outside 0 to 1.
+        They are no numbers, the shape is another, or finite ones lie outside 0 to 1.
     """
-    found = np.asarray(scores, dtype=np.float64)
+    try:
+        found = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"expected scores as numbers, got {type(scores).__name__} of something else: {error}",
+            hint="give what predict_proba returns",
+        ) from error
     if found.ndim not in (1, 2) or (found.ndim == 2 and found.shape[1] < 2):
         raise ConfigError(
             f"expected scores of shape (n,) or (n, classes), got shape {found.shape}",
