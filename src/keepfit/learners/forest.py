@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import deque
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -87,8 +88,11 @@ class Forest:
 _forests: WeakValueDictionary[str, Forest] = WeakValueDictionary()
 """Trees by their text without leaves, as long as leaves of theirs are at hand."""
 
-_new: dict[str, Leaves] = {}
-"""Leaves by their model's text between the moment they are learnt and that they are kept."""
+_opened: deque[tuple[str, Leaves | None]] = deque(maxlen=16)
+"""Leaves by their model's text, because a model is opened more often than made.
+
+As many of the newest as a turn's models and those that the loop holds open.
+"""
 
 
 class Leaves:
@@ -134,9 +138,7 @@ class Leaves:
         values = np.concatenate(new)
         if np.isfinite(values).all():
             # What was just written need not be read when the model is opened.
-            _new[text] = Leaves(forest, values, chances=self.chances)
-            leaves_of(text)
-            _new.pop(text, None)
+            _opened.append((text, Leaves(forest, values, chances=self.chances)))
         return text
 
 
@@ -148,14 +150,15 @@ def added(found: Floats) -> Floats:
     return sums
 
 
-@lru_cache(maxsize=16)
 def leaves_of(text: str) -> Leaves | None:
-    """Return the leaves that a model's text holds; None where answers are more than their sum.
-
-    Kept, because a model is opened more often than made; as many as a turn's models and those
-    that the loop holds open.
-    """
-    return _new.get(text) or _read(text)
+    """Return the leaves that a model's text holds; None where answers are more than their sum."""
+    # Other texts differ early, so that to compare them all is quicker than the hash of one.
+    for known, found in tuple(_opened):
+        if known == text:
+            return found
+    new = _read(text)
+    _opened.append((text, new))
+    return new
 
 
 def _read(text: str) -> Leaves | None:

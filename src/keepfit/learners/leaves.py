@@ -110,7 +110,7 @@ class Grown:
         # Arrays without a dimension, here and below, take NumPy half the time of numbers.
         self._rates = [np.array(one[0]) for one in trees.numbers("shrinkage")]
         self._penalty = float(found[1]) if (found := _PENALTY.search(trees.tail)) else 0.0
-        self._rows = trees.numbers("leaf_count")[0].sum()
+        self._rows = read(trees.lines("leaf_count")[:1]).sum()
 
     def moved(
         self,

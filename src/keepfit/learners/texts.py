@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _SIZES = re.compile(r"^tree_sizes=.*$", re.MULTILINE)
+_TREE = "\nTree="
 _VALUES = "\nleaf_value="
+_FRAMES = len(_TREE + _VALUES)
+_SPACES = bytes.maketrans(b",]", b" \n")
+"""What makes JSON's lists of lists, without what opens them, lines: each begins with a space."""
 
 
 class Trees:
@@ -34,7 +38,7 @@ class Trees:
     @classmethod
     def apart(cls, text: str) -> tuple[Trees, list[str]]:
         """Return trees, and the line of values of each."""
-        head, *trees = text.split("\nTree=")
+        head, *trees = text.split(_TREE)
         trees[-1], _, tail = trees[-1].partition("\nend of trees")
         parts, lines = [], []
         for tree in trees:
@@ -58,15 +62,15 @@ class Trees:
 
     def written(self, values: Sequence[Floats]) -> str:
         """Return the text of a model whose leaves have values, tree by tree."""
-        listed = msgspec.json.encode([one.tolist() for one in values]).decode()
-        lines = listed[2:-2].replace("],[", "\n").replace(",", " ").split("\n")
-        frames = len("Tree=") + len(_VALUES) + len("\n")
-        sizes, trees = [], []
+        listed = msgspec.json.encode([one.tolist() for one in values])
+        lines = listed.translate(_SPACES, b"[").decode()[:-2].split("\n ")
+        sizes: list[str] = []
+        pieces: list[str] = []
         for (before, after), line in zip(self.parts, lines, strict=True):
-            sizes.append(str(frames + len(before) + len(line) + len(after)))
-            trees.append(f"{before}{_VALUES}{line}{after}")
+            sizes.append(str(_FRAMES + len(before) + len(line) + len(after)))
+            pieces += (_TREE, before, _VALUES, line, after)
         head = self.head.replace("tree_sizes=", "tree_sizes=" + " ".join(sizes), 1)
-        return "\nTree=".join([head, *trees]) + "\nend of trees" + self.tail
+        return "".join((head, *pieces, "\nend of trees", self.tail))
 
     def lines(self, name: str) -> list[str]:
         """Return a line of each tree; an empty one where a tree does not have it."""
@@ -123,4 +127,5 @@ def read(lines: Iterable[str]) -> Floats:
         One is no number.
     """
     listed = " ".join(filter(None, lines)).replace(" ", ",")
-    return np.array(msgspec.json.decode(f"[{listed}]", type=list[float]))
+    found = msgspec.json.decode(f"[{listed}]", type=list[float])
+    return np.fromiter(found, np.float64, len(found))
