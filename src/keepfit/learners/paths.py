@@ -195,27 +195,25 @@ class _Tests:
         A node stands before those below it: a pass from the last to the first counts the leaves
         below each, and one back gives each its place.
         """
-        (lefts, rights), (trees, nodes) = self.children, self.here.shape
+        trees, nodes = self.here.shape
         every = np.arange(trees)
-        below = np.ones((trees, nodes + 1), dtype=np.int64)  # one more: a leaf's own, at -1
+        # Behind the nodes stands one for all leaves, and for what is not there.
+        left, right = (np.where(self.here & (side >= 0), side, nodes) for side in self.children)
+        below = np.ones((trees, nodes + 1), dtype=np.int64)
         for node in range(nodes - 1, -1, -1):
-            left, right = np.maximum(lefts[:, node], -1), np.maximum(rights[:, node], -1)
-            below[:, node] = below[every, left] + below[every, right]
+            below[:, node] = below[every, left[:, node]] + below[every, right[:, node]]
+        sizes = np.take_along_axis(below, left, axis=1)
         start = np.zeros((trees, nodes + 1), dtype=np.int64)
-        order = np.zeros((trees, nodes + 2), dtype=np.int64)
-        sizes = np.zeros((trees, nodes), dtype=np.uint64)
         for node in range(nodes):
-            rows = np.flatnonzero(self.here[:, node])
-            begin, left = start[rows, node], lefts[rows, node]
-            size = below[rows, np.maximum(left, -1)]
-            sizes[rows, node] = size
-            for child, place in ((left, begin), (rights[rows, node], begin + size)):
-                # Behind the end goes what is no leaf, or no node.
-                order[rows, np.where(child < 0, place, nodes + 1)] = ~child
-                start[rows, np.maximum(child, -1)] = place
-        ones = (np.uint64(1) << sizes) - np.uint64(1)
-        over = ~(ones << start[:, :-1].astype(np.uint64)).astype(self.kind)
-        return np.ascontiguousarray(order[:, :-1]), over
+            start[every, left[:, node]] = start[:, node]
+            start[every, right[:, node]] = start[:, node] + sizes[:, node]
+        begin = start[:, :-1]
+        order = np.zeros((trees, nodes + 1), dtype=np.int64)
+        for side, place in zip(self.children, (begin, begin + sizes), strict=True):
+            above = np.nonzero(self.here & (side < 0))
+            order[above[0], place[above]] = ~side[above]
+        ones = (np.uint64(1) << sizes.astype(np.uint64)) - np.uint64(1)
+        return order, ~(ones << begin.astype(np.uint64)).astype(self.kind)
 
     def columns(self) -> list[Thresholds | Categories]:
         """Return the table of each column that a tree asks for."""
