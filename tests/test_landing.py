@@ -76,6 +76,41 @@ def test_a_new_process_lands_nothing_twice_and_forgets_nothing(world: World) -> 
     assert ids.n_unique() == ids.len() == 1_060
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_row_that_is_sent_again_after_it_landed_is_the_same_row(
+    world: World, version: str
+) -> None:
+    now = world.clock.now()
+    rows = new_rows(world)
+    world.write(sent(rows, "v1", [0.5] * 60, now))
+    world.clock.sleep(timedelta(hours=1))
+    world.steps()
+    for _ in range(2):
+        again = sent(rows.select(rows.columns[::-1]), version, [0.7] * 60, world.clock.now())
+        world.write(again + again[:9])
+        world.clock.sleep(timedelta(hours=1))
+        (arrived,) = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+        assert (arrived.rows, arrived.duplicates, arrived.corrections) == (0, 60, 0)
+    lake, at = world.loop.memory.lake, world.clock.now()
+    kept = pl.concat([lake.scored(one, at) for one in lake.batches()], how="diagonal_relaxed")
+    assert kept.get_column("_id").n_unique() == kept.height == 1_060
+    served = kept.filter(pl.col("_id") >= 1_000).sort("_id")
+    assert served.get_column("_score").to_list() == [0.5] * 60
+    assert served.get_column("_time")[0] == now
+
+
+def test_a_row_that_is_sent_again_with_its_label_or_another_value_says_so(world: World) -> None:
+    row = {"x": 0.5, "y": 0.5, "kind": "a"}
+    found = []
+    for told in (row, row | {"label": 1}, row | {"x": 0.75}):
+        at = micro(world.clock.now())
+        world.write([New(ROW, 9_000, at, None, None, msgspec.json.encode(told))])
+        world.clock.sleep(timedelta(hours=1))
+        (arrived,) = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+        found.append((arrived.rows, arrived.labels, arrived.duplicates, arrived.corrections))
+    assert found == [(1, 0, 0, 0), (0, 1, 1, 0), (1, 0, 0, 1)]
+
+
 def test_a_crash_between_landing_and_the_fact_lands_once(world: World) -> None:
     world.write(sent(new_rows(world), "v1", [0.5] * 60, world.clock.now()))
     batch = world.loop.source.read(

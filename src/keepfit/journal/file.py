@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.errors import KeepfitError
-from keepfit.journal.entries import ANSWER, SHEET, Kept, Scores, unpacked
+from keepfit.journal.entries import ANSWER, ROW, SHEET, Kept, Scores, unpacked
 from keepfit.journal.sheets import reader
 
 _TABLES = """
@@ -115,6 +115,22 @@ class Journal:
             body = body_of(position, kept)
             if body is not None:
                 yield id_, body
+
+    def rows(
+        self, ids: Iterable[int | str], *, until: int
+    ) -> Iterator[tuple[int | str, int, bytes]]:
+        """Yield id, moment and body of the rows sent up to a position, oldest first."""
+        query = (
+            "SELECT e.position, e.id, e.at, e.body FROM entries e"
+            " JOIN json_each(?) j ON e.id = j.value"
+            f" WHERE e.kind IN ({ANSWER}, {ROW}) AND e.position <= ? ORDER BY e.position"
+        )
+        found = self.connection.execute(query, (json.dumps(list(ids)), until)).fetchall()
+        body_of = reader(self._body)
+        for position, id_, at, kept in found:
+            body = body_of(position, kept)
+            if body is not None:
+                yield id_, at, body
 
     def _body(self, position: int) -> bytes | None:
         query = "SELECT body FROM entries WHERE position = ?"

@@ -137,7 +137,7 @@ class Served:
         self, journal: Journal, place: Place, every: timedelta, *, looked: bool
     ) -> Batch | None:
         """Return the next entries as a batch, None when there are none."""
-        from keepfit.landing.rows import batch_of
+        from keepfit.landing.rows import batch_of, first_sent
 
         before = place.behind(journal.identity)
         entries = journal.after(before, kinds=_LANDING, limit=MOST + 1)
@@ -145,7 +145,8 @@ class Served:
         if not taken:
             return None
         after = Place(journal.identity, taken[-1].position, False, place.source)
-        found = batch_of(taken, self.roles, self._known(), after.cursor())
+        since = first_sent(journal, taken, before, self.roles)
+        found = batch_of(taken, self.roles, self._known(), after.cursor(), since)
         return replace(found, backlog=not looked or len(entries) > len(taken))
 
     def _known(self) -> dict[str, pl.DataType]:

@@ -6,6 +6,7 @@ Imported only when rows are at hand.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -26,8 +27,8 @@ from keepfit.batch import (
     Roles,
 )
 from keepfit.facts import Finding, Outcome
+from keepfit.journal import ANSWER, PASSAGE, ROW, Journal, Kept
 from keepfit.journal import LABEL as LABEL_ENTRY
-from keepfit.journal import PASSAGE, Kept
 from keepfit.landing.texts import NUMBER
 from keepfit.profile import kind_of
 from keepfit.sources.batches import labels_of, once, read_at, rows_of
@@ -38,17 +39,53 @@ TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 Row = dict[str, Any]
 
 
+def first_sent(
+    journal: Journal, entries: Sequence[Kept], position: int, roles: Roles
+) -> dict[int, int]:
+    """Return, by position, when rows came first that come again as they were.
+
+    A row without a time of its own is of when it came. One that is sent once more, as by a client
+    that had no answer, is still of then: it is the same row, which has landed once.
+    """
+    rows = [one for one in entries if one.kind in (ANSWER, ROW)]
+    ids = Counter(one.id for one in rows)
+    first: dict[tuple[int | str, bytes], int] = {}
+    again = {id_ for id_, count in ids.items() if count > 1}
+    for id_, at, body in journal.rows(ids, until=position):
+        again.add(id_)
+        first.setdefault((id_, _content(body, roles)), at)
+    return {
+        one.position: first.setdefault((one.id, _content(one.body, roles)), one.at)
+        for one in rows
+        if one.id in again
+    }
+
+
+def _content(body: bytes, roles: Roles) -> bytes:
+    """Return what a row says apart from its label, the same in whatever order it was sent."""
+    told = msgspec.json.decode(body)
+    said = {
+        name: value for name, value in told.items() if name not in (roles.label, roles.known_at)
+    }
+    return msgspec.json.encode(said, order="deterministic")
+
+
 def batch_of(
-    entries: Sequence[Kept], roles: Roles, known: Mapping[str, pl.DataType], cursor: str
+    entries: Sequence[Kept],
+    roles: Roles,
+    known: Mapping[str, pl.DataType],
+    cursor: str,
+    since: Mapping[int, int],
 ) -> Batch:
     """Return entries as a batch: rows once with what they say last, labels as they became known.
 
+    ``since`` says, by position, of when rows are that do not say it themselves and came before.
     ``known`` are the lake's columns. A column that it does not have is left out, and said so:
     anyone who may ask for a prediction could otherwise add columns to the training data.
     """
     fitting = [entry for entry in entries if _fits(entry.id, known)]
     came = [entry for entry in fitting if entry.kind not in (LABEL_ENTRY, PASSAGE)]
-    rows, findings = _rows(came, roles, known)
+    rows, findings = _rows(came, roles, known, since)
     rows = _with_passages(rows, came, [entry for entry in fitting if entry.kind == PASSAGE])
     findings += tuple(_unfit(len(entries) - len(fitting)))
     alone = _labels([entry for entry in fitting if entry.kind == LABEL_ENTRY], known)
@@ -98,15 +135,19 @@ def moment(microseconds: int) -> Any:
 
 
 def _rows(
-    entries: Sequence[Kept], roles: Roles, known: Mapping[str, pl.DataType]
+    entries: Sequence[Kept],
+    roles: Roles,
+    known: Mapping[str, pl.DataType],
+    since: Mapping[int, int],
 ) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
     rows: list[Row] = [msgspec.json.decode(entry.body) for entry in entries]
     seen = dict.fromkeys(name for row in rows for name in row if name not in roles.columns())
     features = [name for name in seen if name not in RESERVED and (not known or name in known)]
     arrived = pl.Series([entry.at for entry in entries], dtype=pl.Int64).cast(UTC)
+    came = [since.get(entry.position, entry.at) for entry in entries]
     columns = {
         ID: _ids([entry.id for entry in entries], known),
-        TIME: times(_values(rows, roles.time)).fill_null(arrived),
+        TIME: times(_values(rows, roles.time)).fill_null(pl.Series(came, dtype=pl.Int64).cast(UTC)),
         ARRIVED_AT: arrived,
         KNOWN_AT: times(_values(rows, roles.known_at)),
         LABEL: plain(_values(rows, roles.label)),
