@@ -305,7 +305,17 @@ def test_facts_turn_into_a_frame_with_a_column_for_every_field(ledger: Ledger) -
 def test_a_frame_of_no_facts_has_the_columns_that_were_asked_for(ledger: Ledger) -> None:
     frame = ledger.facts("churn", kind="Promoted").to_frame()
     assert frame.height == 0
-    assert frame.columns == ["seq", "at", "kind", "version", "reason", "previous", "by", "forced"]
+    assert frame.columns == [
+        "seq",
+        "at",
+        "kind",
+        "version",
+        "reason",
+        "previous",
+        "by",
+        "forced",
+        "reference",
+    ]
 
 
 # Several writers

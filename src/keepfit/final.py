@@ -25,12 +25,16 @@ class FinalFit:
     def __init__(self, turn: Turn) -> None:
         self.turn, self.loop = turn, turn.loop
 
+    def follows(self, version: Version) -> bool:
+        """Whether a version that passes is fitted once more before it serves."""
+        trial = version.judged_from is not None and not version.final_of
+        return trial and self.loop.pipeline.final_fit is not None
+
     def begin(self, version: Version, at: datetime) -> TrainingStarted | None:
         """Return the training that lets a winner learn its holdout too; None where there is none."""
-        fit = self.loop.pipeline.final_fit
-        if fit is None or version.judged_from is None or version.final_of:
+        if not self.follows(version):
             return None
-        whole = fit == "all"
+        whole = self.loop.pipeline.final_fit == "all"
         challenger = self.turn.challenger(version) if whole else self._updating()
         since = version.snapshot.since if whole else version.snapshot.to
         if challenger is None:

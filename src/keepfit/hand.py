@@ -9,6 +9,7 @@ from keepfit import facts, registry
 from keepfit.errors import ConfigError, LedgerConflict, RollbackFailed, VersionUnknown
 from keepfit.release import verified
 from keepfit.tokens import user
+from keepfit.training import described
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop, Step
@@ -46,6 +47,7 @@ class Hand:
                 previous=state.champion,
                 by=self.by,
                 forced=registry.held_back(found),
+                reference=described(self.loop, found),
             )
 
         self._say(word)

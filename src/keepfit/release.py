@@ -11,6 +11,7 @@ from keepfit.clock import humanise
 from keepfit.errors import RollbackFailed
 from keepfit.facts import Answer, Fact, Judged
 from keepfit.live import Live
+from keepfit.training import described
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop
@@ -39,7 +40,12 @@ class Release:
         """Return the fact by which a version begins to take over: at once where no stage is asked for."""
         champion = self.loop.state.champion
         if champion is None or not self.loop.pipeline.rollout:
-            return facts.Promoted(version=version.name, reason=reason, previous=champion)
+            return facts.Promoted(
+                version=version.name,
+                reason=reason,
+                previous=champion,
+                reference=described(self.loop, version),
+            )
         name = f"{self.loop.pipeline.name}/{version.name}/{self.loop.state.seq}"
         return self._staged(version.name, champion, name, 0, self._moment(at))
 
@@ -158,6 +164,7 @@ class Release:
             version=fact.version,
             reason=f"after {_stages(self.loop.pipeline.rollout or ())}; {why}",
             previous=fact.champion,
+            reference=described(self.loop, self.loop.state.versions[fact.version]),
         )
         self.loop.append_decision([*judged, promoted], now)
 

@@ -75,7 +75,7 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
     return Trained(
         version=version.name,
         artifact=known["artifact"],
-        reference=_described(loop, version, model),
+        reference=_reference(loop, version, model),
         cost=cost,
         code=learner.fingerprint,
         parameters=learner.parameters,
@@ -95,13 +95,27 @@ def _same(loop: Loop, version: Version, artifact: str) -> bool:
     return known is None or known["artifact"] == artifact
 
 
+def _reference(loop: Loop, version: Version, model: Any) -> str:
+    """Return the artifact that describes a version's training rows; "" where that can wait."""
+    if version.parent and version.update != "all":
+        # A small update knows the rows of the whole line, not its own few alone.
+        parent = loop.state.versions[version.parent]
+        return parent.reference or described(loop, parent)
+    # What has a last fit before it serves is not described: that has learnt more rows.
+    return "" if loop.turns.last_fit.follows(version) else _described(loop, version, model)
+
+
+def described(loop: Loop, version: Version) -> str:
+    """Describe the training rows of a version that serves without its last fit; else return ""."""
+    if version.reference or not loop.turns.last_fit.follows(version):
+        return ""
+    return _described(loop, version, loop.scorer.model(version))
+
+
 def _described(loop: Loop, version: Version, model: Any) -> str:
     """Keep what a version's training rows look like, and return the artifact's digest."""
     if not loop.pipeline.detectors:
         return ""
-    if version.parent and version.update != "all":
-        # A small update knows the rows of the whole line, not its own few alone.
-        return loop.state.versions[version.parent].reference
     from keepfit.drift import Reference
 
     rows = explore.repeated(loop.turns.rows_of(version), loop.pipeline.explore).drop(LABEL)

@@ -65,7 +65,8 @@ class Trained(Fact, frozen=True, kw_only=True):
     """A training ended with a model.
 
     ``learnt`` is by what share the loss on its rows is smaller than what would serve without it
-    makes of them; None where that is not known.
+    makes of them; None where that is not known. ``reference`` is what its rows look like; "" where
+    that is said of its last fit.
     """
 
     version: str
@@ -158,13 +159,18 @@ class RolledOut(Fact, frozen=True, kw_only=True):
 
 
 class Promoted(Fact, frozen=True, kw_only=True):
-    """A version became champion; the one before became previous."""
+    """A version became champion; the one before became previous.
+
+    ``reference`` is what its training rows look like, where `Trained` did not say: it serves
+    without the last fit that was to follow.
+    """
 
     version: str
     reason: str
     previous: str | None = None
     by: str = "keepfit"
     forced: bool = False
+    reference: str = ""
 
 
 class RolledBack(Fact, frozen=True, kw_only=True):

@@ -34,7 +34,9 @@ def rolled_out(state: State, fact: RolledOut, at: datetime) -> None:
 def promoted(state: State, fact: Promoted, at: datetime) -> None:
     """Make a version champion, and end whatever rollout is on."""
     end_rollout(state, "superseded")
-    follow(state, state.versions[fact.version].turn)
+    version = state.versions[fact.version]
+    version.reference = version.reference or fact.reference
+    follow(state, version.turn)
     supersede(state, fact.version)
     crown(state, fact.version, at)
     if state.previous is not None:

@@ -1,0 +1,102 @@
+"""What has a last fit before it serves is described only where it comes to serve without one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from tests.worlds import live, pipeline, play, stream
+
+from keepfit import Ledger, gates, triggers
+from keepfit.batch import LABEL
+from keepfit.facts import DetectorAdvanced, Promoted, Trained
+from keepfit.hand import Hand
+from keepfit.loop import Loop
+from keepfit.protocols import Learner, Task
+from keepfit.registry import State, Version
+from keepfit.turn import Turn
+
+pytestmark = pytest.mark.story
+
+PARTS: dict[str, Any] = {
+    "trigger": triggers.Every("10d"),
+    "gate": [gates.NoWorse(within=0.05)],
+}
+NEVER: dict[str, Any] = {**PARTS, "gate": [gates.Beats(margin=0.9)]}
+"""Parts of a pipeline whose gate lets nothing pass."""
+
+
+def lived(home: Path, **parts: Any) -> tuple[State, list[Any]]:
+    """Return what the facts of a backtest add up to, and the facts."""
+    made = pipeline(stream(40), home, **(PARTS | parts))
+    made.backtest(compare=False)
+    with Ledger(home / "backtest" / "ledger.db") as ledger:
+        entries = list(ledger.facts("churn"))
+    return State().fold(entries), [entry.fact for entry in entries]
+
+
+def refused(home: Path, **parts: Any) -> tuple[Loop, Version]:
+    """Return a live loop, and the first challenger that its gate did not let pass."""
+    loop = live(pipeline(stream(40), home, **(NEVER | parts)))
+    play(loop, 25)
+    return loop, loop.state.versions["v2"]
+
+
+def test_a_trial_is_not_described_and_its_last_fit_is(tmp_path: Path) -> None:
+    state, _ = lived(tmp_path, final_fit="all")
+    finals = [one for one in state.versions.values() if one.final_of]
+    assert finals
+    for final in finals:
+        assert final.reference
+        assert not state.versions[final.final_of or ""].reference
+    assert state.versions["v1"].reference == state.anchor
+
+
+def test_a_trial_without_a_last_fit_is_described_at_once(tmp_path: Path) -> None:
+    state, facts = lived(tmp_path, final_fit=None)
+    assert len(state.versions) > 2
+    assert all(one.reference for one in facts if isinstance(one, Trained))
+    assert not any(one.reference for one in facts if isinstance(one, Promoted))
+
+
+def test_a_winner_whose_last_fit_failed_is_described_when_it_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Turn.task
+
+    def poisoned(turn: Turn, version: Version, learner: Learner) -> Task:
+        task = honest(turn, version, learner)
+        if version.final_of is None:
+            return task
+        return replace(task, rows=task.rows.with_columns(pl.col(LABEL).shuffle(seed=1)))
+
+    monkeypatch.setattr(Turn, "task", poisoned)
+    state, facts = lived(tmp_path, final_fit="all")
+    late = {one.version: one.reference for one in facts if isinstance(one, Promoted)}
+    first, *winners = late
+    assert winners
+    assert not late[first]
+    for winner in winners:
+        assert late[winner]
+        assert state.versions[winner].reference == late[winner]
+    # Whatever serves, drift is measured: a fact a batch, from the first promotion on.
+    measured = {one.batch for one in facts if isinstance(one, DetectorAdvanced)}
+    assert measured >= set(range(max(measured) - 10, max(measured) + 1))
+
+
+def test_what_a_person_promotes_is_described_as_at_its_training(tmp_path: Path) -> None:
+    _, at_once = refused(tmp_path / "at_once", final_fit=None)
+    loop, trial = refused(tmp_path / "late", final_fit="all")
+    assert trial.artifact == at_once.artifact
+    assert not trial.reference
+    Hand(loop, "I know better").promote("v2", force=True)
+    promoted = loop.state.versions["v2"]
+    assert promoted.state == "champion"
+    assert promoted.reference == at_once.reference
+    play(loop, 3)
+    *_, newest = loop.memory.ledger.facts("churn", kind="DetectorAdvanced")
+    assert newest.fact.batch == loop.state.batch
+    assert {one.column for one in newest.fact.columns} == {"x", "y", "kind"}
