@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+import msgspec
 import polars as pl
 import pytest
 
@@ -186,6 +187,8 @@ def test_a_failure_shows_the_last_line_of_its_message() -> None:
         cost=Cost(wall_seconds=3),
     )
     assert told(failed).endswith("✕ v4 failed       raised: ValueError: one class  3 s")
+    hinted = msgspec.structs.replace(failed, message=f"{failed.message}\n\nhint: take more rows")
+    assert told(hinted) == told(failed)
 
 
 def test_a_training_that_is_run_once_more_is_no_event_and_one_that_fails_again_is() -> None:

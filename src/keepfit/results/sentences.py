@@ -194,7 +194,8 @@ class Story:
         return started is not None and started.start == "champion" and started.update != "all"
 
     def _failed(self, fact: facts.TrainingFailed, at: datetime) -> Line:
-        message = fact.message.strip().splitlines()
+        # A traceback ends with what was wrong, and an error of the house with what to do about it.
+        message = fact.message.partition("\n\nhint: ")[0].strip().splitlines()
         text = f"{fact.reason}: {message[-1]}" if message else fact.reason
         cost = lasted(fact.cost.wall_seconds)
         started = self._started.get(fact.version)
