@@ -318,7 +318,8 @@ class Loop:
 
     def _labels(self, number: int, now: datetime) -> Any:
         scored = self.memory.lake.scored(number, now)
-        return complete(scored[[ID, LABEL]], LABEL)
+        labels = scored.get_column(ID).to_frame().hstack([scored.get_column(LABEL)])
+        return complete(labels, LABEL)
 
     def context(self, number: int, now: datetime) -> CheckContext:
         """Return what the checks may look at beside a batch."""

@@ -33,6 +33,7 @@ def stretches(
 ) -> tuple[Past, ...]:
     """Return both models on stretches of labelled rows, oldest first; none of too few rows."""
     import numpy as np
+    import polars as pl
 
     size = rows.height // STRETCHES
     if size < TO_SHOW:
@@ -40,7 +41,7 @@ def stretches(
     step = -(-size // at_most)
     places = [np.arange(i * size, (i + 1) * size, step) for i in range(STRETCHES)]
     # Asked at once: a model takes little longer for four stretches than for one.
-    asked = rows[np.concatenate(places)]
+    asked = rows[pl.Series(np.concatenate(places, dtype=np.uint32, casting="unsafe"))]
     times = asked.get_column(TIME)
     labels = new.codes(asked.get_column(LABEL))
     ours, theirs = same_classes(new, old, new.predict(asked), old.predict(asked))

@@ -122,7 +122,7 @@ class Turn:
         if holdout is None:
             return None
         times = labelled.get_column(TIME)
-        new = times.filter(times > champion.snapshot.to)
+        new = times.slice(border(times, champion.snapshot.to, "right"))
         if new.is_empty():
             return champion.snapshot.to + MICROSECOND
         if isinstance(holdout, timedelta):

@@ -162,29 +162,22 @@ class Cells:
             numbers = np.where(finite, numbers, np.inf)
         places = self.find(numbers, scratch).ravel()
         held = np.bincount(places, minlength=self._limit).reshape(len(numbers), -1)
-        sizes, below, upto = _ranks(held, [one.size for one in self._points], apart)
-        return Ranks(sizes, infinite, below, upto, self._apart(sizes, below, upto))
-
-    def _apart(self, sizes: np.ndarray, below: np.ndarray, upto: np.ndarray) -> np.ndarray:
-        import numpy as np
-
-        whole = np.maximum(1, sizes)[:, None].astype(np.float64)
-        found = []
-        for ours, theirs in zip(self._shares, (below, upto), strict=True):
-            gap = theirs / whole
-            gap -= ours
-            found.append(np.abs(gap, out=gap).max(axis=1))
-        greatest: np.ndarray = np.where(sizes > 0, np.maximum(*found), 0.0)
-        return greatest
+        sizes, reached = _ranks(held, [one.size for one in self._points], apart)
+        gaps = reached / np.maximum(1, sizes)[:, None]
+        gaps -= self._shares
+        furthest = np.where(sizes > 0, np.abs(gaps, out=gaps).max(axis=1), 0.0)
+        return Ranks(sizes, infinite, reached[:, ::2], reached[:, 1::2], furthest)
 
     @cached_property
-    def _shares(self) -> list[np.ndarray]:
-        """The shares of the summaries below and up to each point."""
+    def _shares(self) -> np.ndarray:
+        """The shares of the summaries below and up to each point, in turn."""
         import numpy as np
 
-        width = self._table.shape[1]
-        both = zip(*(one.shares for one in self._spreads), strict=True)
-        return [np.concatenate([wide(one[None], width) for one in lines]) for lines in both]
+        shares = np.empty((len(self._spreads), 2 * self._table.shape[1]))
+        for row, one in zip(shares, self._spreads, strict=True):
+            for first, line in enumerate(one.shares):
+                row[first::2] = wide(line[None], self._table.shape[1])
+        return shares
 
     def _add(self, tally: _Tally, numbers: np.ndarray, scratch: Scratch) -> None:
         """Count one block."""
@@ -292,7 +285,7 @@ class _Tally:
         rows, width = self._points.shape
         totals = self.totals.reshape(rows, -1)
         held = totals.imag.astype(np.intp)
-        sizes, below, upto = _ranks(held, points, self.apart)
+        sizes, reached = _ranks(held, points, self.apart)
         inside, sums = held[:, 2:-1:2], totals.real[:, 2:-1:2]
         with np.errstate(over="ignore", invalid="ignore"):
             gaps = np.maximum(0.0, inside * self._points[:, 1:] - sums)
@@ -301,21 +294,21 @@ class _Tally:
         for k, size in enumerate(points):
             if size < width:
                 gaps[k, size - 1 :] = 0.0
-        return sizes, below, upto, gaps
+        return sizes, reached[:, ::2], reached[:, 1::2], gaps
 
 
 def _ranks(
     held: np.ndarray, points: Sequence[int], apart: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the sizes, and the counts below and up to each point, of what is held at each place.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sizes, and the counts below and up to each point in turn, of what each place holds.
 
     ``apart`` is how many numbers of each row are not finite; they are held behind its last
     point, and taken off. A row of fewer points than others goes on with the counts at its last.
     """
     held[range(len(held)), [2 * size for size in points]] -= apart
     reached = held.cumsum(axis=1)
-    sizes, below, upto = reached[:, -1].copy(), reached[:, :-1:2], reached[:, 1::2]
+    sizes, reached = reached[:, -1].copy(), reached[:, :-1]
     for k, size in enumerate(points):
-        if size < below.shape[1]:
-            below[k, size:], upto[k, size:] = below[k, size - 1], upto[k, size - 1]
-    return sizes, below, upto
+        last = 2 * size
+        reached[k, last::2], reached[k, last + 1 :: 2] = reached[k, last - 2 : last]
+    return sizes, reached
