@@ -133,7 +133,9 @@ class Scorer:
             part = rows.slice(first, count)
             scores, names = self._served(state, version, number, first, part)
             parts.append(
-                part[[ID]].hstack(
+                part.get_column(ID)
+                .to_frame()
+                .hstack(
                     [pl.Series(VERSION, names, dtype=pl.String), pl.Series(SCORE, _stored(scores))]
                 )
             )
@@ -274,8 +276,10 @@ class Scorer:
             return facts.Scored(
                 **shared, version=name, metric=self.name(state), value=None, n=0, reason=reason
             )
-        served = known.get_column(VERSION).value_counts(sort=True)
-        name = served[VERSION][0]
+        served = known.get_column(VERSION)
+        # Mostly one version served all of a batch.
+        alone = served.n_unique() == 1
+        name = served[0] if alone else served.value_counts(sort=True)[VERSION][0]
         model = self.model(state.versions[name])
         metric = self.metric(model)
         labels, scores, weights = _aligned(model, known)

@@ -43,8 +43,13 @@ def row_hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
     return total
 
 
-def digest(rows: pl.DataFrame, hashes: Hashes, labels: pl.DataFrame) -> str:
-    """Return a digest of rows (in the order given) and labels (in any order)."""
+def digest(
+    rows: pl.DataFrame, hashes: Hashes, labels: pl.DataFrame, labelled: Hashes | None = None
+) -> str:
+    """Return a digest of rows (in the order given) and labels (in any order).
+
+    ``hashes`` are `row_hashes` of the rows, ``labelled`` those of the labels, where they are known.
+    """
     state, own = blake2b(digest_size=16), rows.get_column(ID)
     named = _bytes(own)
     state.update(named)
@@ -54,9 +59,10 @@ def digest(rows: pl.DataFrame, hashes: Hashes, labels: pl.DataFrame) -> str:
         ids = labels.get_column(ID)
         if not ascending(ids):
             labels = labels.select(ID, LABEL).sort(ID, LABEL)
-            ids = labels.get_column(ID)
+            ids, labelled = labels.get_column(ID), None
         state.update(named if ids.equals(own) else _bytes(ids))
-        state.update(row_hashes(labels, [LABEL]).tobytes())
+        known = row_hashes(labels, [LABEL]) if labelled is None else labelled
+        state.update(known.tobytes())
     return state.hexdigest()
 
 

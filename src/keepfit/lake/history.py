@@ -57,7 +57,7 @@ class History(Aligned):
         self.label_times = integers(self.labels.get_column(KNOWN_AT))
         self._labelled = self.training[[ID, TIME, LABEL]]
         self._rank_revised()
-        self._hashes: NDArray[np.uint64] | None = None
+        self._hashes: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None
         self._digests: dict[Span, str] = {}
 
     def _rank_revised(self) -> None:
@@ -135,9 +135,11 @@ class History(Aligned):
         """Return a digest of the rows and labels of a span."""
         if span not in self._digests:
             if self._hashes is None:
-                self._hashes = row_hashes(self.rows, [TIME, *self.features])
-            rows, hashes = self.take(span), self._hashes[self.places(span)]
-            self._digests[span] = digest(rows, hashes, self.take_labels(span))
+                hashed = row_hashes(self.rows, [TIME, *self.features])
+                self._hashes = hashed, row_hashes(self.labels, [LABEL])
+            hashes, labels = self._hashes
+            here, known = hashes[self.places(span)], labels[span.labels : span.labels_end]
+            self._digests[span] = digest(self.take(span), here, self.take_labels(span), known)
         return self._digests[span]
 
     def corrections(self, span: Span) -> int:

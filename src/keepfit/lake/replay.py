@@ -387,17 +387,18 @@ def with_predictions(rows: pl.DataFrame, predictions: pl.DataFrame | None) -> pl
     """Return rows with their version and score, null where nothing was predicted."""
     import polars as pl
 
-    own = [name for name in CARRIED if name in rows.columns]
+    named = {column.name: column for column in rows.get_columns()}
     if predictions is None:
         none = [None] * rows.height
-        joined = rows.hstack(
-            [pl.Series(VERSION, none, pl.String), pl.Series(SCORE, none, pl.Float64)]
-        )
-    elif predictions.get_column(ID).equals(rows.get_column(ID)):
-        joined = rows.hstack(predictions.get_columns()[1:])
+        named[VERSION] = pl.Series(VERSION, none, pl.String)
+        named[SCORE] = pl.Series(SCORE, none, pl.Float64)
+    elif predictions.get_column(ID).equals(named[ID]):
+        named |= {name: predictions.get_column(name) for name in (VERSION, SCORE)}
     else:
         joined = rows.join(predictions, on=ID, how="left", maintain_order="left")
-    return joined[[ID, TIME, VERSION, SCORE, LABEL, *own]]
+        named = {column.name: column for column in joined.get_columns()}
+    own = [name for name in CARRIED if name in named]
+    return pl.DataFrame([named[name] for name in (ID, TIME, VERSION, SCORE, LABEL, *own)])
 
 
 def _place(cursor: str | None) -> tuple[int, int]:
