@@ -144,8 +144,9 @@ def each(ask: Callable[[Item], Answer], items: Sequence[Item], rows: int) -> lis
     and all of it where the others are busy. They begin at the end, where other kinds of
     columns often are: alike ones ask for the lock as often as each other, and wait for it.
     """
-    helpers = min(_processors(), len(items)) - 1
-    if rows < WORTH_THREADS or helpers < 1:
+    # How many processors there are takes longer to ask than a few rows take.
+    helpers = 0 if rows < WORTH_THREADS else min(_processors(), len(items)) - 1
+    if helpers < 1:
         return [ask(item) for item in items]
     waiting, answers = deque(enumerate(items)), dict[int, Answer]()
 

@@ -250,28 +250,27 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         )
 
     @cached_property
-    def _levels(self) -> dict[bytes, Level]:
+    def _levels(self) -> dict[bytes, tuple[Level, Array]]:
         return {}
 
-    def level(self, of: np.ndarray) -> Level:
-        """Return what the scores of some of the columns usually are; kept for the next batch."""
+    def level(self, of: np.ndarray) -> tuple[Level, Array]:
+        """Return what the scores of some of the columns usually are, and their weights.
+
+        The weights add up to one. Both are kept for the next batch.
+        """
+        import numpy as np
+
         from keepfit.drift.alarms import scores
 
         key = of.tobytes()
         if key not in self._levels:
             if len(self._levels) >= _LEVELS:
                 self._levels.clear()
-            shares = self.shares(of)
+            chosen = np.array(self.weights)[of]
+            shares = np.asarray(chosen / chosen.sum(), dtype=np.float64)
             blocks = scores.combine(self.standard[1][:, of], shares)
-            self._levels[key] = scores.level(blocks, shares)
+            self._levels[key] = scores.level(blocks, shares), shares
         return self._levels[key]
-
-    def shares(self, of: np.ndarray) -> Array:
-        """Return the weights of some of the columns, which add up to one."""
-        import numpy as np
-
-        chosen = np.array(self.weights)[of]
-        return np.asarray(chosen / chosen.sum(), dtype=np.float64)
 
 
 def _shares(weights: Any, columns: int) -> Array:

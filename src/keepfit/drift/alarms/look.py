@@ -83,7 +83,7 @@ class Look:
 
         from keepfit.drift.alarms import bets, scores
 
-        level = self.alarm.level(rest)
+        level, shares = self.alarm.level(rest)
         now = self._values(rest)
         before = np.array(state.before) if state.before else np.zeros(scores.SCORES)
         news = scores.news(level, now, before)[0]
@@ -94,8 +94,7 @@ class Look:
         each, moves = self._of_columns(state, rest)
         known = np.isfinite(self.moves) | (moves > 0)
         own = bets.of_columns(each[rest], moves[rest], known[rest])
-        shares, moved = self.alarm.shares(rest), bool(self.alarm.moves)
-        evidence = float(bets.evidence(sums, own, shares, moved=moved))
+        evidence = float(bets.evidence(sums, own, shares, moved=bool(self.alarm.moves)))
         limit = self._limit(state)
         return msgspec.structs.replace(
             state,
@@ -193,8 +192,9 @@ class Look:
     def _values(self, of: np.ndarray) -> Array:
         from keepfit.drift.alarms import scores
 
-        combined = scores.combine(self.excesses[None, of], self.alarm.shares(of))
-        values: Array = scores.standing(self.alarm.level(of), combined)[0]
+        level, shares = self.alarm.level(of)
+        combined = scores.combine(self.excesses[None, of], shares)
+        values: Array = scores.standing(level, combined)[0]
         return values
 
 
