@@ -33,13 +33,12 @@ class Played:
         self.state = life.state()
         self.gains = gains
         self.pipeline = SimpleNamespace(
-            name="churn", gate=[gate], rollout=rollouts.resolve(STAGES), unit=None
+            name="churn", gate=[gate], rollout=rollouts.resolve(STAGES), unit=None, detectors=()
         )
         self.source = SimpleNamespace(roles=Roles(time="time"))
         self.scorer = SimpleNamespace(faults={}, model=lambda version: None)
         self.memory = SimpleNamespace(lake=SimpleNamespace(count_labelled=lambda **_: self.height))
         self.turns, self.backlog = self, False
-        self.last_fit = SimpleNamespace(follows=lambda version: False)
         self.day = 0
         self.release = Release(cast("Any", self))
         begun = self.release.begin(self.state.versions["v2"], "", START)

@@ -97,37 +97,47 @@ def _same(loop: Loop, version: Version, artifact: str) -> bool:
 
 def _reference(loop: Loop, version: Version, model: Any) -> str:
     """Return the artifact that describes a version's training rows; "" where that can wait."""
-    if version.parent and version.update != "all":
-        # A small update knows the rows of the whole line, not its own few alone.
-        parent = loop.state.versions[version.parent]
-        return parent.reference or described(loop, parent)
-    # What has a last fit before it serves is not described: that has learnt more rows.
-    return "" if loop.turns.last_fit.follows(version) else _described(loop, version, model)
-
-
-def described(loop: Loop, version: Version) -> str:
-    """Describe the training rows of a version that serves without its last fit; else return ""."""
-    if version.reference or not loop.turns.last_fit.follows(version):
+    if not _small(version) and loop.turns.last_fit.follows(version):
+        # Most challengers never get so far as to a last fit, which describes what serves then.
         return ""
-    return _described(loop, version, loop.scorer.model(version))
+    return described(loop, version, model)
+
+
+def described(loop: Loop, version: Version, model: Any = None) -> str:
+    """Return the artifact that describes the rows of a version; "" where its record has it.
+
+    Of a model that was trained elsewhere no rows are known.
+    """
+    first = version
+    while not first.reference and _small(first):
+        # A small update knows the rows of the whole line, not its own few alone.
+        first = loop.state.versions[first.parent or ""]
+    if first.reference or first.origin is not None:
+        return "" if first is version else first.reference
+    if not loop.pipeline.detectors:
+        return ""
+    own = model is not None and first is version
+    return _described(loop, first, model if own else loop.scorer.model(first))
+
+
+def _small(version: Version) -> bool:
+    return bool(version.parent) and version.update != "all"
 
 
 def _described(loop: Loop, version: Version, model: Any) -> str:
     """Keep what a version's training rows look like, and return the artifact's digest."""
-    if not loop.pipeline.detectors:
-        return ""
     from keepfit.drift import Reference
 
     rows = explore.repeated(loop.turns.rows_of(version), loop.pipeline.explore).drop(LABEL)
     step = -(-rows.height // REFERENCE_ROWS)
     importances = getattr(model, "importances", None)
-    described = Reference.fit(
-        rows if step == 1 else rows.gather_every(step),
+    reference = Reference.fit(
+        rows if step <= 1 else rows.gather_every(step),
         detectors=loop.pipeline.detectors,
         every=loop.every,
         weights=None if importances is None else importances(),
     )
     if triggers.assessed(loop.pipeline.trigger):
-        memory = relevance.RowMemory.fit(rows, described.profile)
-        described = described.having(relevance.KEPT, memory.dumps())
-    return loop.memory.artifacts.put(described.dumps())
+        memory = relevance.RowMemory.fit(rows, reference.profile)
+        reference = reference.having(relevance.KEPT, memory.dumps())
+    return loop.memory.artifacts.put(reference.dumps())

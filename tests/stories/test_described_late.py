@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 import pytest
+from lightgbm import LGBMClassifier
 from tests.worlds import live, pipeline, play, stream
 
-from keepfit import Ledger, gates, triggers
+from keepfit import Challenger, Ledger, gates, selection, triggers
 from keepfit.batch import LABEL
 from keepfit.facts import DetectorAdvanced, Promoted, Trained
 from keepfit.hand import Hand
@@ -55,6 +56,25 @@ def test_a_trial_is_not_described_and_its_last_fit_is(tmp_path: Path) -> None:
     assert state.versions["v1"].reference == state.anchor
 
 
+def test_a_last_fit_that_updates_its_winner_is_described_by_the_rows_of_that(
+    tmp_path: Path,
+) -> None:
+    parts: dict[str, Any] = {
+        "learner": LGBMClassifier(n_estimators=5, n_jobs=1, verbosity=-1),
+        "challengers": [
+            Challenger(),
+            Challenger(select=selection.SinceLast(), start="champion", update="leaves"),
+        ],
+    }
+    at_once, _ = lived(tmp_path / "at_once", **parts, final_fit=None)
+    state, _ = lived(tmp_path / "late", **parts, final_fit="update")
+    winners = {one.final_of or "": one for one in state.versions.values() if one.final_of}
+    [trial] = [one for one in at_once.of_turn(2) if one.update == "all"]
+    assert trial.name in winners
+    assert not state.versions[trial.name].reference
+    assert winners[trial.name].reference == trial.reference
+
+
 def test_a_trial_without_a_last_fit_is_described_at_once(tmp_path: Path) -> None:
     state, facts = lived(tmp_path, final_fit=None)
     assert len(state.versions) > 2
@@ -87,9 +107,13 @@ def test_a_winner_whose_last_fit_failed_is_described_when_it_serves(
     assert measured >= set(range(max(measured) - 10, max(measured) + 1))
 
 
-def test_what_a_person_promotes_is_described_as_at_its_training(tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", ["all", None])
+def test_what_a_person_promotes_is_described_as_at_its_training(
+    later: str | None, tmp_path: Path
+) -> None:
     _, at_once = refused(tmp_path / "at_once", final_fit=None)
     loop, trial = refused(tmp_path / "late", final_fit="all")
+    loop.pipeline.final_fit = later
     assert trial.artifact == at_once.artifact
     assert not trial.reference
     Hand(loop, "I know better").promote("v2", force=True)
