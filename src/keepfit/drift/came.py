@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from keepfit.profile import categories, floats, kind_of, words_of
+from keepfit.profile import categories, floats, kind_of, ordered, words_of
 from keepfit.profile.text import Text
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ class Values:
     def numbers(self) -> np.ndarray:
         """The numbers, NaN for what is missing; of a short column."""
         return floats(self.series)
+
+    @cached_property
+    def ordered(self) -> tuple[np.ndarray, int, int]:
+        """The finite numbers in rising order, how many are missing, how many infinite; if short."""
+        return ordered(self.series)
 
     @cached_property
     def categories(self) -> dict[str, int]:

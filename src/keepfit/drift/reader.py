@@ -39,11 +39,11 @@ class Rulers:
     def read(self, rows: Came, *, brief: bool = False) -> list[Reading]:
         """Return every column of a batch beside the reference's, with all statistics.
 
-        With ``brief``, of numbers only the Kolmogorov-Smirnov distance, as far as they are
-        not too few or too many to be counted together.
+        With ``brief``, of numbers only the Kolmogorov-Smirnov distance, where they are ranked
+        at once or the reference has more than it keeps.
         """
         rulers = list(self._by_name.values())
-        readings = each(lambda ruler: ruler.read(rows), rulers, rows.height)
+        readings = each(lambda ruler: ruler.read(rows, brief=brief), rulers, rows.height)
         numbers = [one for one in readings if one.numbers is not None]
         # Columns of which no number is to be searched for come together.
         numbers.sort(key=lambda one: self[one.column.name].range.searched)

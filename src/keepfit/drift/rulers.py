@@ -13,7 +13,7 @@ from keepfit.profile import Column, blocks
 from keepfit.profile import ordered as in_order
 from keepfit.profile.cells import SEARCHED, Cells, Range, range_of
 from keepfit.profile.counting import Between, Counts, counts_at
-from keepfit.profile.quantiles import POINTS, Quantiles, area, distances
+from keepfit.profile.quantiles import POINTS, Quantiles, area, distances, ranks_of
 from keepfit.profile.summaries import Distances
 from keepfit.profile.text import CLASSES, Text
 
@@ -102,8 +102,8 @@ class Ruler:
         self._ranked: tuple[Line, Line] | None = None
         self._latest: tuple[int, tuple[Line, Line, Line | None]] | None = None
 
-    def read(self, rows: Came) -> Reading:
-        """Return the column of a batch beside the reference's."""
+    def read(self, rows: Came, *, brief: bool = False) -> Reading:
+        """Return the column of a batch beside the reference's; of numbers, if need be, only ranks."""
         column = self.column
         reading = Reading(column, rows.height, ruler=self)
         values = rows.column(column.name)
@@ -117,7 +117,7 @@ class Ruler:
         if kind != _family(column.kind) and column.present:
             reading.gone = "type"
         elif kind in ("number", "time"):
-            self._numbers(reading, values)
+            self._numbers(reading, values, brief)
         elif column.text is not None:
             unknown = _unknown(values.words, column.text)
             self._text(reading, values.text, column.text, unknown)
@@ -155,12 +155,18 @@ class Ruler:
 
     # Numbers ----------------------------------------------------------------------------
 
-    def _numbers(self, reading: Reading, values: Values) -> None:
+    def _numbers(self, reading: Reading, values: Values, brief: bool) -> None:
         """Count numbers, or hold them so that they are counted with those of other columns."""
         if not self.in_cells:
-            rising, _, infinite = in_order(values.series)
+            short = reading.rows <= TOGETHER
+            rising, _, infinite = values.ordered if short else in_order(values.series)
             reading.present, reading.infinite = rising.size, infinite
-            if rising.size and self.column.spread is not None:
+            if not rising.size or self.column.spread is None:
+                return
+            if brief and self.spread.count > POINTS:
+                below, upto = ranks_of(rising, self.spread.points)
+                self.ranked(reading, self._apart(below, upto, rising.size), below, upto)
+            else:
                 reading.counted = counts_at(self.spread, rising, self.reach, infinite)
         elif reading.rows <= TOGETHER:
             reading.numbers = values.numbers
@@ -186,6 +192,11 @@ class Ruler:
         size = self.spread.points.size
         self._counted(reading, found.ks, found.wasserstein, below[:size], upto[:size])
         reading.effects["Wasserstein"] = self._in_deviations(found.near)
+
+    def _apart(self, below: Line, upto: Line, size: int) -> float:
+        """Return the Kolmogorov-Smirnov distance of numbers ranked at the reference's points."""
+        ours, theirs = self.spread.shares, (below / size, upto / size)
+        return float(max(abs(a - b).max() for a, b in zip(ours, theirs, strict=True)))
 
     def ranked(self, reading: Reading, apart: float, below: Line, upto: Line) -> None:
         """Take the greatest distance of shares, and the ranks at the points, as what was read."""
