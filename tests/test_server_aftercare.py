@@ -262,7 +262,7 @@ def test_faults_of_several_workers_add_up_until_they_are_too_many(home: Promotin
 
 def test_there_is_no_way_back_to_what_does_not_pass_its_trial(home: Promoting) -> None:
     version = home.promote("raises")
-    trial = home.guide._trial
+    trial = home.guide.verdicts.trial
     assert isinstance(trial, Counted)
     before = len(home.back())
     trial.problem = "it crashed"
@@ -275,7 +275,7 @@ def test_there_is_no_way_back_to_what_does_not_pass_its_trial(home: Promoting) -
         assert len(trial.asked) == asked
     finally:
         trial.problem = None
-        home.guide._tried.clear()
+        home.guide.verdicts.forget(home.world.loop.state.versions["v1"].artifact)
     state = home.world.loop.refold()
     assert state.champion == version
     assert state.paused is not None

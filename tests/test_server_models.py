@@ -28,21 +28,29 @@ FOREST = LGBMClassifier(n_estimators=5, verbosity=-1)
 
 
 class Counted(Trial):
-    """Trials in this process, counted, with an answer that a test may set."""
+    """Trials in this process, counted, with an answer that a test may set.
+
+    Those of the versions ``held`` do not end.
+    """
 
     def __init__(self, world: World) -> None:
         super().__init__()
-        self.world, self.asked = world, list[str]()
+        self.world, self.asked, self.held = world, list[str](), set[str]()
         self.problem: str | None = None
+        self._found = Verdict()
 
     def prepare(self) -> None:
         pass
 
-    def run(self, request: Request) -> Verdict:
+    def begin(self, request: Request) -> None:
         self.asked.append(request.version)
         if self.problem is not None:
-            return Verdict(problem=self.problem)
-        return tried(request, self.world.loop.memory)
+            self._found = Verdict(problem=self.problem)
+        else:
+            self._found = tried(request, self.world.loop.memory)
+
+    def verdict(self) -> Verdict | None:
+        return None if self.asked[-1] in self.held else self._found
 
 
 @pytest.fixture
@@ -59,8 +67,8 @@ def guide(world: World) -> Iterator[Guide]:
 
 
 def trials(guide: Guide) -> Counted:
-    assert isinstance(guide._trial, Counted)
-    return guide._trial
+    assert isinstance(guide.verdicts.trial, Counted)
+    return guide.verdicts.trial
 
 
 def followed(guide: Guide) -> Follower:
@@ -75,6 +83,16 @@ def champion(world: World) -> Version:
 
 def request(world: World, digest: str) -> Request:
     return Request(str(world.made.home), "churn", "v9", digest, [3, 2, 1])
+
+
+def ended(trial: Trial, asked: Request) -> Verdict:
+    """Return how a trial ended, once it has."""
+    trial.begin(asked)
+    found: list[Verdict | None] = []
+    until(lambda: found.append(trial.verdict()) or found[-1])
+    verdict = found[-1]
+    assert verdict is not None
+    return verdict
 
 
 def stored(world: World) -> bytes:
@@ -147,7 +165,7 @@ def test_what_fails_its_trial_does_not_serve_and_a_fact_says_why(
     guide.look()
     point(guide.journal, Pointer("v0", "0" * 64))
     trials(guide).problem = "it crashed"
-    guide._tried.clear()
+    guide.verdicts.forget(champion(world).artifact)
     guide.look()
     guide.look()
     assert pointed(guide.journal) == Pointer("v0", "0" * 64)
@@ -165,7 +183,7 @@ def test_what_fails_its_trial_does_not_serve_and_a_fact_says_why(
 def test_a_file_that_kills_the_process_that_loads_it_kills_only_a_child(world: World) -> None:
     trial = Trial()
     digest = world.loop.memory.artifacts.put(truncated(stored(world)))
-    verdict = trial.run(request(world, digest))
+    verdict = ended(trial, request(world, digest))
     trial.close()
     assert verdict.problem.startswith(("the process that loaded it", "LightGBMError"))
 
@@ -173,14 +191,14 @@ def test_a_file_that_kills_the_process_that_loads_it_kills_only_a_child(world: W
 def test_a_trial_in_a_child_passes_a_model_that_answers(world: World) -> None:
     trial = Trial()
     trial.prepare()
-    verdict = trial.run(request(world, champion(world).artifact))
+    verdict = ended(trial, request(world, champion(world).artifact))
     trial.close()
     assert verdict == Verdict(rows=100, ids="number")
 
 
 def test_a_trial_that_does_not_end_is_ended(world: World) -> None:
     trial = Trial(seconds=0.01)
-    verdict = trial.run(request(world, champion(world).artifact))
+    verdict = ended(trial, request(world, champion(world).artifact))
     assert verdict.problem == "it took longer than 0.01 s to load and answer"
 
 
@@ -211,8 +229,8 @@ def test_a_trial_gives_way_to_those_that_answer() -> None:
     mine = os.getpriority(os.PRIO_PROCESS, 0)
     trial = Trial()
     trial.prepare()
-    assert trial._child is not None
-    pid = trial._child.pid
+    assert trial._ready is not None
+    pid = trial._ready.pid
     until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == min(mine + NICER, 19))
     trial.close()
 

@@ -418,7 +418,7 @@ def test_what_workers_tell_adds_up(rolling: Rolling) -> None:
 
 
 def test_a_challenger_that_does_not_pass_its_trial_answers_nobody(rolling: Rolling) -> None:
-    trial = rolling.guide._trial
+    trial = rolling.guide.verdicts.trial
     assert isinstance(trial, Counted)
     trial.problem = "the process that loaded it crashed"
     before = len(rolling.back())

@@ -1,7 +1,7 @@
 """What should serve: the ledger's champion, once it was tried; events go to the ledger.
 
 One guide runs per server, however many workers there are: it moves the pointer that they
-follow, hands events on to the loop, and forgets what has long landed.
+follow, hands events on to the loop, and forgets what has long landed. It waits for no trial.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from keepfit.server.challenger import Challenge
 from keepfit.server.follower import FAULTS, told
 from keepfit.server.models import Pointer, Previous, logger, point, pointed
 from keepfit.server.trial import Request, Trial, Verdict
+from keepfit.server.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from keepfit.registry import Service, Version
@@ -54,9 +55,9 @@ class Guide:
         self.journal = Journal(journal_of(home, pipeline))
         self.state = State()
         self.refused: dict[str, str] = {}
-        self._trial = trial or Trial()
-        self._tried: dict[str, Verdict] = {}
-        self._barred = ""
+        self.verdicts = Verdicts(trial or Trial())
+        self._barred = self._undoing = ""
+        self._unprepared = False
         self._tidied = time.monotonic()
         self._looking = Periodic(self.look, POLL, name="keepfit guide", failed=self._failed)
 
@@ -67,23 +68,28 @@ class Guide:
     def close(self) -> None:
         """Guide no more."""
         self._looking.close()
-        self._trial.close()
+        self.verdicts.close()
         self.ledger.close()
         self.journal.close()
 
     def look(self) -> None:
-        """Do whatever is due: move the pointer, try what may be promoted next, hand events on."""
+        """Do whatever is due: move the pointer, try what may be promoted next, hand events on.
+
+        A trial may take a minute. It goes on from one look to the next, so that it holds up neither
+        events nor faults.
+        """
         self._hand_on()
+        self.verdicts.look()
         new = self.ledger.facts(self.pipeline, after=self.state.seq)
         if new:
             self.state.fold(new)
+            self._unprepared = True
             if any(_crowned(entry.fact) for entry in new):
                 self._try_again()
         self._point()
         self._look_after()
         self._forget()
-        if new:
-            self._look_ahead()
+        self._look_ahead()
         if time.monotonic() - self._tidied > TIDIED_EVERY:
             self._tidied = time.monotonic()
             self.tidy(before=time.time() - KEPT)
@@ -100,34 +106,44 @@ class Guide:
         if champion is None or champion.artifact in self.refused:
             return
         now = pointed(self.journal)
+        ids = "" if now is None else now.ids
         if now is None or now.digest != champion.artifact:
-            verdict = self._verdict(champion)
+            verdict = self._verdict(champion, first=True)
+            if verdict is None:
+                self._end_challenge(now)
+                return
             if verdict.problem:
                 self._refuse(champion, verdict.problem, now)
                 return
-            ids = verdict.ids or (now.ids if now is not None else "")
-        else:
-            ids = now.ids
-        challenge, previous = self._challenge(), self._previous(now)
+            ids = verdict.ids or ids
+        challenge, previous = self._challenge(now), self._previous(now)
         wanted = Pointer(champion.name, champion.artifact, ids, challenge, previous)
         if wanted != now:
             point(self.journal, wanted)
 
     # What is being rolled out --------------------------------------------------------------
 
-    def _challenge(self) -> Challenge | None:
+    def _challenge(self, now: Pointer | None) -> Challenge | None:
         """Return what is being rolled out, once it was tried; take it back where it fails."""
         rollout = self.state.rollout
         if rollout is None:
             return None
         fact = rollout.fact
         version = self.state.versions[fact.version]
-        problem = self._verdict(version).problem
+        found = Challenge(fact.version, version.artifact, fact.rollout, fact.share, fact.unit)
+        on = now is not None and now.challenge == found
         faults = told(self.journal, fact.rollout)
+        verdict = None if faults.too_many else self._verdict(version)
+        problem = "" if verdict is None else verdict.problem
         if problem or faults.too_many:
             self._take_back(fact, f"it does not serve: {problem}" if problem else faults.reason)
             return None
-        return Challenge(fact.version, version.artifact, fact.rollout, fact.share, fact.unit)
+        return found if on or verdict is not None else None
+
+    def _end_challenge(self, now: Pointer | None) -> None:
+        """Have nobody answered any more by what is taken back, while the champion is tried."""
+        if now is not None and now.challenge is not None and self._challenge(now) is None:
+            point(self.journal, replaced(now, challenge=None))
 
     def _take_back(self, fact: RolledOut, reason: str) -> None:
         back = RolledBack(version=fact.version, to=fact.champion, reason=reason, share=fact.share)
@@ -155,9 +171,8 @@ class Guide:
         found = Previous(before.name, before.artifact, self.state.promotion)
         if now is not None and now.previous == found:
             return found
-        if before.artifact not in self._tried and (now is None or now.version != service.version):
-            return None  # its trial holds up no champion: there is another look
-        return None if self._verdict(before).problem else found
+        verdict = self._verdict(before)
+        return None if verdict is None or verdict.problem else found
 
     def _look_after(self) -> None:
         """Take the champion back where it fails too often what the version before answers."""
@@ -171,8 +186,12 @@ class Guide:
     def _undo(self, service: Service, reason: str) -> None:
         """Make the version before champion again, once it has answered stored rows as it did."""
         before = self.state.versions[service.previous]
-        self._tried.pop(before.artifact, None)
-        verdict = self._verdict(before)
+        if self._undoing != self.state.promotion:
+            self._undoing = self.state.promotion
+            self.verdicts.forget(before.artifact)
+        verdict = self._verdict(before, first=True)
+        if verdict is None:
+            return
         if verdict.problem:
             self._bar(service, f"{service.version} fails: {reason}; but {verdict.problem}")
             return
@@ -201,16 +220,14 @@ class Guide:
         champion = self.state.versions[self.state.champion or ""]
         logger.info("the ledger's champion is %s", champion.name)
         if self.refused.pop(champion.artifact, None) is not None:
-            self._tried.pop(champion.artifact, None)
+            self.verdicts.forget(champion.artifact)
 
-    def _verdict(self, version: Version) -> Verdict:
-        if version.artifact not in self._tried:
-            batches = [arrived.batch for arrived in reversed(self.state.let_in)]
-            request = Request(
-                str(self.home), self.pipeline, version.name, version.artifact, batches[:_TRIED]
-            )
-            self._tried[version.artifact] = self._trial.run(request)
-        return self._tried[version.artifact]
+    def _verdict(self, version: Version, *, first: bool = False) -> Verdict | None:
+        """Return how the trial of a version ended, None as long as it has not."""
+        batches = [arrived.batch for arrived in reversed(self.state.let_in)][:_TRIED]
+        home = str(self.home)
+        request = Request(home, self.pipeline, version.name, version.artifact, batches)
+        return self.verdicts.ask(request, first=first)
 
     def _refuse(self, version: Version, problem: str, now: Pointer | None) -> None:
         serving = now.version if now is not None else None
@@ -227,10 +244,12 @@ class Guide:
             version = self.state.versions[name]
             if version.artifact:
                 self._verdict(version)
-        if self.state.training:
-            self._trial.prepare()
-        else:
-            self._trial.close()
+        if self._unprepared and not self.verdicts.busy:
+            self._unprepared = False
+            if self.state.training:
+                self.verdicts.trial.prepare()
+            else:
+                self.verdicts.trial.rest()
 
     # Events -------------------------------------------------------------------------------
 

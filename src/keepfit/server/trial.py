@@ -32,6 +32,8 @@ SECONDS = 60.0
 SLOWEST = 1.0
 """Seconds that one row may take, of the second time on."""
 
+_MOMENT = 0.01
+"""Seconds that a look at a trial takes: enough to read what its process has said."""
 
 NICER = 5
 """How much lower the priority of a trial is than that of the server: on a busy machine it then has
@@ -57,16 +59,22 @@ class Verdict(msgspec.Struct, omit_defaults=True):
 
 
 class Trial:
-    """Tries models in child processes; one may be started ahead, while a training runs."""
+    """Tries models in child processes, one at a time; one may be started ahead.
+
+    Nobody waits for a child: ``begin`` sets it to work and ``verdict`` asks how it is getting on.
+    """
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
-        self._child: subprocess.Popen[bytes] | None = None
+        self._ready: subprocess.Popen[bytes] | None = None
+        self._at_work: subprocess.Popen[bytes] | None = None
+        self._request: bytes | None = None
+        self._until = 0.0
 
     def prepare(self) -> None:
         """Start a process that waits for a request with everything imported."""
-        if self._child is None or self._child.poll() is not None:
-            self._child = subprocess.Popen(
+        if self._ready is None or self._ready.poll() is not None:
+            self._ready = subprocess.Popen(
                 [sys.executable, "-m", "keepfit.server.trial"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -75,30 +83,55 @@ class Trial:
                 process_group=0,  # Ctrl-C is for the server: it says nothing of the model
             )
 
-    def run(self, request: Request) -> Verdict:
-        """Return how a trial ended, whatever became of the process it ran in."""
+    def begin(self, request: Request) -> None:
+        """Set a process to try a model; one that is at work on another is ended."""
+        _end(self._at_work)
         self.prepare()
-        child, self._child = self._child, None
+        self._at_work, self._ready = self._ready, None
+        self._request = msgspec.json.encode(request)
+        self._until = time.monotonic() + self._seconds
+
+    def verdict(self) -> Verdict | None:
+        """Return how the trial ended, whatever became of its process; None while it is on."""
+        child, request = self._at_work, self._request
         assert child is not None
+        self._request = None  # it is sent once
         try:
-            out, errors = child.communicate(msgspec.json.encode(request), timeout=self._seconds)
+            out, errors = child.communicate(request, timeout=_MOMENT)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
+            if time.monotonic() < self._until:
+                return None
+            self._at_work = None
+            _end(child)
             return Verdict(problem=f"it took longer than {self._seconds:g} s to load and answer")
-        if child.returncode == 0:
-            with contextlib.suppress(msgspec.MsgspecError):
-                return msgspec.json.decode(out, type=Verdict)
-        last = errors.decode(errors="replace").strip().splitlines()[-1:]
-        how = f"ended with status {child.returncode}" if child.returncode >= 0 else "crashed"
-        return Verdict(problem=": ".join([f"the process that loaded it {how}", *last]))
+        self._at_work = None
+        return _told(child.returncode, out, errors)
 
     def close(self) -> None:
+        """End the process that is at work, and the one that waits."""
+        self.rest()
+        _end(self._at_work)
+        self._at_work = None
+
+    def rest(self) -> None:
         """End the process that waits, if there is one."""
-        if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
-            self._child = None
+        _end(self._ready)
+        self._ready = None
+
+
+def _end(child: subprocess.Popen[bytes] | None) -> None:
+    if child is not None:
+        child.kill()
+        child.communicate()
+
+
+def _told(status: int, out: bytes, errors: bytes) -> Verdict:
+    if status == 0:
+        with contextlib.suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(out, type=Verdict)
+    last = errors.decode(errors="replace").strip().splitlines()[-1:]
+    how = f"ended with status {status}" if status >= 0 else "crashed"
+    return Verdict(problem=": ".join([f"the process that loaded it {how}", *last]))
 
 
 def tried(request: Request, memory: Memory) -> Verdict:

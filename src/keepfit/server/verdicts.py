@@ -1,0 +1,57 @@
+"""What trials have shown of each model, tried one after the other while nobody waits."""
+
+from __future__ import annotations
+
+from keepfit.server.trial import Request, Trial, Verdict
+
+
+class Verdicts:
+    """How the trial of each model ended, by its digest.
+
+    Whoever asks again and again hears of it in the end; one trial is on at a time. ``look`` has to
+    be called now and then, so that one for which nobody asks any more holds up no other.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self._told: dict[str, Verdict] = {}
+        self._on = ""
+        self._first = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a trial is on."""
+        return bool(self._on)
+
+    def ask(self, request: Request, *, first: bool = False) -> Verdict | None:
+        """Return how the trial of a model ended, None while it is on or has to wait.
+
+        What has to be known ``first`` does not wait for another trial: that one is ended, and
+        begins anew when its model is asked for again.
+        """
+        digest = request.digest
+        if digest in self._told:
+            return self._told[digest]
+        if not self._on or (first and not self._first and self._on != digest):
+            self.trial.begin(request)
+            self._on, self._first = digest, first
+            self.look()
+        return self._told.get(digest)
+
+    def look(self) -> None:
+        """Take down how the trial that is on has ended, if it has."""
+        if not self._on:
+            return
+        verdict = self.trial.verdict()
+        if verdict is not None:
+            self._told[self._on] = verdict
+            self._on = ""
+
+    def forget(self, digest: str) -> None:
+        """Have a model tried anew when it is asked for next."""
+        self._told.pop(digest, None)
+
+    def close(self) -> None:
+        """End the trial that is on."""
+        self.trial.close()
+        self._on = ""
