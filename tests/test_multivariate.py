@@ -55,6 +55,34 @@ def factors(rng: np.random.Generator, n: int, *, broken: bool = False) -> pl.Dat
     return pl.DataFrame(made)
 
 
+@ALL
+@pytest.mark.parametrize("form", ["pandas", "arrow"])
+def test_tables_of_others_are_measured_as_polars_ones_are(
+    detector: Multivariate, form: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    before, after = (
+        mixed(rng, 500).with_columns(vector=pl.Series(embeddings(rng, 500, 8, at).tolist()))
+        for at in (0.0, 1.0)
+    )
+    before, after = (
+        rows.with_columns(pl.col("kind").cast(pl.Categorical), pl.col("holes").fill_nan(None))
+        for rows in (before, after)
+    )
+    theirs = [getattr(rows, f"to_{form}")() for rows in (before, after)]
+    expected = moved(detector, before, after)
+    assert detector.measure(detector.fit(theirs[0]), theirs[1]) == expected
+    reference = drift.Reference.fit(theirs[0], detectors=[detector])
+    assert detector.check(reference, theirs[1]) == expected.parts
+
+
+@ALL
+def test_what_is_no_table_is_refused(detector: Multivariate) -> None:
+    state = detector.fit(pl.DataFrame({"x": [1.0, 2.0, 3.0]}))
+    with pytest.raises(ConfigError, match="Polars, pandas or Arrow table, got dict"):
+        detector.measure(state, {"x": [1.0]})
+
+
 def embeddings(rng: np.random.Generator, n: int, width: int, at: float = 0.0) -> np.ndarray:
     """Return vectors of ten hidden directions, moved along one of their own."""
     directions = np.random.default_rng(5).normal(size=(10, width))

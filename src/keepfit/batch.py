@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from keepfit.errors import SourceError
+from keepfit.errors import ConfigError, SourceError
 from keepfit.facts import Finding
 
 if TYPE_CHECKING:
@@ -226,3 +226,46 @@ def _shared(first: str, second: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def from_pandas(frame: Any) -> pl.DataFrame:
+    """Return a pandas table as one of Polars.
+
+    Raises
+    ------
+    ConfigError
+        Two of its columns have the same name, or one holds values of several types.
+    """
+    import polars as pl
+
+    try:
+        return pl.from_pandas(frame)
+    except _UNHELD as error:
+        raise _unheld(frame, error) from None
+
+
+_UNHELD = (TypeError, ValueError, NotImplementedError, OverflowError)
+"""What pandas, Arrow and Polars raise of a table that cannot be taken over."""
+
+
+def _unheld(frame: Any, error: Exception) -> ConfigError:
+    """Return what is wrong with a pandas table, by the column that is to blame."""
+    import polars as pl
+
+    names = [str(name) for name in frame.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        return ConfigError(
+            f"expected every column of a pandas table once, got `{twice}` {names.count(twice)} times",
+            hint="rename or drop one of them",
+        )
+    for place, name in enumerate(names):
+        try:
+            pl.from_pandas(frame.iloc[:, [place]])
+        except _UNHELD:
+            kinds = {type(one).__name__ for one in frame.iloc[:, place].dropna()}
+            return ConfigError(
+                f"expected values of one type in column `{name}`, got {', '.join(sorted(kinds))}",
+                hint=f"frame[{name!r}] = frame[{name!r}].astype(str)",
+            )
+    return ConfigError(f"expected a table that Polars can hold, got: {error}")

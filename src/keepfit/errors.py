@@ -4,6 +4,7 @@ KeepfitError
 ├── ConfigError (ValueError)          a pipeline, a call or a file written wrongly
 ├── SourceError (OSError)             data that cannot be read
 ├── SchemaMismatch (ValueError)       columns that are not the ones expected
+├── ColumnUnknown (KeyError)          no such column in a report
 ├── LabelsMissing (LookupError)       nothing to judge or train on yet
 ├── NoChampion (LookupError)          nothing serves
 ├── VersionUnknown (LookupError)      no such version, batch or pipeline in the ledger
@@ -53,6 +54,10 @@ class SourceError(KeepfitError, OSError):
 
 class SchemaMismatch(KeepfitError, ValueError):
     """Columns are not the ones expected."""
+
+
+class ColumnUnknown(KeepfitError, KeyError):
+    """A report has no such column."""
 
 
 class LabelsMissing(KeepfitError, LookupError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keepfit.batch import from_pandas
 from keepfit.errors import ConfigError, VersionUnknown, nearest
 
 if TYPE_CHECKING:
@@ -129,8 +130,7 @@ def table(rows: Any) -> pl.DataFrame:
     if isinstance(rows, pl.LazyFrame):
         return rows.collect()
     if hasattr(rows, "__arrow_c_stream__") or hasattr(rows, "iloc"):
-        frame = pl.from_pandas(rows) if hasattr(rows, "iloc") else pl.DataFrame(rows)
-        return frame
+        return from_pandas(rows) if hasattr(rows, "iloc") else pl.DataFrame(rows)
     raise ConfigError(f"expected a Polars, pandas or Arrow table, got {type(rows).__name__}")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from glob import iglob
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keepfit.errors import ConfigError
+from keepfit.batch import from_pandas
+from keepfit.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,14 +33,14 @@ def as_frame(rows: Any) -> pl.DataFrame:
     Raises
     ------
     ConfigError
-        It is none of them.
+        It is none of them, or a pandas table with a column of several types.
     """
     import polars as pl
 
     if isinstance(rows, pl.DataFrame):
         return rows
     if hasattr(rows, "iloc"):
-        return pl.from_pandas(rows)
+        return from_pandas(rows)
     if hasattr(rows, "__arrow_c_stream__"):
         return pl.DataFrame(rows)
     raise ConfigError(
@@ -54,13 +56,29 @@ def in_parts(rows: Any) -> Iterator[pl.DataFrame]:
     ------
     ConfigError
         There is nothing at the path.
+    SourceError
+        What is at the path is no Parquet.
     """
     import polars as pl
 
-    if not isinstance(rows, pl.LazyFrame | str | Path | os.PathLike):
+    if isinstance(rows, pl.LazyFrame):
+        yield from _collected(rows)
+    elif isinstance(rows, str | Path | os.PathLike):
+        try:
+            yield from _collected(_scanned(str(rows)))
+        except pl.exceptions.PolarsError as error:
+            said = str(error).partition("\n")[0]
+            raise SourceError(
+                f"expected Parquet files at {str(rows)!r}, got: {said}",
+                hint="other files are read with Polars: Reference.fit(pl.scan_csv('rows.csv'))",
+            ) from None
+    else:
         yield from map(as_frame, rows)
-        return
-    lazy = rows if isinstance(rows, pl.LazyFrame) else _scanned(str(rows))
+
+
+def _collected(lazy: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    import polars as pl
+
     # The engine hands out small batches, of which a description each would cost too much.
     held: list[pl.DataFrame] = []
     for batch in lazy.collect_batches(chunk_size=AT_ONCE, maintain_order=True, lazy=True):
@@ -76,17 +94,16 @@ def _scanned(path: str) -> pl.LazyFrame:
     import polars as pl
 
     remote = "://" in path
-    if remote or os.path.isdir(os.path.join(path, "_delta_log")):
-        if not path.endswith(".parquet"):
-            return pl.scan_delta(path)
-    elif os.path.isdir(path):
-        path = os.path.join(path, "**", "*.parquet")
-    elif not os.path.exists(path) and not any(sign in path for sign in "*?["):
+    delta = remote or os.path.isdir(os.path.join(path, "_delta_log"))
+    if delta and not path.endswith(".parquet"):
+        return pl.scan_delta(path)
+    wanted = os.path.join(path, "**", "*.parquet") if os.path.isdir(path) else path
+    if not remote and not os.path.exists(wanted) and not any(iglob(wanted, recursive=True)):
         raise ConfigError(
             f"expected rows at {path!r}, which is not there",
             hint="name a Parquet file, a folder or glob of them, or a Delta table",
         )
-    return pl.scan_parquet(path)
+    return pl.scan_parquet(wanted)
 
 
 def _iterates(rows: Any) -> bool:

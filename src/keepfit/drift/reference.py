@@ -14,7 +14,7 @@ from keepfit.batch import RESERVED
 from keepfit.drift.came import Came
 from keepfit.drift.reader import Rulers
 from keepfit.drift.reading import as_frame, in_parts, whole
-from keepfit.drift.report import DriftReport, Measured
+from keepfit.drift.report import SHOWN, DriftReport, Measured
 from keepfit.drift.rulers import Reading, Ruler
 from keepfit.drift.statistics import spending
 from keepfit.drift.univariate import Columns
@@ -53,6 +53,13 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
     profile: Profile
     parts: dict[str, bytes] = {}
 
+    def __repr__(self) -> str:
+        names = self.profile.names
+        said = f"reference of {self.rows:,} rows, {len(names)} columns: {', '.join(names[:SHOWN])}"
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        kept = f"; kept by {', '.join(self.parts)}" if self.parts else ""
+        return f"{said}{more}{kept}" if names else f"reference of {self.rows:,} rows, no column"
+
     @classmethod
     def fit(
         cls,
@@ -81,6 +88,8 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         ------
         ConfigError
             The rows are no table, or a path at which there is none.
+        SourceError
+            What is at the path is no Parquet.
         """
         first: pl.DataFrame | None = None
         if whole(rows):
@@ -104,9 +113,20 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         """Return the reference of all rows that several describe, as of many machines.
 
         What detectors of several columns keep cannot be merged, and is that of the first.
+
+        Raises
+        ------
+        ConfigError
+            There is none, or one is no reference.
         """
         if not references:
             raise ConfigError("expected references to merge, got none")
+        for place, one in enumerate(references):
+            if not isinstance(one, Reference):
+                raise ConfigError(
+                    f"expected references to merge, got {type(one).__name__} at place {place}",
+                    hint="rows become one with Reference.fit(rows), bytes with Reference.loads",
+                )
         merged = Profile.merge([one.profile for one in references]).trimmed()
         return cls(profile=merged, parts=references[0].parts)
 
@@ -175,8 +195,20 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
 
     @classmethod
     def loads(cls, content: bytes) -> Reference:
-        """Return the reference that bytes hold."""
-        return msgspec.msgpack.decode(content, type=cls)
+        """Return the reference that bytes hold.
+
+        Raises
+        ------
+        ConfigError
+            They are not what `dumps` returned.
+        """
+        try:
+            return msgspec.msgpack.decode(content, type=cls)
+        except (msgspec.MsgspecError, TypeError) as error:
+            raise ConfigError(
+                f"expected the bytes of a reference, got others: {error}",
+                hint="Reference.dumps() makes them",
+            ) from None
 
     @cached_property
     def _rulers(self) -> Rulers:

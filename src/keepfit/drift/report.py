@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from keepfit.errors import ColumnUnknown, nearest
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -96,7 +98,11 @@ class DriftReport:
         for one in self.columns:
             if one.column == column:
                 return one
-        raise KeyError(column)
+        near = nearest(str(column), [one.column for one in self.columns])
+        raise ColumnUnknown(
+            f"expected one of {len(self.columns)} columns that were compared, got {column!r}",
+            hint=f"the nearest is {near!r}" if near else "`to_frame` shows them all",
+        )
 
     @property
     def drifted(self) -> tuple[Measured, ...]:

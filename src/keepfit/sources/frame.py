@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import digest
+from keepfit.batch import digest, from_pandas
 from keepfit.errors import ConfigError
 from keepfit.facts import Finding
 from keepfit.sources.place import Place
@@ -73,7 +73,7 @@ def _polars(frame: Any) -> pl.DataFrame:
     if isinstance(frame, pl.LazyFrame):
         return frame.collect()
     if hasattr(frame, "iloc"):
-        return pl.from_pandas(frame)
+        return from_pandas(frame)
     if hasattr(frame, "__arrow_c_stream__"):
         return pl.DataFrame(frame)
     raise ConfigError(

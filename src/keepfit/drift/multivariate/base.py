@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from keepfit.drift.multivariate.encoder import Encoder, usable
+from keepfit.drift.reading import as_frame
 from keepfit.errors import ConfigError, SchemaMismatch
 from keepfit.facts import ColumnDrift
 from keepfit.parts import Part
@@ -128,11 +129,17 @@ class Multivariate(Part, ABC, Generic[Kept]):
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"{kind}: expected a seed from 0 to 2**32 - 1, got {self.seed!r}")
 
-    def fit(self, rows: pl.DataFrame) -> bytes:
-        """Return what of a reference is kept to compare batches with.
+    def fit(self, rows: Any) -> bytes:
+        """Return what of a reference, a Polars, pandas or Arrow table, is kept to compare with.
 
         The same rows in any order give the same bytes.
+
+        Raises
+        ------
+        ConfigError
+            The rows are no table.
         """
+        rows = as_frame(rows)
         names = usable(rows, self.columns, self.exclude)
         sampled = sample(rows, names, self._most, self.seed)
         encoder = Encoder.of(sampled, names)
@@ -140,7 +147,7 @@ class Multivariate(Part, ABC, Generic[Kept]):
             state = self._fit(encoder, encoder.encode(sampled))
         return msgspec.msgpack.encode(state)
 
-    def measure(self, state: bytes, rows: pl.DataFrame) -> Movement:
+    def measure(self, state: bytes, rows: Any) -> Movement:
         """Return how far rows have moved from the reference that `fit` was given.
 
         Raises
@@ -148,6 +155,7 @@ class Multivariate(Part, ABC, Generic[Kept]):
         SchemaMismatch
             There are fewer than two rows on either side, or no column to compare.
         """
+        rows = as_frame(rows)
         found = self._compare(state, rows)
         if found is None:
             raise SchemaMismatch(
@@ -156,13 +164,13 @@ class Multivariate(Part, ABC, Generic[Kept]):
             )
         return found
 
-    def check(self, reference: Any, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
+    def check(self, reference: Any, rows: Any) -> Sequence[ColumnDrift]:
         """Return the whole and the columns that betray it, worst first; nothing without a state.
 
         The state is the part of the reference that has this detector's name.
         """
         state = part_of(reference, self.name)
-        found = None if state is None else self._compare(state, rows)
+        found = None if state is None else self._compare(state, as_frame(rows))
         return () if found is None else found.parts
 
     def _compare(self, state: bytes, rows: pl.DataFrame) -> Movement | None:
