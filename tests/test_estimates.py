@@ -645,18 +645,18 @@ def test_one_row_has_an_estimate_where_the_metric_has(state: estimates.Calibrate
         ([0.5], "mae", "metrics that can be estimated here, got .mae"),
         (["low", "high"], "roc_auc", "scores as numbers"),
         ([[0.5], [0.5, 0.5]], "roc_auc", "scores as numbers"),
-        ([0.5], pl.DataFrame({"x": [1.0]}), "the name of a metric, got DataFrame"),
+        ([0.5], 3, "the name of a metric, got int"),
     ],
     ids=[
         *("out of range", "two columns", "one column", "misspelt", "of values"),
-        *("texts", "ragged", "features for the metric"),
+        *("texts", "ragged", "number for the metric"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(
     state: estimates.Calibrated, scores: Any, metric: Any, said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        state.estimate(scores, metric)
+        state.estimate(scores, metric=metric)
 
 
 def test_a_level_is_between_0_and_1(state: estimates.Calibrated) -> None:
@@ -691,8 +691,66 @@ def test_a_reference_that_does_not_fit_is_refused(
 def test_features_in_the_place_of_the_metric_are_told_so() -> None:
     rows = pl.DataFrame({"x": np.arange(100.0)})
     state = estimates.DLE(metrics=["mae"]).fit(np.arange(100.0) % 7, np.full(100, 3.0), rows)
-    with pytest.raises(ConfigError, match="the name of a metric, got DataFrame"):
+    with pytest.raises(ConfigError, match="before the metric, got 'mae' and DataFrame"):
         state.estimate(np.full(100, 3.0), "mae", rows)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="the name of a metric, got DataFrame"):
+        state.estimate(np.full(100, 3.0), rows, rows)  # type: ignore[arg-type]
+
+
+METHODS: list[Any] = [
+    estimates.CBPE(metrics=["accuracy"]),
+    estimates.Weighted(metrics=["accuracy"]),
+    estimates.DLE(metrics=["rmse"]),
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda one: type(one).__name__)
+def test_every_method_is_asked_in_one_way(method: Any) -> None:
+    generator = np.random.default_rng(3)
+    scores = generator.uniform(0.1, 0.9, 400)
+    labels = (generator.random(400) < scores).astype(int)
+    rows = pl.DataFrame({"x": generator.normal(size=400)})
+    state, metric = method.fit(labels, scores, rows), method.metrics[0]
+    found = state.estimate(scores, rows, metric)
+    assert (found.metric, found.n) == (metric, 400)
+    assert math.isfinite(found.value)
+    assert state.estimate(scores, features=rows, metric=metric, level=0.95) == found
+
+
+@pytest.mark.parametrize("method", [METHODS[0], METHODS[2]], ids=["CBPE", "DLE"])
+def test_where_features_are_left_out_the_metric_may_come_second(method: Any) -> None:
+    generator = np.random.default_rng(3)
+    scores = generator.uniform(0.1, 0.9, 400)
+    state = method.fit((generator.random(400) < scores).astype(int), scores)
+    metric = method.metrics[0]
+    assert state.estimate(scores, metric) == state.estimate(scores, None, metric)
+
+
+@pytest.mark.parametrize("form", ["pandas", "arrow"])
+@pytest.mark.parametrize("method", METHODS[1:], ids=["Weighted", "DLE"])
+def test_tables_of_others_are_estimated_as_polars_ones_are(method: Any, form: str) -> None:
+    generator = np.random.default_rng(3)
+    scores = generator.uniform(0.1, 0.9, 400)
+    labels = (generator.random(400) < scores).astype(int)
+    kinds = pl.Series(generator.choice(["a", "b"], 400), dtype=pl.Categorical)
+    rows = pl.DataFrame({"x": generator.normal(size=400), "kind": kinds})
+    theirs = getattr(rows, f"to_{form}")()
+    expected = method.fit(labels, scores, rows).estimate(scores, rows, method.metrics[0])
+    assert (
+        method.fit(labels, scores, theirs).estimate(scores, theirs, method.metrics[0]) == expected
+    )
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda one: type(one).__name__)
+def test_what_a_method_learnt_shows_itself_in_a_line_and_is_not_read_from_others(
+    method: Any,
+) -> None:
+    scores = np.tile([0.2, 0.7], 200)
+    state = method.fit(np.tile([0, 1], 200), scores, np.arange(400.0)[:, None])
+    kind = type(state).__name__
+    assert repr(state) == f"{kind} of 400 rows, for {method.metrics[0]}"
+    with pytest.raises(ConfigError, match=f"expected the bytes of a {kind}, got others"):
+        type(state).loads(b"abc")
 
 
 def test_features_that_do_not_fit_are_refused() -> None:
@@ -707,7 +765,7 @@ def test_features_that_do_not_fit_are_refused() -> None:
         state.estimate(scores, features.with_columns(pl.col("x").cast(pl.String)))
     with pytest.raises(ConfigError, match="estimated here, got 'rmse'"):
         state.estimate(scores, features, "rmse")
-    with pytest.raises(ConfigError, match="data frame or a matrix of numbers, got list"):
+    with pytest.raises(ConfigError, match="Arrow table or a matrix of numbers, got list"):
         state.estimate(scores, [["a"]] * 200)
     assert state.estimate([], features[:0]).reason == "no rows"
     with pytest.raises(ConfigError, match="scores alone are enough for CBPE"):

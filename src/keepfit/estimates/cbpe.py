@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.expected import LOSSES, METRICS, Expected
 from keepfit.estimates.inputs import check_level, probabilities, reference
 from keepfit.estimates.intervals import belief, bounds, wanders
+from keepfit.estimates.state import State, asked
 from keepfit.estimates.support import Support, stretched
 from keepfit.parts import Part
 
@@ -79,7 +79,14 @@ class CBPE(Part):
     def __post_init__(self) -> None:
         expected.checked(self.metrics)
 
-    def fit(self, labels: Any, scores: Any, *, classes: Sequence[Any] | None = None) -> Calibrated:
+    def fit(
+        self,
+        labels: Any,
+        scores: Any,
+        features: Any = None,
+        *,
+        classes: Sequence[Any] | None = None,
+    ) -> Calibrated:
         """Return what a reference teaches; its rows are in order of event time.
 
         Parameters
@@ -89,6 +96,8 @@ class CBPE(Part):
         scores
             The model's probabilities on rows it was not trained on: of the second class,
             or a column per class.
+        features
+            Not looked at: a call that is right for another method is right for this one.
         classes
             The labels in the order of their codes.
 
@@ -140,7 +149,7 @@ class CBPE(Part):
         return wanders(stretch, len(scores))
 
 
-class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
+class Calibrated(State, frozen=True, kw_only=True):
     """What `CBPE` learnt from a reference: a calibration per class, a few kilobytes in all.
 
     Examples
@@ -158,7 +167,12 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[str, ...]
     wander: dict[str, float]
 
-    def estimate(self, scores: Any, metric: str = "roc_auc", *, level: float = 0.95) -> Estimate:
+    def __repr__(self) -> str:
+        return self._line(self.rows, self.metrics)
+
+    def estimate(
+        self, scores: Any, features: Any = None, metric: str | None = None, *, level: float = 0.95
+    ) -> Estimate:
         """Return the metric to expect of a batch, from its scores.
 
         No rows, or scores that are not finite, give a NaN that says why.
@@ -167,8 +181,11 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
         ----------
         scores
             Probabilities, of the shape the reference had.
+        features
+            Not looked at, so that methods are asked in one way; may be left out, also where the
+            metric comes second: ``estimate(scores, "accuracy")``.
         metric
-            One of ``"accuracy"``, ``"average_precision"``, ``"balanced_accuracy"``,
+            None for ``"roc_auc"``, or one of ``"accuracy"``, ``"average_precision"``, ``"balanced_accuracy"``,
             ``"brier"``, ``"f1"``, ``"log_loss"``, ``"precision"``, ``"recall"`` and
             ``"roc_auc"``; for several classes a mean over them, as in `keepfit.metrics`.
         level
@@ -179,7 +196,7 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
         ConfigError
             The metric was not fitted, scores have another shape or are no probabilities.
         """
-        expected.known(metric, self.metrics)
+        metric = expected.known(asked(features, metric, "roc_auc")[1], self.metrics)
         check_level(level)
         found, reason = probabilities(scores, len(self.calibrations))
         if reason:
@@ -195,15 +212,6 @@ class Calibrated(msgspec.Struct, frozen=True, kw_only=True):
             unlike=unlike(self.supports, ordered),
             effective=float(self.rows),
         )
-
-    def dumps(self) -> bytes:
-        """Return the state as bytes."""
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def loads(cls, content: bytes) -> Calibrated:
-        """Return the state that bytes hold."""
-        return msgspec.msgpack.decode(content, type=cls)
 
 
 def estimated(

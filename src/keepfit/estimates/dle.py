@@ -16,6 +16,7 @@ from keepfit.estimates.expected import checked, known
 from keepfit.estimates.inputs import check_level, values
 from keepfit.estimates.intervals import belief, bounds, stretches, wander
 from keepfit.estimates.rows import Features, features_of
+from keepfit.estimates.state import State, asked
 from keepfit.estimates.support import Support, support
 from keepfit.estimates.trees import Boost, Trees, coded, cuts_of
 from keepfit.metrics.values import MAE, MAPE, RMSE
@@ -98,7 +99,7 @@ class DLE(Part):
         labels, scores
             Values, and the model's answers on rows it was not trained on.
         features
-            A data frame, a matrix of numbers, or None for the score alone. Columns of times
+            A Polars, pandas or Arrow table, a matrix of numbers, or None for the score alone. Columns of times
             and of nested values are left out.
 
         Raises
@@ -137,7 +138,7 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     wander: float
 
 
-class LossModel(msgspec.Struct, frozen=True, kw_only=True):
+class LossModel(State, frozen=True, kw_only=True):
     """What `DLE` learnt from a reference: trees for each metric, tens of kilobytes in all.
 
     Examples
@@ -153,12 +154,27 @@ class LossModel(msgspec.Struct, frozen=True, kw_only=True):
     features: Features
     losses: dict[str, Loss]
 
+    def __repr__(self) -> str:
+        return self._line(self.rows, self.losses)
+
     def estimate(
-        self, scores: Any, features: Any = None, metric: str = "mae", *, level: float = 0.95
+        self, scores: Any, features: Any = None, metric: str | None = None, *, level: float = 0.95
     ) -> Estimate:
         """Return the metric to expect of a batch, from its scores and features.
 
         No rows, or scores that are not finite, give a NaN that says why.
+
+        Parameters
+        ----------
+        scores
+            The model's answers.
+        features
+            The features that the reference had. Where it had none they may be left out, also where
+            the metric comes second: ``estimate(scores, "rmse")``.
+        metric
+            None for ``"mae"``, or one of ``"mae"``, ``"rmse"`` and ``"mape"``.
+        level
+            The share of batches whose realised value lies in the interval.
 
         Raises
         ------
@@ -167,6 +183,7 @@ class LossModel(msgspec.Struct, frozen=True, kw_only=True):
         SchemaMismatch
             A column of the reference is missing or has another kind.
         """
+        features, metric = asked(features, metric, "mae")
         loss = self.losses[known(metric, tuple(self.losses))]
         check_level(level)
         found, reason = values(scores)
@@ -191,15 +208,6 @@ class LossModel(msgspec.Struct, frozen=True, kw_only=True):
             level=level,
             effective=float(self.rows),
         )
-
-    def dumps(self) -> bytes:
-        """Return the state as bytes."""
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def loads(cls, content: bytes) -> LossModel:
-        """Return the state that bytes hold."""
-        return msgspec.msgpack.decode(content, type=cls)
 
 
 @dataclass(frozen=True)

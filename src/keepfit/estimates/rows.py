@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.batch import RESERVED
+from keepfit.batch import RESERVED, from_pandas
 from keepfit.errors import ConfigError, SchemaMismatch, nearest
 from keepfit.estimates.support import Support, support
 
@@ -119,12 +119,14 @@ def features_of(features: Any, labels: Array) -> tuple[Features, list[Array]]:
 
 
 def as_frame(features: Any, rows: int) -> pl.DataFrame:
-    """Return features as a data frame: a matrix gets the names 0, 1, 2; None has no columns.
+    """Return a Polars, pandas or Arrow table as the first; a matrix gets the names 0, 1, 2.
+
+    None has no columns.
 
     Raises
     ------
     ConfigError
-        There are more or fewer rows than scores, or it is neither frame nor matrix.
+        There are more or fewer rows than scores, or it is neither table nor matrix.
     """
     import polars as pl
 
@@ -132,11 +134,15 @@ def as_frame(features: Any, rows: int) -> pl.DataFrame:
         return pl.DataFrame()
     if isinstance(features, pl.DataFrame):
         frame = features
+    elif hasattr(features, "iloc") and hasattr(features, "columns"):
+        frame = from_pandas(features)
+    elif hasattr(features, "__arrow_c_stream__"):
+        frame = pl.DataFrame(features)
     else:
         matrix = np.asarray(features)
         if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
             raise ConfigError(
-                "expected features as a polars data frame or a matrix of numbers, "
+                "expected features as a Polars, pandas or Arrow table or a matrix of numbers, "
                 f"got {type(features).__name__} of shape {matrix.shape} and type {matrix.dtype}"
             )
         frame = pl.DataFrame(matrix, schema=[str(place) for place in range(matrix.shape[1])])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from keepfit.estimates.cbpe import CBPE, Calibrated, estimated, unlike
 from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.inputs import check_level, probabilities, reference
 from keepfit.estimates.rows import Features, features_of
+from keepfit.estimates.state import State, asked
 from keepfit.estimates.trees import Codes, coded, cuts_of
 from keepfit.parts import Part
 
@@ -92,7 +92,7 @@ class Weighted(Part):
         labels, scores, classes
             As in `CBPE.fit`.
         features
-            A data frame, or a matrix of numbers. Columns of times and of nested values are
+            A Polars, pandas or Arrow table, or a matrix of numbers. Columns of times and of nested values are
             left out.
 
         Raises
@@ -125,7 +125,7 @@ class Weighted(Part):
         )
 
 
-class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+class Reweighted(State, frozen=True, kw_only=True, dict=True):
     """What `Weighted` learnt from a reference: a sample of it, a byte per row and column.
 
     Examples
@@ -145,8 +145,11 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     labels: bytes
     seed: int
 
+    def __repr__(self) -> str:
+        return self._line(self.plain.rows, self.plain.metrics)
+
     def estimate(
-        self, scores: Any, features: Any, metric: str = "roc_auc", *, level: float = 0.95
+        self, scores: Any, features: Any = None, metric: str | None = None, *, level: float = 0.95
     ) -> Estimate:
         """Return the metric to expect of a batch, from its scores and features.
 
@@ -168,6 +171,7 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         SchemaMismatch
             A column of the reference is missing or has another kind.
         """
+        features, metric = asked(features, metric, "roc_auc")
         expected.known(metric, self.plain.metrics)
         check_level(level)
         found, reason = probabilities(scores, len(self.plain.calibrations))
@@ -186,15 +190,6 @@ class Reweighted(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             unlike=max(float(odd.mean()), unlike(self.plain.supports, ordered)),
             effective=float(self.plain.rows if weights is None else ratio.effective(weights)),
         )
-
-    def dumps(self) -> bytes:
-        """Return the state as bytes."""
-        return msgspec.msgpack.encode(self)
-
-    @classmethod
-    def loads(cls, content: bytes) -> Reweighted:
-        """Return the state that bytes hold."""
-        return msgspec.msgpack.decode(content, type=cls)
 
     def _weights(self, lines: Sequence[Array]) -> Array | None:
         """Return the weights of the sample for a batch; None when they are the same."""
