@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from keepfit import triggers
+from keepfit import drift, triggers
 from keepfit.errors import ConfigError
 from keepfit.facts import (
     AnyFact,
@@ -604,6 +604,9 @@ def test_or_and_and_not_in_words_fail_with_the_signs_to_write() -> None:
         lambda: triggers.OnDecay(alarms="rarely"),
         lambda: triggers.OnDecay(alarms="0 per 90d"),
         lambda: triggers.OnDecay(alarms="600s per 90d"),
+        lambda: triggers.OnEvent(""),
+        lambda: triggers.OnEvent(" "),
+        lambda: triggers.OnEvent(3),  # type: ignore[arg-type]
         lambda: triggers.AtLeast(0, YES),
         lambda: triggers.AtLeast(3, YES, NO),
         lambda: triggers.resolve(triggers.Every),  # type: ignore[arg-type]
@@ -621,6 +624,33 @@ def test_or_and_and_not_in_words_fail_with_the_signs_to_write() -> None:
 def test_a_trigger_written_wrongly_fails_before_it_sees_data(wrong: Callable[[], object]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         wrong()
+
+
+@pytest.mark.parametrize(
+    "written", ["often", "-1 per 90d", "600s per 90d", "1 per month", "1 per 0d"]
+)
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda alarms: triggers.OnDrift(alarms=alarms),
+        lambda alarms: triggers.OnDecay(alarms=alarms),
+        drift.Alarms,
+    ],
+    ids=["OnDrift", "OnDecay", "Alarms"],
+)
+def test_where_alarms_are_counted_a_count_is_asked_for(
+    made: Callable[[str], object], written: str
+) -> None:
+    said = rf"expected a count above zero per length of time, got '{written}'\n\nhint: .*1 per 90d"
+    with pytest.raises(ConfigError, match=said):
+        made(written)
+
+
+@pytest.mark.parametrize("written", ["-1 per 90d", "600s per month"])
+def test_a_budget_written_wrongly_is_told_with_both_ways_to_write_it(written: str) -> None:
+    with pytest.raises(ConfigError, match=rf"budget: expected a rate, got '{written}'.*\n") as told:
+        triggers.Guarded(YES, budget=written)
+    assert told.value.hint == 'write "3 per 30d" or "600s per 30d"'
 
 
 def test_no_trigger_is_each_step() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator
@@ -65,17 +66,47 @@ def rate(text: object, what: str) -> tuple[int | timedelta, timedelta]:
     >>> rate("3 per 30d", "budget")
     (3, datetime.timedelta(days=30))
     """
+    hint = 'write "3 per 30d" or "600s per 30d"'
     match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        raise ConfigError(
-            f"{what}: expected a rate, got {text!r}", hint='write "3 per 30d" or "600s per 30d"'
-        )
+        raise ConfigError(f"{what}: expected a rate, got {text!r}", hint=hint)
     amount = match["amount"]
-    many = int(amount) if amount.isdecimal() else duration(amount)
-    period = duration(match["period"])
+    try:
+        many = int(amount) if amount.isdecimal() else duration(amount)
+        period = duration(match["period"])
+    except ConfigError as error:
+        raise ConfigError(
+            f"{what}: expected a rate, got {text!r}: {error.message}", hint=hint
+        ) from None
     if not many or not period:
-        raise ConfigError(f"{what}: expected a rate above zero over some time, got {text!r}")
+        raise ConfigError(
+            f"{what}: expected a rate above zero over some time, got {text!r}", hint=hint
+        )
     return many, period
+
+
+def count_rate(text: object, what: str) -> tuple[int, timedelta]:
+    """Return the count and the period of a rate at which something is counted.
+
+    Raises
+    ------
+    ConfigError
+        The text is no such rate, or one of its parts is zero.
+
+    Examples
+    --------
+    >>> count_rate("1 per 90d", "alarms")
+    (1, datetime.timedelta(days=90))
+    """
+    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is not None and match["amount"].isdecimal() and int(match["amount"]):
+        with contextlib.suppress(ConfigError):
+            if period := duration(match["period"]):
+                return int(match["amount"]), period
+    raise ConfigError(
+        f"{what}: expected a count above zero per length of time, got {text!r}",
+        hint='write it as "1 per 90d"',
+    )
 
 
 def humanise(length: timedelta) -> str:

@@ -144,12 +144,7 @@ def breaker(text: str) -> tuple[int, timedelta]:
     ConfigError
         It is written wrongly.
     """
-    many, period = clock.rate(text, "breaker")
-    if not isinstance(many, int):
-        raise ConfigError(
-            f"breaker: expected a count per period, got {text!r}", hint='write "3 per 30d"'
-        )
-    return many, period
+    return clock.count_rate(text, "breaker")
 
 
 def positive(what: str, length: timedelta) -> timedelta:

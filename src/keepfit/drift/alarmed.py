@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from keepfit.batch import TIME
-from keepfit.clock import rate
+from keepfit.clock import count_rate
 from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
 from keepfit.drift.alarms.state import MEASURES
 from keepfit.drift.alarms.thresholds import LEAST
 from keepfit.drift.came import Came
 from keepfit.drift.history import History, blocks_of, distance, history, moves
 from keepfit.drift.univariate import Columns
-from keepfit.errors import ConfigError
 from keepfit.facts import ColumnDrift
 from keepfit.parts import Part
 from keepfit.protocols import Advanced
@@ -106,17 +105,13 @@ class Alarms(Part):
     exclude: Sequence[str] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(rate(self.budget, "Alarms")[0], timedelta):
-            raise ConfigError(
-                f"Alarms: expected a count of alarms per length of time, got {self.budget!r}",
-                hint='write "1 per 90d"',
-            )
+        count_rate(self.budget, "Alarms")
         Columns(exclude=self.exclude)
 
     def batches(self, every: timedelta) -> float:
         """Return the batches in which one false alarm is acceptable."""
-        alarms, period = rate(self.budget, "Alarms")
-        return max(LEAST_BATCHES, period / every / cast("int", alarms))
+        alarms, period = count_rate(self.budget, "Alarms")
+        return max(LEAST_BATCHES, period / every / alarms)
 
     def check(self, reference: Reference, rows: pl.DataFrame) -> Sequence[ColumnDrift]:
         """Return one value with its limit per column, as `Columns` does for a batch alone."""

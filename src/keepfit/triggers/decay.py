@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import NamedTuple
 
-from keepfit.clock import rate
+from keepfit.clock import count_rate
 from keepfit.errors import ConfigError
 from keepfit.facts import Decision, Estimated, Scored
 from keepfit.protocols import Evidence
@@ -87,11 +87,7 @@ class OnDecay(Rule):
     def __post_init__(self) -> None:
         if self.margin is not None and not 0.0 <= self.margin < math.inf:
             raise ConfigError(f"OnDecay: expected a margin of zero or more, got {self.margin!r}")
-        if isinstance(rate(self.alarms, "alarms")[0], timedelta):
-            raise ConfigError(
-                f"OnDecay: expected a count of alarms per length of time, got {self.alarms!r}",
-                hint='write alarms="1 per 90d"',
-            )
+        count_rate(self.alarms, "OnDecay: alarms")
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return yes or no, with the reason and what it rests on."""
@@ -157,8 +153,7 @@ class OnDecay(Rule):
         The sum of bets is at most n on average after n windows, hence the mean time to
         reach a threshold is no shorter than that threshold.
         """
-        alarms, period = rate(self.alarms, "alarms")
-        assert isinstance(alarms, int)
+        alarms, period = count_rate(self.alarms, "OnDecay: alarms")
         return max(2.0, period / _spacing(windows) / alarms)
 
 

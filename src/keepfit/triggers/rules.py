@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from keepfit.clock import cron_after, duration, is_cron, rate
+from keepfit.clock import count_rate, cron_after, duration, is_cron
 from keepfit.errors import ConfigError
 from keepfit.facts import (
     Arrived,
@@ -158,6 +158,11 @@ class AfterRows(Rule):
 class OnEvent(Rule):
     """Train when an event has been signalled from outside; any event, or one by name.
 
+    Raises
+    ------
+    ConfigError
+        The name is empty or no text.
+
     Examples
     --------
     >>> OnEvent("new_prices")
@@ -167,6 +172,13 @@ class OnEvent(Rule):
     reads_estimates: ClassVar[bool] = False
 
     event: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.event is not None and not (isinstance(self.event, str) and self.event.strip()):
+            raise ConfigError(
+                f"OnEvent: expected the name of an event, got {self.event!r}",
+                hint="OnEvent() heeds any event, OnEvent('prices') those of one type",
+            )
 
     def decide(self, evidence: Evidence) -> Decision:
         """Return yes or no, with the reason and what it rests on."""
@@ -226,11 +238,7 @@ class OnDrift(Rule):
             )
         if self.at_least < 1:
             raise ConfigError(f"OnDrift: expected at_least=1 or more, got {self.at_least!r}")
-        if isinstance(rate(self.alarms, "alarms")[0], timedelta):
-            raise ConfigError(
-                f"OnDrift: expected a count of alarms per length of time, got {self.alarms!r}",
-                hint='write alarms="1 per 90d"',
-            )
+        count_rate(self.alarms, "OnDrift: alarms")
 
     @property
     def budget_of_alarms(self) -> str | None:
