@@ -115,6 +115,61 @@ def test_the_looking_verbs_speak_of_the_last_backtest_until_there_is_a_run(fresh
     failed(keepfit(fresh, "promote", "v2", "--reason", "r", "--force"), 2, "keepfit run FILE")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--json"),
+        ("why", "v1", "--json"),
+        ("log", "--limit", "3", "--json"),
+        ("diff", "v1", "v2", "--json"),
+        ("doctor", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_the_looking_verbs_take_the_file_that_run_takes(
+    ran: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    verb, *others = words
+    file = "ran/churn.py"
+    from_there = keepfit(tmp_path, verb, file, *others)
+    assert from_there.status == 0, from_there.err
+    heard = list(keepfit(ran, *words))
+    if verb == "doctor":
+        assert from_there.told["home"] == str(ran / ".keepfit")
+    elif verb == "status":
+        assert from_there.told["champion"] == heard[0]["champion"]
+    else:
+        assert list(from_there) == heard
+    # Anywhere before the other words, after options, and as an option.
+    assert keepfit(tmp_path, verb, "--json", f"{file}:churn", *others).status == 0
+    assert keepfit(tmp_path, *words, "--file", file).status == 0
+
+
+def test_the_hands_take_the_file_that_run_takes(ran: Path, tmp_path: Path) -> None:
+    file = "ran/churn.py"
+    # What is the value of an option is no file, whatever it looks like.
+    assert keepfit(tmp_path, "pause", "--reason", "churn.py", file).status == 0
+    assert "churn.py" in keepfit(ran, "status", "--json").told["paused"]
+    assert keepfit(tmp_path, "resume", file, "--reason", "done").status == 0
+    assert (
+        keepfit(tmp_path, "promote", file, "v2", "--force", "--reason", "it is better").status == 0
+    )
+    assert keepfit(ran, "status", "--json").told["champion"] == "v2"
+    assert keepfit(tmp_path, "rollback", file, "--reason", "it is not").status == 0
+    assert keepfit(tmp_path, "token", "make", file, "shop", "--role", "predict").status == 0
+    assert "shop" in keepfit(ran, "token", "list").out
+
+
+def test_a_file_that_is_not_there_is_told_by_every_verb_alike(ran: Path) -> None:
+    for words in (("status", "chrun.py"), ("why", "chrun.py", "v1"), ("run", "chrun.py")):
+        failed(keepfit(ran, *words), 2, "expected a file with a pipeline", "nearest is churn.py")
+
+
+def test_how_a_verb_is_used_names_the_file(ran: Path) -> None:
+    assert "keepfit why [OPTIONS] [FILE] [VERSION]" in keepfit(ran, "why", "--help").out
+    assert "[FILE]" not in keepfit(ran, "run", "--help").out
+
+
 def test_after_a_run_a_backtest_says_how_to_look_at_it(ran: Path) -> None:
     said = keepfit(ran, "backtest", "churn.py", "--alone")
     assert "`keepfit log --backtest` tells all" in said.err

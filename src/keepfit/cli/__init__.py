@@ -17,6 +17,7 @@ from keepfit.cli import (
     setting_up,
     tokens,
 )
+from keepfit.cli.command import Command
 
 app = typer.Typer(
     name="keepfit",
@@ -60,7 +61,7 @@ VERBS = (
 """The verbs, in the order of the help."""
 
 for verb in VERBS:
-    app.command()(verb)
+    app.command(cls=Command)(verb)
 app.add_typer(tokens.token, name="token")
 
 

@@ -183,6 +183,21 @@ def past_option(pipeline: Pipeline) -> str:
         return " --backtest" if pipeline.name in ledger.pipelines() else ""
 
 
+def placed(file: str | None, home: Path | None, name: str | None) -> tuple[Path | None, str | None]:
+    """Return home and name of the pipeline that a file holds; as they are without a file.
+
+    Raises
+    ------
+    ConfigError
+        As `load` does.
+    """
+    if file is None:
+        return home, name
+    pipeline = load(file, home)
+    pipeline.close()
+    return pipeline.home, name or pipeline.name
+
+
 def find_home(home: Path | None) -> Path:
     """Return the home to read: the one named, else that of the current folder.
 
@@ -201,8 +216,12 @@ def find_home(home: Path | None) -> Path:
 
 
 @contextmanager
-def known(home: Path | None, name: str | None, *, past: bool = False) -> Iterator[Known]:
+def known(
+    home: Path | None, name: str | None, *, file: str | None = None, past: bool = False
+) -> Iterator[Known]:
     """Open the ledger that knows a pipeline: the live one, else that of the last backtest.
+
+    Where a file is named, the pipeline is the one in it.
 
     Raises
     ------
@@ -214,6 +233,7 @@ def known(home: Path | None, name: str | None, *, past: bool = False) -> Iterato
     from keepfit.home import places
     from keepfit.ledger import Ledger
 
+    home, name = placed(file, home, name)
     folder = find_home(home)
     live = Ledger(places(folder)["ledger"])
     backtest = Ledger(folder / "backtest" / "ledger.db")
@@ -232,8 +252,10 @@ def known(home: Path | None, name: str | None, *, past: bool = False) -> Iterato
         raise _unknown(folder, name, played if past else [*running, *played], past)
 
 
-def live_only(home: Path | None, name: str | None) -> tuple[Path, str]:
+def live_only(home: Path | None, name: str | None, *, file: str | None = None) -> tuple[Path, str]:
     """Return home and name of a pipeline that runs live, for the verbs that change it.
+
+    Where a file is named, the pipeline is the one in it.
 
     Raises
     ------
@@ -245,6 +267,7 @@ def live_only(home: Path | None, name: str | None) -> tuple[Path, str]:
     from keepfit.home import places
     from keepfit.ledger import Ledger
 
+    home, name = placed(file, home, name)
     folder = find_home(home)
     with Ledger(places(folder)["ledger"]) as ledger:
         running = ledger.pipelines()

@@ -12,7 +12,7 @@ import typer
 
 from keepfit import terminal
 from keepfit.cli.finding import live_only
-from keepfit.cli.words import Home, Json, Name, Reason, verb
+from keepfit.cli.words import Home, Json, Name, OfFile, Reason, verb
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop
@@ -30,14 +30,16 @@ class _Remembered:
 
 
 @contextmanager
-def _loop(home: Path | None, pipeline: str | None, *, as_json: bool) -> Iterator[Loop]:
+def _loop(
+    home: Path | None, pipeline: str | None, *, file: str | None, as_json: bool
+) -> Iterator[Loop]:
     """Open a loop that can be steered but not stepped, and tell what was done."""
     from keepfit.clock import WallClock
     from keepfit.home import open_memory
     from keepfit.loop import Loop
     from keepfit.results import Story
 
-    folder, name = live_only(home, pipeline)
+    folder, name = live_only(home, pipeline, file=file)
     memory = open_memory(folder, name)
     story = Story()
     try:
@@ -67,6 +69,7 @@ def promote(
     force: Annotated[
         bool, typer.Option("--force", help="Also when its gate refused it.", show_default=False)
     ] = False,
+    file: OfFile = None,
     home: Home = None,
     pipeline: Name = None,
     as_json: Json = False,
@@ -74,7 +77,7 @@ def promote(
     """Make a version the champion."""
     from keepfit.hand import Hand
 
-    with _loop(home, pipeline, as_json=as_json) as loop:
+    with _loop(home, pipeline, file=file, as_json=as_json) as loop:
         Hand(loop, reason).promote(version, force=force)
 
 
@@ -82,6 +85,7 @@ def promote(
 def approve(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="v3, or challenger.")],
     reason: Reason,
+    file: OfFile = None,
     home: Home = None,
     pipeline: Name = None,
     as_json: Json = False,
@@ -89,7 +93,7 @@ def approve(
     """Let a version go on that waits for a person."""
     from keepfit.hand import Hand
 
-    with _loop(home, pipeline, as_json=as_json) as loop:
+    with _loop(home, pipeline, file=file, as_json=as_json) as loop:
         Hand(loop, reason).approve(version)
 
 
@@ -97,6 +101,7 @@ def approve(
 def refuse(
     version: Annotated[str, typer.Argument(metavar="VERSION", help="v3, or challenger.")],
     reason: Reason,
+    file: OfFile = None,
     home: Home = None,
     pipeline: Name = None,
     as_json: Json = False,
@@ -104,34 +109,50 @@ def refuse(
     """Refuse a version that waits for a person."""
     from keepfit.hand import Hand
 
-    with _loop(home, pipeline, as_json=as_json) as loop:
+    with _loop(home, pipeline, file=file, as_json=as_json) as loop:
         Hand(loop, reason).refuse(version)
 
 
 @verb
 def rollback(
-    reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False
+    reason: Reason,
+    file: OfFile = None,
+    home: Home = None,
+    pipeline: Name = None,
+    as_json: Json = False,
 ) -> None:
     """Take back what is rolled out, or else the champion."""
     from keepfit.hand import Hand
 
-    with _loop(home, pipeline, as_json=as_json) as loop:
+    with _loop(home, pipeline, file=file, as_json=as_json) as loop:
         Hand(loop, reason).rollback()
 
 
 @verb
-def pause(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
+def pause(
+    reason: Reason,
+    file: OfFile = None,
+    home: Home = None,
+    pipeline: Name = None,
+    as_json: Json = False,
+) -> None:
     """Go on collecting and scoring; neither train nor promote."""
     from keepfit.hand import Hand
 
-    with _loop(home, pipeline, as_json=as_json) as loop:
+    with _loop(home, pipeline, file=file, as_json=as_json) as loop:
         Hand(loop, reason).pause()
 
 
 @verb
-def resume(reason: Reason, home: Home = None, pipeline: Name = None, as_json: Json = False) -> None:
+def resume(
+    reason: Reason,
+    file: OfFile = None,
+    home: Home = None,
+    pipeline: Name = None,
+    as_json: Json = False,
+) -> None:
     """End a pause."""
     from keepfit.hand import Hand
 
-    with _loop(home, pipeline, as_json=as_json) as loop:
+    with _loop(home, pipeline, file=file, as_json=as_json) as loop:
         Hand(loop, reason).resume()

@@ -9,18 +9,22 @@ import typer
 
 from keepfit import terminal
 from keepfit.cli.finding import known, load
-from keepfit.cli.words import FAILED, File, Home, Json, Name, Past, answer, verb
+from keepfit.cli.words import FAILED, File, Home, Json, Name, OfFile, Past, answer, verb
 
 
 @verb
 def status(
-    home: Home = None, pipeline: Name = None, past: Past = False, as_json: Json = False
+    file: OfFile = None,
+    home: Home = None,
+    pipeline: Name = None,
+    past: Past = False,
+    as_json: Json = False,
 ) -> None:
     """Show one screen: champion, data, last decision, next."""
     from keepfit.clock import WallClock
     from keepfit.results import Status
 
-    with known(home, pipeline, past=past) as found:
+    with known(home, pipeline, file=file, past=past) as found:
         now = None if found.past else WallClock().now()
         answer(Status.of(found.name, found.state(), now), as_json=as_json)
 
@@ -33,6 +37,7 @@ def why(
             metavar="VERSION", help="v3, champion, previous; the last decision without one."
         ),
     ] = None,
+    file: OfFile = None,
     home: Home = None,
     pipeline: Name = None,
     past: Past = False,
@@ -42,7 +47,7 @@ def why(
     from keepfit.registry import State
     from keepfit.results import Why
 
-    with known(home, pipeline, past=past) as found:
+    with known(home, pipeline, file=file, past=past) as found:
         facts = found.facts()
         told = Why.of(found.name, State().fold(facts), version, facts)
         if found.past and told.state == "refused":
@@ -61,6 +66,7 @@ def log(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", help="At most so many.", min=1)
     ] = None,
+    file: OfFile = None,
     home: Home = None,
     pipeline: Name = None,
     past: Past = False,
@@ -70,7 +76,7 @@ def log(
     from keepfit.results import Log
     from keepfit.results.log import record
 
-    with known(home, pipeline, past=past) as found:
+    with known(home, pipeline, file=file, past=past) as found:
         shown = Log.of(found.name, found.facts(), since=since, kinds=kind or (), limit=limit)
     if not as_json:
         terminal.show(repr(shown))
@@ -83,6 +89,7 @@ def log(
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help="A version or an alias: v2, champion.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    file: OfFile = None,
     home: Home = None,
     pipeline: Name = None,
     past: Past = False,
@@ -91,7 +98,7 @@ def diff(
     """Show what differs between two versions."""
     from keepfit.results import Diff
 
-    with known(home, pipeline, past=past) as found:
+    with known(home, pipeline, file=file, past=past) as found:
         answer(Diff.of(found.state(), a, b), as_json=as_json)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keepfit import terminal
-from keepfit.cli.finding import find_home
-from keepfit.cli.words import FAILED, Home, Json, verb
+from keepfit.cli.finding import find_home, placed
+from keepfit.cli.words import FAILED, Home, Json, OfFile, verb
 from keepfit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -146,8 +146,9 @@ def init(
 
 
 @verb
-def doctor(home: Home = None, as_json: Json = False) -> None:
+def doctor(file: OfFile = None, home: Home = None, as_json: Json = False) -> None:
     """Look for what is broken; ends with 1 when something is."""
+    home, _ = placed(file, home, None)
     folder = Path(".keepfit") if home is None else find_home(home)
     report = {**_machine(), "packages": _packages(), "home": str(folder), **_stores(folder)}
     if as_json:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from keepfit import terminal
-from keepfit.cli.words import Home, Json, verb
+from keepfit.cli.command import Command
+from keepfit.cli.finding import placed
+from keepfit.cli.words import Home, Json, OfFile, verb
 
 Roles = Annotated[
     list[str],
@@ -28,19 +30,20 @@ token = typer.Typer(
 )
 
 
-@token.command("make")
+@token.command("make", cls=Command)
 @verb
 def make(
     name: TokenName,
     roles: Roles,
     pipelines: Pipelines = None,
+    file: OfFile = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Make a token; its secret is shown once, and kept nowhere."""
     from keepfit.tokens import Tokens, tokens_of, user
 
-    folder = _folder(home)
+    folder = _folder(file, home)
     secret = Tokens(tokens_of(folder)).make(name, roles, by=user(), pipelines=pipelines or ())
     if as_json:
         terminal.data({"name": name, "roles": roles, "pipelines": pipelines or [], "token": secret})
@@ -50,13 +53,13 @@ def make(
     terminal.hint('send it as the header "Authorization: Bearer …"')
 
 
-@token.command("list")
+@token.command("list", cls=Command)
 @verb
-def listed(home: Home = None, as_json: Json = False) -> None:
+def listed(file: OfFile = None, home: Home = None, as_json: Json = False) -> None:
     """Show all tokens, those that were revoked too; never their secrets."""
     from keepfit.tokens import Token, Tokens, tokens_of
 
-    found = Tokens(tokens_of(_folder(home))).all()
+    found = Tokens(tokens_of(_folder(file, home))).all()
     if as_json:
         terminal.data([one.to_dict() for one in found])
         return
@@ -71,18 +74,18 @@ def listed(home: Home = None, as_json: Json = False) -> None:
     terminal.show("\n".join(map(line, found)) or "no tokens: the server answers this machine alone")
 
 
-@token.command("revoke")
+@token.command("revoke", cls=Command)
 @verb
-def revoke(name: TokenName, home: Home = None, as_json: Json = False) -> None:
+def revoke(name: TokenName, file: OfFile = None, home: Home = None, as_json: Json = False) -> None:
     """End a token; servers turn it away within a second."""
     from keepfit.tokens import Tokens, tokens_of, user
 
-    gone = Tokens(tokens_of(_folder(home))).revoke(name, by=user())
+    gone = Tokens(tokens_of(_folder(file, home))).revoke(name, by=user())
     if as_json:
         terminal.data(gone.to_dict())
     else:
         terminal.say(f"{name} is revoked")
 
 
-def _folder(home: Path | None) -> Path:
-    return home if home is not None else Path(".keepfit")
+def _folder(file: str | None, home: Path | None) -> Path:
+    return placed(file, home, None)[0] or Path(".keepfit")

@@ -28,6 +28,15 @@ File = Annotated[
         metavar="FILE", help="churn.py, or churn.py:churn when it holds several pipelines."
     ),
 ]
+OfFile = Annotated[
+    str | None,
+    typer.Option(
+        "--file",
+        metavar="FILE",
+        help="Whose home and pipeline: churn.py, or churn.py:churn; also as the first word.",
+        show_default=False,
+    ),
+]
 Home = Annotated[
     Path | None,
     typer.Option(
