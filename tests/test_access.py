@@ -90,8 +90,12 @@ def test_a_token_is_good_for_its_roles_and_pipelines_alone(tokens: Tokens, role:
         for one, secret in secrets.items():
             found = here.admit(bearer(secret), client, role)
             assert found == Caller(one) if one == role else said(found)[0] == 403
-    status, message = said(there.admit(bearer(secrets[role]), HERE, role))
+    elsewhere = there.admit(bearer(secrets[role]), HERE, role)
+    status, message = said(elsewhere)
     assert (status, "at 'flights', got" in message) == (403, True)
+    assert isinstance(elsewhere, Reply)
+    hint = json.loads(elsewhere.body)["error"]["hint"]
+    assert hint == f"`keepfit token make NAME --role {role}` makes one"
 
 
 def test_a_revoked_token_is_turned_away_and_opens_no_door(tokens: Tokens) -> None:

@@ -405,6 +405,30 @@ def test_a_head_that_is_too_long_is_told_so(served: Served) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50),
+        b"POST /predict/churn HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n{}",
+        b"POST /labels/churn HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n[]    ",
+        b"POST /predict/churn HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"hello\r\n\r\n",
+    ],
+    ids=["TLS", "a length below none", "two lengths", "no chunk", "words"],
+)
+def test_what_is_no_request_is_told_as_all_errors_are(served: Served, sent: bytes) -> None:
+    head, _, body = served.raw(sent).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head
+    assert b"connection: close" in head
+    error = json.loads(body)["error"]
+    assert (error["message"], "certfile" in error["hint"]) == (
+        "expected a request of HTTP/1.1, got bytes that are none",
+        True,
+    )
+    assert served.ask("POST", "/predict/churn", ROW_)[0] == 200
+
+
 def test_a_body_in_many_small_parts_is_read(served: Served) -> None:
     body = json.dumps(ROW_).encode() + b" " * 50_000
     head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"

@@ -142,7 +142,9 @@ class Access:
             roles = ", ".join(token.roles)
             where = f" at {', '.join(token.pipelines)}" if token.pipelines else ""
             return said(
-                403, f"expected a token for {role!r} at {self._pipeline!r}, got {roles}{where}"
+                403,
+                f"expected a token for {role!r} at {self._pipeline!r}, got {roles}{where}",
+                f"`keepfit token make NAME --role {role}` makes one",
             )
         return Caller(token.name)
 

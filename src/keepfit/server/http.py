@@ -48,6 +48,11 @@ TOO_LARGE = said(413, f"expected a body of at most {MOST_BYTES:,} bytes", "send 
 LONG_HEAD = said(
     431, f"expected headers of at most {MOST_HEAD_BYTES:,} bytes", "send what is long in the body"
 )
+NOT_HTTP = said(
+    400,
+    "expected a request of HTTP/1.1, got bytes that are none",
+    "one length of the body, lines that end in CR and LF; https:// needs `--certfile`",
+)
 TOO_SLOW = said(408, f"expected the whole request within {REQUEST_SECONDS:g} s")
 
 
@@ -353,6 +358,10 @@ class Protocol(HttpToolsProtocol):
         if not keep:
             head.append(b"connection: close\r\n")
         self.transport.write(b"".join((*head, b"\r\n", reply.body)))
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser takes for no request, as all errors are told."""
+        self._refuse(NOT_HTTP)
 
     def _refuse(self, reply: Reply) -> None:
         """Answer a request that is not taken, and end the connection."""
