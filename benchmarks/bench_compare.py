@@ -3,7 +3,7 @@
 `keepfit backtest FILE --compare all` plays a dozen policies over a history. The floor is the union
 of what they need: each distinct fit, and each distinct prediction of a model for rows, once. Both
 are metered within the run itself, on the CPU clock: a fit is a learner's (without writing its model
-down) or a probe's, a prediction a model's or a probe's. What is done twice counts once in the floor.
+down) or a probe's, with the table of numbers it learns from; a prediction a model's or a probe's. What is done twice counts once in the floor.
 """
 
 from __future__ import annotations
@@ -93,6 +93,9 @@ def one(name: str, folder: Path, scale: Scale) -> dict[str, Any]:
 
     meter.watch(Boosting, "fit", "fits", None)
     meter.watch(FittedModel, "predict", "predictions", asked)
+    meter.watch(
+        trial.Trial, "_table", "fits of probes", None
+    )  # of numbers, as a learner's fit makes it
     meter.watch(trial, "_fitted", "fits of probes", None)
     meter.watch(trial, "answers", "predictions of probes", None)
     with tempfile.TemporaryDirectory() as home:
