@@ -3,7 +3,8 @@
 `keepfit backtest FILE --compare all` plays a dozen policies over a history. The floor is the union
 of what they need: each distinct fit, and each distinct prediction of a model for rows, once. Both
 are metered within the run itself, on the CPU clock: a fit is a learner's (without writing its model
-down) or a probe's, with the table of numbers it learns from; a prediction a model's or a probe's. What is done twice counts once in the floor.
+down) or a probe's, with the table of numbers that it learns from; a prediction a model's or a
+probe's. What is done twice counts once in the floor.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import wraps
@@ -194,8 +196,10 @@ def main(*, quick: bool = False, scale: Scale | None = None) -> Iterator[str]:
     for name in (*known, *(() if quick else (FLIGHTS,))):
         found = alone(name, folder, scale)
         floor = sum(found["seconds"].values())
+        seconds, counts = Counter(found["seconds"]), Counter(found["counts"])
+        seconds["fits of probes"] += seconds["tables of probes"]
         parts = [
-            f"{found['counts'].get(kind, 0):,}: {found['seconds'].get(kind, 0.0):.1f}"
+            f"{counts[kind]:,}: {seconds[kind]:.1f}"
             for kind in ("fits", "predictions", "fits of probes", "predictions of probes")
         ]
         ratio = f"**{found['total'] / floor:.2f}×**"
