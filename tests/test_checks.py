@@ -31,6 +31,7 @@ ALL: list[Check] = [
     checks.Range({"a": (0, 1)}),
     checks.Unique(),
     checks.Leakage(),
+    checks.Classes(),
 ]
 
 
@@ -590,7 +591,8 @@ def test_a_check_written_wrongly_fails_before_it_sees_data(wrong: Callable[[], o
 
 
 def test_checks_are_resolved_from_one_many_or_none() -> None:
-    assert checks.resolve(None) == (checks.Schema(), checks.Nulls()) == checks.default()
+    assert checks.resolve(None) == checks.default()
+    assert checks.default() == (checks.Schema(), checks.Nulls(), checks.Classes())
     assert checks.resolve(checks.Unique()) == (checks.Unique(),)
     assert checks.resolve([]) == ()
     assert [one.name for one in ALL[:4]] == ["Schema", "Fresh", "Volume", "Nulls"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from keepfit import facts
 from keepfit.facts import Answer, Judged, TrainingStarted
+from keepfit.learners.novel import learnable
 
 if TYPE_CHECKING:
     from keepfit.challenger import Challenger
@@ -40,11 +41,18 @@ class FinalFit:
         if challenger is None:
             return None
         moment = self.turn.selecting(at, since, version.seed)
-        rows = challenger.select.select(self.loop.labelled(at), moment)
+        model = self.loop.scorer.model(version)
+        # What passed the gate is a model of its classes: the last fit adds none.
+        pool = learnable(
+            self.loop.labelled(at), model.classes, closed=True, every=model.task != "regression"
+        )
+        rows = challenger.select.select(pool.rows, moment)
         if rows.height < 2:
             return None
         parent = None if whole else version.name
-        return self.turn.started(at, 0, challenger, rows, since, None, version.name, parent)
+        return self.turn.started(
+            at, 0, challenger, rows, since, None, version.name, parent, pool.unlearnt
+        )
 
     def _updating(self) -> Challenger | None:
         """Return the recipe that lets a winner learn its holdout."""

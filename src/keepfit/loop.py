@@ -185,16 +185,11 @@ class Loop:
         state = self.state
         if state.checked >= state.batch or state.pending is None:
             return
-        number = state.batch
-        findings = list(found)
+        number, findings = state.batch, list(found)
         if state.pending.rows:
             rows = _as_came(self.memory.lake.batch(number), state.pending, state.accepted)
-            asked = Batch(
-                rows=self.columns(rows),
-                labels=self._labels(number, now),
-                cursor="",
-                watermark=state.watermark,
-            )
+            labels, watermark = self._labels(number, now), state.watermark
+            asked = Batch(rows=self.columns(rows), labels=labels, cursor="", watermark=watermark)
             context = self.context(number, now)
             for check in self.pipeline.checks:
                 findings.extend(check.check(asked, context))
@@ -332,6 +327,7 @@ class Loop:
             arrived=tuple(state.let_in),
             every=self.every,
             schema_accepted=state.schema_accepted == number,
+            champion=self.scorer.champion(state),
         )
 
     def _reference(self) -> Profile | None:

@@ -52,7 +52,7 @@ class CheckContext:
 
     ``reference`` describes the champion's training rows; before there is a champion, the
     first batch that was let in; None at the very first. ``arrived`` holds the latest
-    batches that were let in, oldest first.
+    batches that were let in, oldest first. ``champion`` is its model, None where there is none.
     """
 
     now: datetime
@@ -62,6 +62,7 @@ class CheckContext:
     arrived: Sequence[Arrived] = ()
     every: timedelta = timedelta(days=1)
     schema_accepted: bool = False
+    champion: Model | None = None
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION, complete
 from keepfit.drift import Reference
 from keepfit.errors import RollbackFailed, SchemaMismatch
+from keepfit.learners import novel
 from keepfit.learners.labels import weights as weights_in
 from keepfit.protocols import Metric, Model
 from keepfit.registry import Rollout, State, Version
@@ -73,6 +74,10 @@ class Scorer:
     def model(self, version: Version) -> Model:
         """Return a version's model, loaded once; its digest is checked."""
         return self.load(version.artifact)
+
+    def champion(self, state: State) -> Model | None:
+        """Return the model that serves; None where none does."""
+        return None if state.champion is None else self.model(state.versions[state.champion])
 
     def load(self, digest: str) -> Model:
         """Return the model an artifact holds."""
@@ -283,6 +288,8 @@ class Scorer:
         model = self.model(state.versions[name])
         metric = self.metric(model)
         labels, scores, weights = _aligned(model, known)
+        if labels.size < known.height:
+            shared["unlearnt"] = novel.counted(known.get_column(LABEL), model.classes)
         value = metrics.value_of(metric, labels, scores, weights)
         if value != value:
             reason = "the metric is not defined on these rows: one class only, or scores that are not finite"

@@ -102,11 +102,15 @@ class Why(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A recipe that runs in a turn: its rows, and what it costs beside the others."""
+    """A recipe that runs in a turn: its rows, and what it costs beside the others.
+
+    ``unlearnt`` counts the rows left out before it chose, by the label that is no class.
+    """
 
     challenger: Challenger
     rows: pl.DataFrame
     cost: float
+    unlearnt: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

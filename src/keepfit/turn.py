@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from keepfit.facts import (
     TrainingStarted,
 )
 from keepfit.final import FinalFit, refused
+from keepfit.learners.novel import Learnable, classifies, learnable, without
 from keepfit.learnt import again
 from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
@@ -61,10 +63,15 @@ class Turn:
         since = None if champion is None else champion.snapshot.to
         moment = self.selecting(now, since, loop.pipeline.seed)
         standings = self.standings()
-        rows = {one.name: one.select.select(pool, moment) for one in standings.runnable()}
+        able = {one.name: self._learnable(pool, one) for one in standings.runnable()}
+        rows = {
+            one.name: one.select.select(able[one.name].rows, moment) for one in standings.runnable()
+        }
         held = standings.held(rows, why)
         chosen = [
-            Chosen(one, rows[one.name], cost_of(one, rows[one.name].height))
+            Chosen(
+                one, rows[one.name], cost_of(one, rows[one.name].height), able[one.name].unlearnt
+            )
             for one in standings.runnable()
             if rows[one.name].height and not held[one.name]
         ]
@@ -77,6 +84,19 @@ class Turn:
             held |= dear
             chosen = [one for one in chosen if one.challenger.name not in dear]
         return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, since, cut)
+
+    def _learnable(self, pool: pl.DataFrame, challenger: Challenger) -> Learnable:
+        """Return the rows whose label is a class that a recipe can learn."""
+        champion = self.loop.state.versions.get(self.loop.state.champion or "")
+        if champion is None:
+            return learnable(pool, (), every=classifies(self._learner(challenger)))
+        model = self.loop.scorer.model(champion)
+        return learnable(
+            pool,
+            model.classes,
+            closed=challenger.start == "champion",
+            every=model.task != "regression",
+        )
 
     def _too_dear(self, chosen: list[Chosen]) -> dict[str, str]:
         """Return by name why recipes would break the budget, the cheapest being paid for first."""
@@ -98,7 +118,15 @@ class Turn:
         self._rows = {}
         begun: dict[str, Fact] = {}
         for one in plan.chosen:
-            started = self.started(now, len(begun), one.challenger, one.rows, plan.since, plan.cut)
+            started = self.started(
+                now,
+                len(begun),
+                one.challenger,
+                one.rows,
+                plan.since,
+                plan.cut,
+                unlearnt=one.unlearnt,
+            )
             # While a window still reaches the first row, it is the same training as another.
             begun.setdefault(started.key, started)
         return list(begun.values())
@@ -141,6 +169,7 @@ class Turn:
         cut: datetime | None,
         final_of: str | None = None,
         parent: str | None = None,
+        unlearnt: Mapping[str, int] | None = None,
     ) -> TrainingStarted:
         """Return the fact that starts a training of a recipe on rows, as its record."""
         loop, state = self.loop, self.loop.state
@@ -160,6 +189,7 @@ class Turn:
             since=since,
             excluded=state.excluded,
             seed=loop.pipeline.seed,
+            unlearnt=dict(unlearnt or {}),
         )
         self._rows[version] = rows
         donor = None
@@ -273,6 +303,7 @@ class Turn:
             )
         )
         pool = labelled if snapshot.until is None else _before(labelled, snapshot.until)
+        pool = without(pool, snapshot.unlearnt)
         challenger = self.challenger(version)
         if challenger is None:
             return pool

@@ -23,6 +23,7 @@ CHECKS: list[Check] = [
     checks.Range({"number": (-1, 1), "text": (0, 1)}),
     checks.Unique(),
     checks.Leakage(),
+    checks.Classes(),
 ]
 DETECTORS: list[Detector] = [
     drift.Columns(),

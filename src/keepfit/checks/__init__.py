@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from keepfit.checks.asking import worst
 from keepfit.checks.batches import Fresh, Unique, Volume
+from keepfit.checks.classes import Classes
 from keepfit.checks.columns import Nulls, Schema
 from keepfit.checks.leakage import Leakage
 from keepfit.checks.values import Range
@@ -17,6 +18,7 @@ from keepfit.errors import ConfigError
 from keepfit.protocols import Check
 
 __all__ = [
+    "Classes",
     "Fresh",
     "Leakage",
     "Nulls",
@@ -36,9 +38,9 @@ def default() -> tuple[Check, ...]:
     Examples
     --------
     >>> default()
-    (Schema(), Nulls())
+    (Schema(), Nulls(), Classes())
     """
-    return (Schema(), Nulls())
+    return (Schema(), Nulls(), Classes())
 
 
 def resolve(checks: Check | Sequence[Check] | None) -> tuple[Check, ...]:

@@ -68,6 +68,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     The rows are those of batches up to ``batch`` without ``excluded``, whose label was
     known at ``as_of``, whose event time is below ``until``, as ``selection`` chose them
     with ``seed``. ``from_`` and ``to`` are the event times of the first and the last row.
+    ``unlearnt`` counts, by label, the rows left out of what was chosen from, because their label
+    is none of the classes that are learnt.
     """
 
     batch: int
@@ -81,6 +83,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: datetime | None = None
     excluded: tuple[int, ...] = ()
     seed: int = 0
+    unlearnt: dict[str, int] = {}
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):

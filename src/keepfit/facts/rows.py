@@ -51,7 +51,10 @@ class Quarantined(Fact, frozen=True, kw_only=True):
 
 
 class Scored(Fact, frozen=True, kw_only=True):
-    """How a version did on a batch whose labels are mature."""
+    """How a version did on a batch whose labels are mature.
+
+    ``unlearnt`` counts the labels that are none of the classes it knows, which count for nothing.
+    """
 
     batch: int
     version: str
@@ -63,6 +66,7 @@ class Scored(Fact, frozen=True, kw_only=True):
     from_: datetime | None = None
     to: datetime | None = None
     reason: str | None = None
+    unlearnt: dict[str, int] = {}
 
 
 class Estimated(Fact, frozen=True, kw_only=True):

@@ -39,6 +39,11 @@ class Boosting(ABC):
         self.estimator = estimators.clone(estimator)
         self._classify = estimators.derives(estimator, self.family, self.trains[0])
 
+    @property
+    def classifies(self) -> bool:
+        """Whether what it learns are classes."""
+        return self._classify
+
     def __repr__(self) -> str:
         own = "".join(f", {name}={value!r}" for name, value in self._own(changed=True).items())
         return f"learners.{type(self).__name__}({self.name}{own})"

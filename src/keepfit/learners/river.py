@@ -76,6 +76,11 @@ class River:
                 hint="leave at_once out: every model learns row by row",
             )
 
+    @property
+    def classifies(self) -> bool:
+        """Whether what it learns are classes."""
+        return self._classify
+
     def __repr__(self) -> str:
         own = f", at_once={self.at_once}" if self.at_once > 1 else ""
         return f"learners.River({self.name}{own})"

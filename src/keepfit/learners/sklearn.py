@@ -62,6 +62,11 @@ class Sklearn:
         self.estimator = estimators.clone(estimator)
         self._classify = estimators.purpose(self.estimator) == "classifier"
 
+    @property
+    def classifies(self) -> bool:
+        """Whether what it learns are classes."""
+        return self._classify
+
     def __repr__(self) -> str:
         return f"learners.Sklearn({self.name})"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, facts, triggers
 from keepfit.batch import TIME
+from keepfit.learners.novel import learnable
 from keepfit.probes.losses import check, loss
 from keepfit.probes.trial import FEWEST, Trial
 from keepfit.protocols import Moment
@@ -63,7 +64,10 @@ class Prober:
         model = loop.scorer.model(champion)
         name, losses = loss(loop.scorer.metric(model), cost, model)
         # Of rows that are not mature, those with a label are not like the others.
-        labelled = self._weighed(loop.labelled(now, before=loop.state.labelled_to))
+        known = loop.labelled(now, before=loop.state.labelled_to)
+        # Old and fresh are compared in the champion's classes.
+        known = learnable(known, model.classes, closed=True, every=model.task != "regression").rows
+        labelled = self._weighed(known)
         seen = int(labelled.get_column(TIME).search_sorted(champion.snapshot.to, side="right"))
         judges = min((labelled.height - seen) // 2, max(self._step(), JUDGES))
         if judges < FEWEST:

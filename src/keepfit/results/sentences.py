@@ -120,6 +120,9 @@ class Story:
         else:
             value = metric(fact.metric, fact.value, fact.low, fact.high)
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
+        if fact.unlearnt:
+            few = list(fact.unlearnt)[:3]
+            text += f"; without {counted(sum(fact.unlearnt.values()), 'row')} labelled {some(few)}"
         return Line(at, "·", "scored", text, tone="dim", loud=False)
 
     def _compared(self, fact: facts.Compared, at: datetime) -> Line:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from keepfit.facts import Cost, Decision, Scored
 from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.approvals import Awaited
+from keepfit.results.failing import Failing, unlearnt
 from keepfit.results.sentences import counted, deciding, metric, rounded
 from keepfit.rollouts import told as stage_told
 
@@ -77,7 +79,8 @@ class Status:
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
     that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
     pass by themselves, and ``explored`` those of them that were let through at random. ``approval``
-    is the version that waits for a person.
+    is the version that waits for a person. ``failing`` tells of trainings that fail in a row, and
+    ``unlearnt`` counts the rows that the newest training left out, by the label that is no class.
     """
 
     pipeline: str
@@ -111,6 +114,8 @@ class Status:
     quarantined: tuple[Held, ...] = ()
     drifted: tuple[str, ...] = ()
     paused: str | None = None
+    failing: Failing | None = None
+    unlearnt: Mapping[str, int] = field(default_factory=dict)
     newest: str | None = None
     cost: Cost | None = None
     forecast: Forecast | None = None
@@ -161,6 +166,8 @@ class Status:
             ),
             drifted=tuple(state.drifted),
             paused=state.paused,
+            failing=Failing.of(state),
+            unlearnt={} if trained is None else trained.snapshot.unlearnt,
             newest=None if trained is None else trained.name,
             cost=None if trained is None else trained.cost,
             forecast=None if trained is None else trained.forecast,
@@ -176,7 +183,7 @@ class Status:
                 {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
                 for item in shown[several]
             ]
-        for one in ("rollout", "approval"):
+        for one in ("rollout", "approval", "failing"):
             if (part := shown[one]) is not None:
                 shown[one] = {named.name: getattr(part, named.name) for named in fields(part)}
         found: dict[str, Any] = page.plain(shown)
@@ -235,6 +242,7 @@ class Status:
             ("data", self._data()),
             ("staleness", self._staleness()),
             ("decision", self._decision()),
+            ("failing", [] if self.failing is None else self.failing.lines()),
             ("next", self._next()),
             ("cost", self._cost()),
             (
@@ -302,6 +310,8 @@ class Status:
                 f" and {len(self.drifted) - 4} more" if self.drifted[4:] else ""
             )
             shown.append(f"beyond their drift limit: {several}")
+        if self.unlearnt:
+            shown.append(f"{self.newest} left out {unlearnt(self.unlearnt)}")
         if self.drawn:
             share = 100 * self.explored / self.drawn
             shown.append(
@@ -397,8 +407,12 @@ def _condition(state: State) -> str:
     if state.batch == 0:
         return "empty"
     if state.champion is None:
+        if Failing.of(state) is not None:
+            return "failing"
         return "training" if state.training else "collecting"
-    return "blocked" if state.batch in state.excluded else "healthy"
+    if state.batch in state.excluded:
+        return "blocked"
+    return "healthy" if Failing.of(state) is None else "failing"
 
 
 def _origin(version: Version) -> str | None:

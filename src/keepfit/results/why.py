@@ -13,6 +13,7 @@ from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
 from keepfit.results import adoptions, approvals, page, transfers
 from keepfit.results.costs import forecasted, took
+from keepfit.results.failing import unlearnt
 from keepfit.results.sentences import (
     OWN,
     Story,
@@ -237,6 +238,8 @@ def _data(version: Version) -> list[str]:
     if snapshot.excluded:
         apart = counted(len(snapshot.excluded), "batch")
         lines.append(f"without {apart} in quarantine: {_some(snapshot.excluded)}")
+    if snapshot.unlearnt:
+        lines.append(f"without {unlearnt(snapshot.unlearnt)}")
     if version.judged_from is not None:
         lines.append(f"rows from {page.day(version.judged_from)} on were kept to judge")
     return lines
