@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from math import comb
@@ -245,6 +246,25 @@ def test_a_few_rows_are_too_few_to_block() -> None:
     before = {"a": [1.0, 2.0, 3.0, None] * 500}
     assert outcome(checks.Nulls(), {"a": pl.Series([None] * 3, dtype=pl.Float64)}, before) == PASS
     assert outcome(checks.Nulls(), {"a": pl.Series([None] * 30, dtype=pl.Float64)}, before) == BLOCK
+
+
+def test_infinite_values_count_as_missing_and_are_named() -> None:
+    sound: dict[str, Any] = {"a": [0.0, 1.0] * 50}
+    (gone,) = ask(checks.Nulls(), {"a": [math.inf, -math.inf] * 50}, sound)
+    assert (gone.outcome, gone.message) == (BLOCK, "`a` is 100 % infinite, was 0 %")
+    mixed = {"a": [math.inf] * 20 + [None] * 20 + [1.0] * 60}
+    (part,) = ask(checks.Nulls(), mixed, sound)
+    assert part.message == "`a` is 40 % missing or infinite (20 % infinite), was 0 %"
+    (limit,) = ask(checks.Nulls(0.3), mixed)
+    assert limit.message.endswith("(20 % infinite), at most 30 % allowed")
+    (alone,) = ask(checks.Nulls(), {"a": [math.inf] * 5})
+    assert alone.message == "`a` is all infinite"
+
+
+def test_a_column_that_was_always_infinite_is_as_before() -> None:
+    forever = {"a": [math.inf] * 100}
+    (found,) = ask(checks.Nulls(), forever, forever)
+    assert found.outcome == PASS
 
 
 def test_without_a_reference_an_all_missing_column_warns() -> None:

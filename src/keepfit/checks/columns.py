@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit.checks.asking import Asking, exceeds, features, names, one_of, percent, share, where
 from keepfit.errors import nearest
@@ -137,7 +137,9 @@ class Schema(Asking):
 
 @dataclass(frozen=True, repr=False)
 class Nulls(Asking):
-    """Whether values are missing (null or NaN) more often than stated, or than before.
+    """Whether values are missing (null, NaN or infinite) more often than stated, or than before.
+
+    An infinite value is no value to learn from, and findings say how many there are.
 
     With ``at_most``, a greater share blocks. Without it the reference is the measure: a
     column that was mostly there and is all but gone blocks, a share that rises by five
@@ -175,13 +177,13 @@ class Nulls(Asking):
         for name in self.columns or ():
             if name not in missing:
                 yield self._not_applicable(f"column `{name}` is not in the batch", column=name)
-        found = list(self._compared(missing, rows.height, context.reference))
+        found = list(self._compared(missing, context.reference))
         yield from found
         if not found and context.reference is None and self.at_most is None:
             yield self._not_applicable("no reference yet, and no limit stated")
         elif not found and missing:
-            most = max(missing, key=lambda name: missing[name])
-            value = missing[most] / rows.height
+            most = max(missing, key=lambda name: missing[name].absent)
+            value = missing[most].share
             yield self._pass(
                 f"{len(missing)} columns, at most {percent(value)} missing (`{most}`)", value=value
             )
@@ -189,31 +191,32 @@ class Nulls(Asking):
             yield self._not_applicable("no feature columns in the batch")
 
     def _compared(
-        self, missing: dict[str, int], rows: int, reference: Profile | None
+        self, missing: dict[str, _Missing], reference: Profile | None
     ) -> Iterator[Finding]:
-        for name, count in missing.items():
+        for name, found in missing.items():
             column = None if reference is None else reference.column(name)
             if self.at_most is not None:
-                yield from self._against_limit(name, count / rows, self.at_most)
+                yield from self._against_limit(name, found, self.at_most)
             elif column is not None and column.rows:
-                yield from self._against_reference(column, count, rows, len(missing))
-            elif count == rows:
-                yield self._warn(f"`{name}` is all missing", column=name, value=1.0)
+                yield from self._against_reference(column, found, len(missing))
+            elif found.absent == found.rows:
+                yield self._warn(f"`{name}` is all {found.what}", column=name, value=1.0)
 
-    def _against_limit(self, name: str, value: float, limit: float) -> Iterator[Finding]:
-        if value > limit:
-            message = f"`{name}` is {percent(value)} missing, at most {percent(limit)} allowed"
-            yield self._block(message, column=name, value=value, limit=limit)
+    def _against_limit(self, name: str, found: _Missing, limit: float) -> Iterator[Finding]:
+        if found.share > limit:
+            message = f"`{name}` is {found}, at most {percent(limit)} allowed"
+            yield self._block(message, column=name, value=found.share, limit=limit)
 
     def _against_reference(
-        self, column: Column, count: int, rows: int, columns: int
+        self, column: Column, found: _Missing, columns: int
     ) -> Iterator[Finding]:
-        before, value = column.missing / column.rows, count / rows
+        before, value = (column.missing + column.infinite) / column.rows, found.share
         # What the reference itself does not know: three rows, and twice its standard error.
         doubt = 3 / column.rows + 2 * (before * (1 - before) / column.rows) ** 0.5
-        if value <= before or not exceeds(count, rows, min(1.0, before + doubt), columns):
+        expected = min(1.0, before + doubt)
+        if value <= before or not exceeds(found.absent, found.rows, expected, columns):
             return
-        message = f"`{column.name}` is {percent(value)} missing, was {percent(before)}"
+        message = f"`{column.name}` is {found}, was {percent(before)}"
         place = {"column": column.name, "value": value, "limit": before}
         if before <= _MOSTLY and value >= _GONE:
             hint = "look at what writes it; with Nulls(at_most=1.0) the batch is let in"
@@ -230,19 +233,45 @@ def _unseen_message(column: Column, unseen: dict[str, int], value: float) -> str
     return f"`{column.name}` has {many} {kind} in {percent(value)} of its values: {listed}"
 
 
-def _missing(rows: pl.DataFrame, columns: Sequence[str] | None) -> dict[str, int]:
-    """Return how many values of each column are null or NaN."""
+class _Missing(NamedTuple):
+    """How many of so many values are missing, and how many of those are infinite."""
+
+    absent: int
+    rows: int
+    infinite: int = 0
+
+    @property
+    def share(self) -> float:
+        return self.absent / self.rows
+
+    @property
+    def what(self) -> str:
+        if not self.infinite:
+            return "missing"
+        return "infinite" if self.infinite == self.absent else "missing or infinite"
+
+    def __str__(self) -> str:
+        own = percent(self.infinite / self.rows)
+        part = "" if self.infinite in (0, self.absent) else f" ({own} infinite)"
+        return f"{percent(self.share)} {self.what}{part}"
+
+
+def _missing(rows: pl.DataFrame, columns: Sequence[str] | None) -> dict[str, _Missing]:
+    """Return how many values of each column are null, NaN or infinite."""
     looked_at = [name for name in features(rows) if columns is None or name in columns]
     return {name: _missing_in(rows.get_column(name)) for name in looked_at}
 
 
-def _missing_in(values: pl.Series) -> int:
+def _missing_in(values: pl.Series) -> _Missing:
     import numpy as np
 
     if not values.dtype.is_float():
-        return values.null_count()
+        return _Missing(values.null_count(), values.len())
     # In an array a null is NaN too; of a few rows they are counted sooner there than by a query.
-    return int(np.count_nonzero(np.isnan(values.to_numpy())))
+    array = values.to_numpy()
+    count = array.size - int(np.count_nonzero(np.isfinite(array)))
+    infinite = int(np.count_nonzero(np.isinf(array))) if count else 0
+    return _Missing(count, array.size, infinite)
 
 
 def _nothing() -> pl.DataType:
