@@ -222,11 +222,38 @@ def test_one_waits_for_another_unless_it_has_to_be_known_first() -> None:
     assert trial.begun == ["a", "c", "a", "d"]
 
 
-def test_a_trial_for_which_nobody_asks_any_more_holds_up_no_other() -> None:
+@pytest.mark.parametrize("first", [False, True], ids=["any", "first"])
+def test_a_trial_for_which_nobody_asks_any_more_holds_up_no_other(first: bool) -> None:
+    trial = Held()
+    verdicts = Verdicts(trial)
+    verdicts.ask(asked("a"), first=first)
+    for _ in range(3):
+        verdicts.look()
+        verdicts.ask(asked("a"), first=first)
+        verdicts.ask(asked("b"), first=first)
+    assert trial.begun == ["a"]
+    for _ in range(3):
+        verdicts.look()
+        verdicts.ask(asked("b"), first=first)
+    assert trial.begun == ["a", "b"]
+
+
+def test_what_a_trial_has_shown_is_kept_when_nobody_asks_at_its_end() -> None:
     trial = Held()
     verdicts = Verdicts(trial)
     verdicts.ask(asked("a"))
-    trial.done = {"a", "b"}
+    trial.done = {"a"}
     verdicts.look()
     assert not verdicts.busy
-    assert verdicts.ask(asked("b")) == Verdict(rows=1)
+    assert verdicts.ask(asked("a")) == Verdict(rows=1)
+    assert trial.begun == ["a"]
+
+
+def test_a_person_who_promotes_another_does_not_wait_for_the_one_before(home: Promoting) -> None:
+    hanging, other = home.trained("hangs"), home.trained("other")
+    trials(home).held = {hanging}
+    for version in (hanging, other):
+        Hand(home.world.loop, "a person").promote(version, force=True)
+        home.guide.look()
+    home.guide.look()
+    assert serving(home.guide) == other

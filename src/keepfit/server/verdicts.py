@@ -8,8 +8,9 @@ from keepfit.server.trial import Request, Trial, Verdict
 class Verdicts:
     """How the trial of each model ended, by its digest.
 
-    Whoever asks again and again hears of it in the end; one trial is on at a time. ``look`` has to
-    be called now and then, so that one for which nobody asks any more holds up no other.
+    Whoever asks again and again hears of it in the end; one trial is on at a time. Between two
+    calls of ``look`` everybody asks who wants to know: a trial for which nobody does holds up no
+    other.
     """
 
     def __init__(self, trial: Trial) -> None:
@@ -17,6 +18,7 @@ class Verdicts:
         self._told: dict[str, Verdict] = {}
         self._on = ""
         self._first = False
+        self._wanted = self._stale = False
 
     @property
     def busy(self) -> bool:
@@ -32,14 +34,21 @@ class Verdicts:
         digest = request.digest
         if digest in self._told:
             return self._told[digest]
-        if not self._on or (first and not self._first and self._on != digest):
+        if digest == self._on:
+            self._wanted = True
+        elif not self._on or self._stale or (first and not self._first):
             self.trial.begin(request)
             self._on, self._first = digest, first
-            self.look()
+            self._wanted, self._stale = True, False
+            self._take_down()
         return self._told.get(digest)
 
     def look(self) -> None:
         """Take down how the trial that is on has ended, if it has."""
+        self._wanted, self._stale = False, not self._wanted
+        self._take_down()
+
+    def _take_down(self) -> None:
         if not self._on:
             return
         verdict = self.trial.verdict()
