@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from keepfit.batch import ID, SCORE, VERSION
+from keepfit.errors import SchemaMismatch
 from keepfit.lake import Delta
 from keepfit.lake.unlanded import Unlanded
 from tests.lakes import hour, some_batch, some_labels, some_rows
@@ -90,3 +93,35 @@ def test_a_batch_that_strayed_says_how(tmp_path: Path) -> None:
     ahead = Unlanded(lake)
     assert ahead.land(some_batch(rows.drop("x")), 2).lost == ("x",)
     assert ahead.batch(2).columns == lake.batch(1).columns
+
+
+@pytest.mark.parametrize("as_of", [5, 10])
+def test_ids_that_come_as_text_are_the_numbers_they_were(tmp_path: Path, as_of: int) -> None:
+    text = replace(
+        SECOND,
+        rows=SECOND.rows.cast({ID: pl.String}),
+        labels=SECOND.labels.cast({ID: pl.String}),
+    )
+    real, beside = Delta(str(tmp_path / "real")), Delta(str(tmp_path / "beside"))
+    for lake in (real, beside):
+        lake.land(FIRST, 1)
+    ahead = Unlanded(beside)
+    assert ahead.land(text, 2) == real.land(text, 2)
+    asked: Any = {"as_of": hour(as_of), "until_batch": 2}
+    assert_frame_equal(ahead.scored(2, hour(as_of)), real.scored(2, hour(as_of)))
+    assert_frame_equal(ahead.labelled(**asked), real.labelled(**asked))
+    assert ahead.count_labelled(**asked) == real.count_labelled(**asked)
+
+
+def test_ids_that_are_no_numbers_are_refused_as_when_they_land(tmp_path: Path) -> None:
+    words = replace(
+        SECOND,
+        rows=SECOND.rows.with_columns(pl.format("a{}", ID).alias(ID)),
+        labels=SECOND.labels.with_columns(pl.format("a{}", ID).alias(ID)),
+    )
+    real, beside = Delta(str(tmp_path / "real")), Delta(str(tmp_path / "beside"))
+    for lake in (real, beside):
+        lake.land(FIRST, 1)
+    for lake in (real, Unlanded(beside)):
+        with pytest.raises(SchemaMismatch, match="expected ids of type Int64 as before"):
+            lake.land(words, 2)

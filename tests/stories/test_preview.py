@@ -56,6 +56,16 @@ class World:
         return self.loop.memory.ledger.seq("churn"), files
 
 
+def test_a_check_reads_ids_that_have_become_text_as_the_step_does(tmp_path: Path) -> None:
+    world = World(tmp_path, stream(10), trigger=triggers.Every("5d"))
+    world.live_to(8)
+    world.bring(8, pl.col("id").cast(pl.String))
+    ahead = preview(world.loop)
+    assert (ahead.rows, ahead.labels) == (100, 100)
+    (arrived,) = [one.fact for one in world.loop.step().entries if isinstance(one.fact, Arrived)]
+    assert (arrived.rows, arrived.labels) == (100, 100)
+
+
 @pytest.mark.parametrize("day", [1, 20, 26])
 def test_a_check_says_what_the_step_then_finds_and_decides(tmp_path: Path, day: int) -> None:
     trigger = triggers.OnDrift() | triggers.OnRelevance(50) | triggers.Every("9d")

@@ -49,7 +49,9 @@ class Unlanded:
         rows, _ = conform(prepare_rows(batch.rows, number), kept)
         filled = [pl.lit(None, kept[name]).alias(name) for name in kept if name not in rows.columns]
         self._rows = rows.with_columns(filled)
-        self._labels = prepare_labels(batch.labels, number).drop_nulls([ID, LABEL, KNOWN_AT])
+        labels = prepare_labels(batch.labels, number).drop_nulls([ID, LABEL, KNOWN_AT])
+        # Ids are of one type in the lake, whatever a file has made of them.
+        self._labels, _ = conform(labels, {ID: rows.schema[ID]})
         self._landed = Landed(
             number=number,
             rows=rows.height,
