@@ -761,6 +761,8 @@ def test_features_that_do_not_fit_are_refused() -> None:
         state.estimate(scores, features[:10])
     with pytest.raises(SchemaMismatch, match="`noise` of the reference is missing"):
         state.estimate(scores, features.drop("noise"))
+    with pytest.raises(SchemaMismatch, match="missing from the batch\n\nhint: .*features=rows"):
+        state.estimate(scores, "mae")
     with pytest.raises(SchemaMismatch, match="`x` was a number in the reference, got String"):
         state.estimate(scores, features.with_columns(pl.col("x").cast(pl.String)))
     with pytest.raises(ConfigError, match="estimated here, got 'rmse'"):

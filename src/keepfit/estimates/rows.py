@@ -93,9 +93,10 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     def _column(self, frame: pl.DataFrame, feature: Feature) -> pl.Series:
         if feature.name not in frame.columns:
             near = nearest(feature.name, frame.columns)
+            hint = f"the nearest column is `{near}`" if near else None
             raise SchemaMismatch(
                 f"column `{feature.name}` of the reference is missing from the batch",
-                hint=f"the nearest column is `{near}`" if near else None,
+                hint=hint if frame.width else "give the rows' features too: features=rows",
             )
         column = frame.get_column(feature.name)
         kind = "number" if feature.support is not None else "category"
