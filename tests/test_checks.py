@@ -488,6 +488,26 @@ def test_volume_needs_four_batches_unless_a_number_of_rows_is_stated() -> None:
     assert outcome(checks.Volume(rows=1), {"a": [1]}) == PASS
 
 
+def test_rows_that_another_of_their_id_replaced_are_told() -> None:
+    (found,) = ask(checks.Unique(), {"a": [1.0, 2.0]}, repeated=2)
+    assert (found.outcome, found.value) == (BLOCK, 0.5)
+    assert found.message == (
+        "2 rows were left out: another has their id and other values "
+        "(rows 2024-01-01 00:00 to 01:00)"
+    )
+    (one,) = ask(checks.Unique(severity="warn"), {"a": [1.0, 2.0]}, repeated=1)
+    assert (one.outcome, one.message[:18]) == (WARN, "1 row was left out")
+
+
+def test_copies_are_looked_for_unless_all_are_allowed() -> None:
+    copies = {"a": [1.0] * 4}
+    same_time = rows(copies, _time=pl.Series([START] * 4))
+    (found,) = ask(checks.Unique(), same_time)
+    assert found.message.endswith("are copies under another id")
+    (quiet,) = ask(checks.Unique(at_most=1.0), same_time)
+    assert quiet.outcome == PASS
+
+
 def test_ids_that_repeat_or_are_missing_block() -> None:
     assert outcome(checks.Unique(), {"a": [1, 2, 3]}) == PASS
     assert only(checks.Unique(), rows({"a": [1, 2, 3]}, _id=pl.Series([1, 1, 2]))).outcome == BLOCK
@@ -612,7 +632,12 @@ def test_a_check_written_wrongly_fails_before_it_sees_data(wrong: Callable[[], o
 
 def test_checks_are_resolved_from_one_many_or_none() -> None:
     assert checks.resolve(None) == checks.default()
-    assert checks.default() == (checks.Schema(), checks.Nulls(), checks.Classes())
+    assert checks.default() == (
+        checks.Schema(),
+        checks.Nulls(),
+        checks.Unique(at_most=1.0, severity="warn"),
+        checks.Classes(),
+    )
     assert checks.resolve(checks.Unique()) == (checks.Unique(),)
     assert checks.resolve([]) == ()
     assert [one.name for one in ALL[:4]] == ["Schema", "Fresh", "Volume", "Nulls"]

@@ -65,7 +65,12 @@ def failed(said: Said, status: int, *heard: str) -> None:
 def test_check_tells_what_it_found_and_writes_nothing(fresh: Path) -> None:
     told = keepfit(fresh, "check", "churn.py", "--json").told
     assert (told["pipeline"], told["batch"], told["rows"]) == ("churn", 1, 250)
-    assert {finding["check"] for finding in told["findings"]} == {"Schema", "Nulls", "Classes"}
+    assert {finding["check"] for finding in told["findings"]} == {
+        "Schema",
+        "Nulls",
+        "Unique",
+        "Classes",
+    }
     assert not (fresh / ".keepfit").exists()
 
 

@@ -73,6 +73,8 @@ class Batch:
     Times are microseconds in UTC. ``cursor`` tells the source where to go on,
     ``watermark`` is the event time up to which everything has been read, ``findings``
     say what the source met on the way, and ``backlog`` is true when more is waiting.
+    ``repeated`` counts rows that were left out because another with their id, which arrived at
+    the same time, has other content.
     """
 
     rows: pl.DataFrame
@@ -81,6 +83,7 @@ class Batch:
     watermark: datetime | None = None
     findings: tuple[Finding, ...] = field(default=())
     backlog: bool = False
+    repeated: int = 0
 
     @property
     def empty(self) -> bool:

@@ -328,6 +328,7 @@ class Loop:
             every=self.every,
             schema_accepted=state.schema_accepted == number,
             champion=self.scorer.champion(state),
+            repeated=0 if state.pending is None else state.pending.repeated,
         )
 
     def _reference(self) -> Profile | None:

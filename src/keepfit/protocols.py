@@ -53,6 +53,8 @@ class CheckContext:
     ``reference`` describes the champion's training rows; before there is a champion, the
     first batch that was let in; None at the very first. ``arrived`` holds the latest
     batches that were let in, oldest first. ``champion`` is its model, None where there is none.
+    ``repeated`` counts the rows that came with the batch and that a later one of it with the same
+    id and other content replaced: the batch has only the last.
     """
 
     now: datetime
@@ -63,6 +65,7 @@ class CheckContext:
     every: timedelta = timedelta(days=1)
     schema_accepted: bool = False
     champion: Model | None = None
+    repeated: int = 0
 
 
 @runtime_checkable

@@ -349,3 +349,18 @@ def test_a_csv_that_grows_brings_its_new_lines_once(tmp_path: Path, learner: Any
     assert landed(lived(source, learner, tmp_path / "home")) == early.height
     frame.write_csv(path)
     assert landed(lived(source, learner, tmp_path / "home")) == early.height + late.height
+
+
+# The same id twice ----------------------------------------------------------------------
+
+
+def test_an_id_that_comes_twice_with_other_features_is_told_and_the_last_counts(
+    tmp_path: Path,
+) -> None:
+    frame = stream(20)
+    again = frame.slice(1_500, 40)
+    doubled = pl.concat([frame, again.with_columns(pl.col("x") + 1), frame.slice(300, 50)])
+    entries = lived(framed(doubled), LEARNERS["lightgbm"], tmp_path)
+    assert landed(entries) == 2_000
+    assert sum(arrived.repeated for arrived in of(entries, Arrived)) == 40
+    assert said(entries).count("40 rows were left out: another has their id and other values") == 1

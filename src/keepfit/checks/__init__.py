@@ -38,9 +38,9 @@ def default() -> tuple[Check, ...]:
     Examples
     --------
     >>> default()
-    (Schema(), Nulls(), Classes())
+    (Schema(), Nulls(), Unique(at_most=1.0, severity="warn"), Classes())
     """
-    return (Schema(), Nulls(), Classes())
+    return (Schema(), Nulls(), Unique(at_most=1.0, severity="warn"), Classes())
 
 
 def resolve(checks: Check | Sequence[Check] | None) -> tuple[Check, ...]:

@@ -131,8 +131,9 @@ class Volume(Asking):
 class Unique(Asking):
     """Whether every row has an id of its own and is no copy of another.
 
-    Blocks ids that are missing or repeat inside the batch; warns of rows with another id
-    whose time and features are those of another row, such as a file delivered twice.
+    Blocks ids that are missing, or that repeat inside the batch with other features, of which
+    only the last row has landed; warns of rows with another id whose time and features are those
+    of another row. The same row twice is one row, and no finding.
 
     Parameters
     ----------
@@ -158,8 +159,23 @@ class Unique(Asking):
 
     def _ask(self, batch: Batch, context: CheckContext) -> Iterator[Finding]:
         rows = batch.rows
-        found = [*self._ids(rows, context.roles.id), *self._copies(rows)]
+        found = [*self._again(rows, context), *self._ids(rows, context.roles.id)]
+        found += self._copies(rows) if self.at_most < 1 else ()
         yield from found or [self._pass(f"{rows.height:,} rows, each with its own id")]
+
+    def _again(self, rows: pl.DataFrame, context: CheckContext) -> Iterator[Finding]:
+        """Yield what repeated before it landed: of that the batch no longer has a trace."""
+        if not context.repeated:
+            return
+        value = context.repeated / (rows.height + context.repeated)
+        many = "1 row was" if context.repeated == 1 else f"{context.repeated:,} rows were"
+        yield self._block(
+            f"{many} left out: another has their id and other values ({where(rows)})",
+            column=context.roles.id or ID,
+            value=value,
+            limit=0.0,
+            hint="give each row an id of its own, or send a correction later, in a batch of its own",
+        )
 
     def _ids(self, rows: pl.DataFrame, named: str | None) -> Iterator[Finding]:
         ids = rows.get_column(ID)

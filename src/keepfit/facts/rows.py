@@ -15,7 +15,8 @@ class Arrived(Fact, frozen=True, kw_only=True):
     ``cursor`` says where its source goes on; a long one as what differs from the batch before.
     ``lost`` names columns the lake knows and the batch did not have, ``retyped`` those whose
     values came in another kind and were not kept, with that type. ``drawn`` counts the rows of
-    which chance said whether they pass, ``explored`` those of them that did.
+    which chance said whether they pass, ``explored`` those of them that did. ``repeated`` counts
+    those whose id came again at the same time with other content; the last one landed.
     """
 
     batch: int
@@ -33,6 +34,7 @@ class Arrived(Fact, frozen=True, kw_only=True):
     retyped: dict[str, str] = {}
     drawn: int = 0
     explored: int = 0
+    repeated: int = 0
 
 
 class Found(Fact, frozen=True, kw_only=True):

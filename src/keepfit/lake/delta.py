@@ -111,7 +111,7 @@ class Delta:
             lost=lost,
             retyped=retyped,
             watermark=batch.watermark,
-        ).placed(new.rows, self.landed(last, source=source))
+        ).placed(new.rows, self.landed(last, source=source), batch.repeated)
         self._commit(new, labels, landed, source)
         return landed
 

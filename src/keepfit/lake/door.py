@@ -30,9 +30,10 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the rows older than the watermark before. ``lost`` names columns that the lake knows and the
     batch did not have; ``retyped`` those that came with values of another kind, which the lake
     could not keep, and their type. ``drawn`` counts the rows of which chance said whether they
-    pass, ``explored`` those of them that did. ``cursor`` and ``watermark`` are those of the
-    batch that landed: after a crash the source may offer more under the same number, and the
-    loop goes on from here.
+    pass, ``explored`` those of them that did. ``repeated`` counts those whose id the source had
+    again with other content at the same time: the last one landed. ``cursor`` and ``watermark``
+    are those of the batch that landed: after a crash the source may offer more under the same
+    number, and the loop goes on from here.
     """
 
     number: int
@@ -47,11 +48,12 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retyped: dict[str, str] = {}
     drawn: int = 0
     explored: int = 0
+    repeated: int = 0
     from_: datetime | None = None
     to: datetime | None = None
     watermark: datetime | None = None
 
-    def placed(self, rows: pl.DataFrame, before: Landed | None) -> Landed:
+    def placed(self, rows: pl.DataFrame, before: Landed | None, repeated: int = 0) -> Landed:
         """Return what landed with what its rows say: from when to when, how many late, how many drawn."""
         times, watermark = rows.get_column(TIME), None if before is None else before.watermark
         passed = rows.get_column(PASSED) if PASSED in rows.columns else None
@@ -59,6 +61,7 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             self,
             drawn=0 if passed is None else passed.len() - passed.null_count(),
             explored=0 if passed is None else int(passed.sum()),
+            repeated=repeated,
             late=0 if watermark is None else border(times, watermark, "left"),
             from_=times[0] if times.len() else None,
             to=times[-1] if times.len() else None,

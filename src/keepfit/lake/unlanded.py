@@ -61,7 +61,7 @@ class Unlanded:
             lost=lost,
             retyped=retyped,
             watermark=batch.watermark,
-        ).placed(rows, self.lake.landed(last) if last else None)
+        ).placed(rows, self.lake.landed(last) if last else None, batch.repeated)
         return self._landed
 
     def landed(self, number: int) -> Landed | None:

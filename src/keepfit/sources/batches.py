@@ -99,3 +99,19 @@ def once(rows: pl.DataFrame, *by: str) -> pl.DataFrame:
         return rows
     arrived = rows.sort(ARRIVED_AT, maintain_order=True)
     return arrived.unique(list(by), keep="last", maintain_order=True)
+
+
+def repeated(rows: pl.DataFrame) -> int:
+    """Return how many rows `once` leaves out although they say something else than the one it keeps.
+
+    What arrived at another time is a correction, and the same row twice is one row.
+    """
+    import polars as pl
+
+    from keepfit.lake.content import row_hashes
+
+    own = rows.select(ID, ARRIVED_AT)
+    again = rows_of(rows.filter(own.is_duplicated()))
+    content = pl.Series("content", row_hashes(again, [TIME, *carried(again.columns)]))
+    told = again.select(ID, ARRIVED_AT)
+    return told.with_columns(content).n_unique() - told.n_unique()

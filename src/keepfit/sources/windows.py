@@ -19,6 +19,7 @@ from keepfit.sources.batches import (
     labels_of,
     once,
     read_at,
+    repeated,
     rows_of,
 )
 from keepfit.sources.normal import normal, warning
@@ -218,13 +219,15 @@ class Windows:
     ) -> Batch:
         rows = joined(taken) if taken else empty_rows()
         rows = read_at(rows, now, self.roles.label_delay or timedelta(0))
+        kept = once(rows, ID)
         return Batch(
-            rows=rows_of(once(rows, ID)).sort(TIME, ID),
+            rows=rows_of(kept).sort(TIME, ID),
             labels=labels_of(rows),
             cursor=cursor,
             watermark=watermark,
             findings=tuple(dict.fromkeys(findings)),
             backlog=backlog,
+            repeated=0 if kept.height == rows.height else repeated(rows),
         )
 
     def _marked(self, place: Place, findings: list[Finding]) -> dict[str, Mark]:
