@@ -22,6 +22,7 @@ from keepfit.parts import Part
 from keepfit.protocols import Advanced
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
     from keepfit.drift.rulers import Reading
@@ -145,13 +146,19 @@ class Alarms(Part):
         found.distances[:, [name in self.exclude for name in names]] = np.nan
         if not found.sizes.size:
             nothing = np.full((1, len(names), MEASURES), np.nan)
-            found = History(nothing[..., 0], nothing, np.ones(1))
-        apart, moved, sizes = found
+            found = History(nothing[..., 0], nothing, np.ones(1), found.noise)
+        apart, moved, sizes, noise = found
         counted = None if not weights else [weights.get(name, 0.0) for name in names]
         filled = np.where(np.isfinite(apart), apart, 0.0)
         kept = _Kept(
             alarm=Alarm.calibrate(
-                apart, sizes, batches=self.batches(every), weights=counted, moves=moved
+                apart,
+                sizes,
+                batches=self.batches(every),
+                weights=counted,
+                moves=moved,
+                noise=noise,
+                partial=_outside(rows.height, sizes),
             ),
             anchor=Anchor.of(apart, sizes),
             usual=tuple(np.quantile(filled, 0.95, axis=0).tolist()),
@@ -267,6 +274,11 @@ class Alarms(Part):
             for place, _ in state.columns
             if values[place] > 0
         )
+
+
+def _outside(rows: int, sizes: np.ndarray) -> float:
+    """Return the share of a reference's rows that lie in no block: less than one, at its start."""
+    return max(0.0, min((rows - float(sizes.sum())) / max(1, rows), 1 / sizes.size))
 
 
 def _muted(alarm: Alarm, muted: Sequence[str], names: Sequence[str]) -> AlarmState | None:

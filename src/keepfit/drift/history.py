@@ -78,11 +78,14 @@ class History(NamedTuple):
     """How far blocks lie from the rest of their rows: a row per block, a column per column.
 
     ``moves`` has the signed moves of each column on top; ``sizes`` the rows of each block.
+    ``noise`` has, by column, the least that sampling adds to the mean square of a distance, and
+    what it adds to the variance of each move, times the rows: as if rows were independent.
     """
 
     distances: np.ndarray
     moves: np.ndarray
     sizes: np.ndarray
+    noise: np.ndarray
 
 
 def blocks_of(rows: pl.DataFrame, every: timedelta) -> np.ndarray:
@@ -114,13 +117,14 @@ def history(profile: Profile, rows: pl.DataFrame, blocks: np.ndarray) -> History
     columns = profile.columns if sizes.size else ()
     cut = _Blocks(rows, inside, blocks[inside], sizes)
     found = np.full((sizes.size, len(profile.columns), 4), np.nan)
+    noise = np.zeros((len(profile.columns), 4))
     for place, column in enumerate(columns):
-        found[:, place] = cut.column(column)
+        found[:, place], noise[place] = cut.column(column)
     # Of the whole, the block is a part that pulls it towards itself.
     rest = (1 - sizes / max(1, sizes.sum()))[:, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = np.where(rest > 0, np.clip(found / rest, -1.0, 1.0), np.nan)
-    return History(apart[..., 0], apart[..., 1:], sizes)
+    return History(apart[..., 0], apart[..., 1:], sizes, noise)
 
 
 class _Blocks(NamedTuple):
@@ -131,8 +135,8 @@ class _Blocks(NamedTuple):
     where: np.ndarray
     sizes: np.ndarray
 
-    def column(self, column: Column) -> np.ndarray:
-        """Return the distance and the moves of each block to all of them together."""
+    def column(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
+        """Return the distance and the moves of each block to all of them, and their noise."""
         import polars as pl
 
         values = self.rows.get_column(column.name)
@@ -143,7 +147,9 @@ class _Blocks(NamedTuple):
             return self._numbers(column.text.lengths, lengths[self.inside], signed=False)
         return self._categories(column, values)
 
-    def _numbers(self, spread: Quantiles, values: np.ndarray, *, signed: bool) -> np.ndarray:
+    def _numbers(
+        self, spread: Quantiles, values: np.ndarray, *, signed: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
         there = np.isfinite(values)
@@ -154,10 +160,11 @@ class _Blocks(NamedTuple):
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = table / present[:, None]
         apart = abs(shares.cumsum(axis=1) - every.cumsum()).max(axis=1)
-        ranks = shares @ rank_scores(every) if signed else np.full((present.size, 2), np.nan)
-        return np.column_stack([np.fmax(abs(absent), apart), ranks, absent])
+        of_ranks = rank_scores(every) if signed else np.full((every.size, 2), np.nan)
+        noise = _noise(every.cumsum(), of_ranks, every, 1 - present.sum() / self.sizes.sum())
+        return np.column_stack([np.fmax(abs(absent), apart), shares @ of_ranks, absent]), noise
 
-    def _categories(self, column: Column, values: pl.Series) -> np.ndarray:
+    def _categories(self, column: Column, values: pl.Series) -> tuple[np.ndarray, np.ndarray]:
         import numpy as np
 
         if column.counts:
@@ -168,7 +175,25 @@ class _Blocks(NamedTuple):
         whole = self.sizes @ table / self.sizes.sum()
         apart = table - whole
         nothing = np.full((self.sizes.size, 2), np.nan)
-        return np.column_stack([abs(apart).sum(axis=1) / 2, nothing, apart[:, -1]])
+        noise = _noise(whole, np.full((whole.size, 2), np.nan), whole, whole[-1])
+        return np.column_stack([abs(apart).sum(axis=1) / 2, nothing, apart[:, -1]]), noise
+
+
+def _noise(
+    shares: np.ndarray, of_ranks: np.ndarray, weights: np.ndarray, missing: float
+) -> np.ndarray:
+    """Return what sampling adds to the squares of a distance and of the moves, times the rows.
+
+    A distance is the greatest of many gaps between shares, and its mean square is no less than
+    that of the gap that varies most. A share p of n independent rows has the variance
+    p (1 - p) / n.
+    """
+    import numpy as np
+
+    gone = missing * (1 - missing)
+    least = max(gone, float((shares * (1 - shares)).max(initial=0.0)))
+    noise = np.nan_to_num(np.array([least, *(weights @ of_ranks**2), gone]))
+    return np.asarray(np.maximum(noise, 0.0), dtype=np.float64)
 
 
 def _table(cells: np.ndarray, where: np.ndarray, total: int, blocks: int) -> np.ndarray:

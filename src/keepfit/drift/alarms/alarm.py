@@ -87,6 +87,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     weights: tuple[float, ...]
     moves: bytes = b""
     """Moves of the watched columns by block and measure, as 32-bit numbers; none: not known."""
+    noise: tuple[tuple[float, ...], ...] = ()
+    """What sampling adds to the squares of distance and moves of each watched column."""
+    partial: float = 0.0
+    """Share of the reference that lies in none of its blocks."""
 
     @classmethod
     def calibrate(
@@ -97,6 +101,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         batches: float,
         weights: ArrayLike | None = None,
         moves: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
+        partial: float = 0.0,
     ) -> Alarm:
         """Learn what is usual from the blocks of a reference.
 
@@ -118,6 +124,13 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             mean rank of its values, how far their ranks lie from the middle, and the share
             of missing values; NaN for what a column does not have. With them, alarms come
             sooner where blocks differ anyway. Of more than 64 columns they are left out.
+        noise
+            By column, what sampling alone adds to the mean square of its distance, at least,
+            and to the variance of each of its moves, times the rows. A column that follows the
+            calendar, such as the hour, is then not held to less than chance would do, and what
+            a batch or reference that is not whole explains says nothing.
+        partial
+            Share of the reference that lies in none of the blocks.
 
         Raises
         ------
@@ -139,9 +152,10 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             kept = np.where(there[:, watched], kept, middle)
         shares = _shares(weights, columns)[watched]
         moved = _moves(moves, found.shape, watched)
+        known = _noise(noise, columns)[watched]
         alike, limit = 0.0, NEVER
         if watched.size and blocks >= LEAST:
-            alike = _alike(kept, rows, shares)
+            alike = _alike(kept, rows, shares, known)
             limit = threshold(watched.size, blocks, batches, alike=alike, moved=bool(moved))
         return cls(
             batches=float(batches),
@@ -154,6 +168,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             sizes=tuple(rows.tolist()),
             weights=tuple(shares.tolist()),
             moves=moved,
+            noise=tuple(map(tuple, known.tolist())),
+            partial=float(partial),
         )
 
     @property
@@ -226,6 +242,22 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             )
         return np.asarray(found[list(self.watched)])
 
+    def uneven(self, size: float) -> float:
+        """Return the share of rows by which a batch of a size and the reference are not whole.
+
+        Of a reference that keeps every tenth row, a batch has ten times as many.
+        """
+        usual = sorted(self.sizes)[len(self.sizes) // 2]
+        whole = max(1, round(size / usual)) * usual
+        return self.partial + abs(size - whole) / max(size, whole)
+
+    def _least(self) -> Array:
+        import numpy as np
+
+        if not self.noise:
+            return np.zeros((len(self.watched), 1 + MEASURES))
+        return np.array(self.noise)
+
     @cached_property
     def usual(self) -> Usual:
         """How far blocks usually move."""
@@ -235,7 +267,7 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         kept = np.frombuffer(self.moves, dtype="<f4").astype(np.float64)
         shape = (self.blocks, len(self.watched), MEASURES)
-        return moves.usual(kept.reshape(shape), np.array(self.sizes))
+        return moves.usual(kept.reshape(shape), np.array(self.sizes), self._least()[:, 1:])
 
     @cached_property
     def standard(self) -> tuple[Standard, Array]:
@@ -246,7 +278,9 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
         history = np.frombuffer(self.distances, dtype="<f4").astype(np.float64)
         return scores.standardise(
-            history.reshape(self.blocks, len(self.watched)), np.array(self.sizes)
+            history.reshape(self.blocks, len(self.watched)),
+            np.array(self.sizes),
+            self._least()[:, 0],
         )
 
     @cached_property
@@ -306,11 +340,25 @@ def _moves(given: Any, shape: tuple[int, int], watched: np.ndarray) -> bytes:
     return kept.tobytes() if used else b""
 
 
-def _alike(history: Array, sizes: Array, weights: Array) -> float:
+def _noise(given: Any, columns: int) -> Array:
+    import numpy as np
+
+    if given is None:
+        return np.zeros((columns, 1 + MEASURES))
+    found = np.asarray(given, dtype=np.float64)
+    if found.shape != (columns, 1 + MEASURES) or not (found >= 0).all():
+        raise ConfigError(
+            f"Alarm: expected noise of zero or more by column for a distance and {MEASURES} "
+            f"moves, {(columns, 1 + MEASURES)}, got {found.shape}"
+        )
+    return found
+
+
+def _alike(history: Array, sizes: Array, weights: Array, noise: Array) -> float:
     """Return how alike neighbouring blocks of a reference are."""
     from keepfit.drift.alarms import scores
 
-    excesses = scores.standardise(history, sizes)[1]
+    excesses = scores.standardise(history, sizes, noise[:, 0])[1]
     return float(scores.alike(excesses, scores.combine(excesses, weights / weights.sum())))
 
 

@@ -45,11 +45,12 @@ class Look:
         self.alarm = alarm
         self.there = there
         filled = np.where(there, values, 0.0)[None, :]
-        self.excesses = scores.excess(alarm.standard[0], filled, np.array([float(size)]))[0]
+        rows, share = np.array([float(size)]), alarm.uneven(size)
+        self.excesses = scores.excess(alarm.standard[0], filled, rows, share)[0]
         shape = (len(alarm.watched), len(measures.DIRECTIONS))
         self.moves: Array = np.full(shape, np.nan)
         if moves is not None:
-            self.moves = measures.directions(alarm.usual, moves[None], np.array([float(size)]))[0]
+            self.moves = measures.directions(alarm.usual, moves[None], rows, share)[0]
 
     def after(self, state: AlarmState) -> AlarmState:
         """Return the state after this batch."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.drift.alarms.scores import DOUBT, FREEDOM, SHORT, lag, normal
+from keepfit.drift.alarms.scores import DOUBT, FREEDOM, SHORT, explained, lag, normal, regular
 
 Array = NDArray[np.float64]
 
@@ -39,7 +39,8 @@ class Usual:
     """How far blocks usually move; arrays end in (1, columns, measures).
 
     ``between`` and ``noise`` make up the variance of a move, the second divided by the rows.
-    ``alike`` is the lag-1 autocorrelation of each measure, over all columns.
+    ``alike`` is the lag-1 autocorrelation of each measure, over all columns. ``regular`` is how
+    much of each follows the calendar instead of chance, from 0 to 1.
     """
 
     blocks: int
@@ -47,9 +48,10 @@ class Usual:
     between: Array
     noise: Array
     alike: Array
+    regular: Array
 
 
-def usual(moves: Array, sizes: Array) -> Usual:
+def usual(moves: Array, sizes: Array, least: Array | float = 0.0) -> Usual:
     """Return how far blocks usually move, from their moves against the rest of the blocks.
 
     Parameters
@@ -59,6 +61,9 @@ def usual(moves: Array, sizes: Array) -> Usual:
         block no value. What fewer than half of the blocks have is not known.
     sizes
         Ends in (blocks,): the rows of each block.
+    least
+        What sampling adds to the variance of each measure of each column, times the rows:
+        blocks that are more alike do not show that chance can do less.
     """
     blocks = moves.shape[-3]
     there = np.isfinite(moves).mean(axis=-3, keepdims=True) >= 0.5
@@ -74,18 +79,21 @@ def usual(moves: Array, sizes: Array) -> Usual:
         blocks=blocks,
         most=sizes.max(axis=-1, keepdims=True),
         between=np.where(there, square - noise / rows, np.nan),
-        noise=noise,
+        noise=np.maximum(noise, least),
+        regular=regular(square, rows, np.asarray(least)),
         alike=np.clip(alike, 0.0, _ALIKE),
     )
 
 
-def directions(usual: Usual, moves: Array, sizes: Array) -> Array:
+def directions(usual: Usual, moves: Array, sizes: Array, share: Array | float = 0.0) -> Array:
     """Return what each direction of each column says, as normal values whose sums may be bet on.
 
     A predictive t value turned into a normal one, less what a short reference does not know
     of its own middle; autocorrelation is taken out as `scores.steadied` does. The result
-    ends in (batches, columns, directions); NaN where there is no move.
+    ends in (batches, columns, directions); NaN where there is no move. ``share`` is that of
+    the rows by which batch and reference are not whole.
     """
+    moves = explained(moves, np.asarray(share), usual.regular)
     rows = np.minimum(sizes, usual.most)[..., None, None]
     variance = usual.between + usual.noise / rows + (_DISCRETE / rows) ** 2
     away = moves / np.sqrt(variance * (1 + 1 / usual.blocks))

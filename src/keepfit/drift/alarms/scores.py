@@ -38,6 +38,12 @@ DOUBT = 0.3
 _DOUBT_OF_MANY = 0.6
 """What a column is given beyond that, for each power of e that there are columns."""
 
+_STEADY = 0.82
+"""The mean of the root of a standardised distance of one share, as sampling makes it."""
+
+_STEADY_SPREAD = 0.35
+"""Its spread: the mean square is one, and this the rest."""
+
 SHORT = 6.0
 """Blocks at which all of this doubles: few blocks do not know their own spread either."""
 
@@ -48,7 +54,8 @@ class Standard:
 
     ``between`` and ``noise`` make up the mean square of a distance, the second divided by
     the rows. ``shift`` and ``widening`` are what batches after the reference are allowed
-    beyond its blocks: blocks pull their reference towards themselves.
+    beyond its blocks: blocks pull their reference towards themselves. ``regular`` is how much
+    of a column follows the calendar instead of chance, from 0 to 1.
     """
 
     blocks: int
@@ -59,6 +66,7 @@ class Standard:
     spread: Array
     shift: Array
     widening: Array
+    regular: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +99,36 @@ def roots(
     )
 
 
-def standardise(history: Array, sizes: Array) -> tuple[Standard, Array]:
+def regular(square: Array, rows: Array, least: Array) -> Array:
+    """Return how much of a column follows the calendar instead of chance, from 0 to 1.
+
+    An hour or a weekday has all its values in every whole block: blocks are more alike than
+    samples of independent rows are. From half of the variance of sampling on, nothing is.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = np.where(least > 0, 1 - 2 * square * rows / least, 0.0)
+    return np.clip(found, 0.0, 1.0)
+
+
+def explained(found: Array, share: Array, regular: Array) -> Array:
+    """Return what is left of distances or moves beyond what rows too many or too few explain.
+
+    ``share`` is that of the rows, which may all have one value of a column that follows the
+    calendar.
+    """
+    left = np.maximum(abs(found) - share * regular, 0.0)
+    return np.asarray(np.where(regular > 0, np.sign(found) * left, found), dtype=np.float64)
+
+
+def standardise(history: Array, sizes: Array, least: Array | float = 0.0) -> tuple[Standard, Array]:
     """Return the standard of each column, and each block's excess over the other blocks.
 
     An excess is a predictive t value turned into a normal one. A block is held against the
     mean and spread of the others (jackknife), as a batch will be against those of all.
+
+    ``least`` is the least that sampling adds to the mean square of each column's distance,
+    times the rows. Blocks that are more alike show how regular their column is, not how little
+    chance can do: what is usual is then what sampling would make of as many rows.
     """
     blocks = history.shape[-2]
     most = sizes.max(axis=-1, keepdims=True)
@@ -103,35 +136,56 @@ def standardise(history: Array, sizes: Array) -> tuple[Standard, Array]:
     square = np.mean(history**2, axis=-2, keepdims=True)
     noise = np.minimum(square * rows, _KOLMOGOROV * blocks / (blocks - 1))
     between = square - noise / rows
+    steady = regular(square, rows, np.asarray(least))
+    noise = np.maximum(noise, least)
     found = roots(history, sizes, between, noise, most)
     mean = found.mean(axis=-2, keepdims=True)
+    raised = steady * np.maximum(_STEADY - mean, 0.0)
     away = found - mean
     squares = np.sum(away**2, axis=-2, keepdims=True)
     common = _common(squares / (blocks - 1))
     others = np.maximum(squares - away**2 * blocks / (blocks - 1), 0.0)
     spread = np.sqrt((_PRIOR * common + others) / (_PRIOR + blocks - 2))
+    spread = np.maximum(spread, _STEADY_SPREAD * steady)
     # Against the mean of the other blocks; a t value needs the error of that mean as well.
-    left_out = away * blocks / (blocks - 1) / (spread * np.sqrt(blocks / (blocks - 1)))
-    excesses = normal(left_out, _PRIOR + blocks - 2)
+    left_out = away * blocks / (blocks - 1) - raised
+    left_out /= spread * np.sqrt(blocks / (blocks - 1))
+    excesses = _above(normal(left_out, _PRIOR + blocks - 2), steady)
     likeness = _likeness(excesses)
     return Standard(
         blocks=blocks,
         most=most,
         between=between,
         noise=noise,
-        mean=mean,
-        spread=np.sqrt((_PRIOR * common + squares) / (_PRIOR + blocks - 1)),
+        mean=mean + raised,
+        spread=np.maximum(
+            np.sqrt((_PRIOR * common + squares) / (_PRIOR + blocks - 1)), _STEADY_SPREAD * steady
+        ),
         # Fitted on simulated references with block effects that resemble their neighbours.
         shift=(0.5 + 3 * likeness) / blocks,
         widening=1 + (0.5 + 5 * likeness) / blocks,
+        regular=steady,
     ), excesses
 
 
-def excess(standard: Standard, distances: Array, sizes: Array) -> Array:
-    """Return how far the columns of batches are above what is usual, about standard normal."""
+def _above(excesses: Array, regular: Array) -> Array:
+    """Return excesses of which those below usual count for nothing in a regular column.
+
+    They are below in every batch, and would hide in the mean what other columns show.
+    """
+    return np.asarray(excesses + regular * np.maximum(-excesses, 0.0), dtype=np.float64)
+
+
+def excess(standard: Standard, distances: Array, sizes: Array, share: Array | float = 0.0) -> Array:
+    """Return how far the columns of batches are above what is usual, about standard normal.
+
+    ``share`` is that of the rows by which batch and reference are not whole.
+    """
+    distances = explained(distances, np.asarray(share), standard.regular)
     found = roots(distances, sizes, standard.between, standard.noise, standard.most)
     away = (found - standard.mean) / (standard.spread * standard.widening) - standard.shift
-    return normal(away / np.sqrt(1 + 1 / standard.blocks), standard.blocks - 1.0)
+    found = normal(away / np.sqrt(1 + 1 / standard.blocks), standard.blocks - 1.0)
+    return _above(found, standard.regular)
 
 
 def combine(excesses: Array, weights: Array) -> Array:
