@@ -271,6 +271,37 @@ def test_events_reach_the_ledger_once_each_also_when_a_guide_dies(
     ]
 
 
+def test_a_storm_of_events_is_handed_on_in_order_and_at_once(world: World, guide: Guide) -> None:
+    guide.look()
+    writer = Writer(guide.journal.path)
+    writer.write([event(str(number)) for number in range(300)])
+    writer.close()
+    guide.look()
+    entries = signalled(world)
+    told = [entry.fact.data["id"] for entry in entries if isinstance(entry.fact, Signalled)]
+    assert told == [str(number) for number in range(300)]
+    assert len({entry.at for entry in entries}) == 1
+
+
+def test_events_are_handed_on_once_when_a_guide_dies_before_it_marks_them(
+    world: World, guide: Guide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(guide.journal.path)
+    writer.write([event(str(number)) for number in range(30)])
+    writer.close()
+
+    def died(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(guide.journal, "set_mark", died)
+        with pytest.raises(OSError, match="killed"):
+            guide.look()
+    assert len(signalled(world)) == 30
+    guide.look()
+    assert len(signalled(world)) == 30
+
+
 def test_what_has_landed_and_is_old_is_forgotten(world: World, guide: Guide) -> None:
     rows = world.frame.slice(1_000, 30)
     world.write(sent(rows, "v1", [0.5] * 30, world.clock.now()))

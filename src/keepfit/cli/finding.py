@@ -210,7 +210,7 @@ def find_home(home: Path | None) -> Path:
     if not chosen.is_dir() and not (home is None and os.environ.get("KEEPFIT_LEDGER")):
         raise ConfigError(
             f"expected a home with a ledger, got {str(chosen)!r}, {absent(chosen)}",
-            hint="`keepfit run FILE --once` makes it; --home names one elsewhere",
+            hint="`keepfit run FILE --once` makes it; FILE or --home names one elsewhere",
         )
     return chosen
 

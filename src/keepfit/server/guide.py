@@ -19,7 +19,7 @@ from keepfit.clock import WallClock
 from keepfit.errors import LedgerConflict
 from keepfit.facts import NOT_SERVED, Fact, Paused, Promoted, RolledBack, RolledOut, Signalled
 from keepfit.home import places
-from keepfit.journal import EVENT, Journal, journal_of
+from keepfit.journal import EVENT, Journal, Kept, journal_of
 from keepfit.landing import Place
 from keepfit.ledger import Ledger
 from keepfit.periodic import Periodic
@@ -254,14 +254,22 @@ class Guide:
     # Events -------------------------------------------------------------------------------
 
     def _hand_on(self) -> None:
-        """Write events into the ledger, each once, also when a process died in between."""
+        """Write events into the ledger, each once, also when a process died in between.
+
+        All that wait are one transaction: a storm holds up nothing else.
+        """
         done = int(self.journal.mark("events") or 0)
-        for kept in self.journal.after(done, kinds=(EVENT,), limit=1_000):
-            if kept.position > self._handed():
-                event = msgspec.json.decode(kept.body, type=dict[str, Any])
-                data = {**event, "journal": f"{self.journal.identity} {kept.position}"}
-                self._append(Signalled(event=str(data.pop("type")), data=data))
-            self.journal.set_mark("events", kept.position)
+        waiting = self.journal.after(done, kinds=(EVENT,), limit=1_000)
+        if not waiting:
+            return
+        handed = self._handed()
+        self._append(*[self._signalled(kept) for kept in waiting if kept.position > handed])
+        self.journal.set_mark("events", waiting[-1].position)
+
+    def _signalled(self, kept: Kept) -> Signalled:
+        event = msgspec.json.decode(kept.body, type=dict[str, Any])
+        data = {**event, "journal": f"{self.journal.identity} {kept.position}"}
+        return Signalled(event=str(data.pop("type")), data=data)
 
     def _handed(self) -> int:
         """Return the position of the newest event that the ledger has of this journal."""
@@ -274,8 +282,9 @@ class Guide:
                 return int(position)
         return 0
 
-    def _append(self, fact: Fact) -> None:
-        self.ledger.append(self.pipeline, [fact], at=WallClock().now())
+    def _append(self, *facts: Fact) -> None:
+        if facts:
+            self.ledger.append(self.pipeline, facts, at=WallClock().now())
 
     def _failed(self, error: Exception) -> None:
         """Say that a database is away, perhaps for a moment: it is looked at again."""
