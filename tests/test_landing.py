@@ -248,3 +248,28 @@ def test_whatever_json_holds_becomes_a_column_of_the_lakes_kind(
     found = as_stored(values, dtype() if isinstance(dtype, type) else dtype)
     assert found.len() == len(values)
     plain(values)
+
+
+def test_a_row_of_a_far_future_is_told_of_and_learnt_from_when_its_time_has_come(
+    world: World,
+) -> None:
+    now, ahead = world.clock.now(), world.clock.now() + 300 * DAY
+    body = {"id": 7_000, "x": 0.5, "y": 0.0, "kind": "a", "time": ahead.isoformat(), "label": 1}
+    world.write([New(ROW, 7_000, micro(now), None, None, msgspec.json.encode(body))])
+    world.clock.sleep(timedelta(hours=1))
+    told = [
+        one.message
+        for fact in world.steps()
+        if isinstance(fact, Found)
+        for one in fact.findings
+        if one.check == "served"
+    ]
+    assert told == [
+        f"1 of the rows sent have a time far ahead of the clock, up to {ahead:%Y-%m-%d}: "
+        "each is learnt from when its time has come"
+    ]
+    loop = world.loop
+    assert 7_000 not in loop.labelled(world.clock.now()).get_column("_id")
+    assert 7_000 in loop.labelled(ahead + 2 * DAY).get_column("_id")
+    assert loop.state.watermark is not None
+    assert loop.state.watermark < ahead

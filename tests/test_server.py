@@ -118,6 +118,11 @@ BAD: dict[str, tuple[Any, int, str]] = {
     "an id that is none": (ROW_ | {"id": 1.5}, 422, "expected a whole number as id"),
     "an id that is text": (ROW_ | {"id": "a"}, 422, "expected a whole number as id"),
     "an id too large": (ROW_ | {"id": 2**63}, 422, "expected a whole number as id"),
+    "a time far ahead": (
+        ROW_ | {"time": "2199-01-01T00:00:00Z"},
+        422,
+        "expected a time up to a year from now in `time`",
+    ),
     "a time that is none": (ROW_ | {"time": "soon"}, 422, "expected a time in `time`"),
     "a name of keepfit's": (ROW_ | {"_score": 1}, 422, "other names than keepfit's own"),
     "too many": ([ROW_] * 10_001, 413, "expected at most 10,000 in a request"),

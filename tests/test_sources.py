@@ -728,3 +728,32 @@ def test_what_is_written_wrongly_is_refused_at_once(wrong: dict[str, Any]) -> No
 def test_a_separator_is_one_character(separator: Any) -> None:
     with pytest.raises(ConfigError, match="expected one ASCII character"):
         sources.Csv("rows.csv", **ROLES, separator=separator)
+
+
+# Far ahead of the clock -----------------------------------------------------------------
+
+
+def test_rows_of_a_far_future_wait_and_are_told_of(tmp_path: Path) -> None:
+    rows(1, 2).write_parquet(tmp_path / "now.parquet")
+    rows(3, 4, 5, day=3_000).write_parquet(tmp_path / "odd.parquet")
+    source = sources.Parquet(tmp_path, **ROLES)
+    (batch,) = reads(source)
+    assert batch.rows.get_column("_id").to_list() == [1, 2]
+    (found,) = batch.findings
+    assert found.message == (
+        "3 rows of odd.parquet are of a time far ahead of the clock, up to 2032-03-19: "
+        "each is read when its time has come"
+    )
+    waiting = source.read(batch.cursor, now=NOW, every=DAY)
+    assert waiting.empty
+    assert waiting.findings == batch.findings
+    later = source.read(batch.cursor, now=START + 3_001 * DAY, every=DAY)
+    assert later.rows.get_column("_id").to_list() == [3, 4, 5]
+    assert later.findings == ()
+
+
+def test_rows_that_are_planned_wait_and_need_no_word(tmp_path: Path) -> None:
+    rows(1, 2).write_parquet(tmp_path / "now.parquet")
+    rows(3, day=110).write_parquet(tmp_path / "planned.parquet")
+    (batch,) = reads(sources.Parquet(tmp_path, **ROLES))
+    assert batch.findings == ()

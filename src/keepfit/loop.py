@@ -304,8 +304,10 @@ class Loop:
     def labelled(self, as_of: datetime, **bounds: Any) -> Any:
         """Return the labelled rows known at a moment, without those in quarantine.
 
-        Nor are those among them that were stopped: few of their labels ever come to be known.
+        Nor are those among them that were stopped: few of their labels ever come to be known. A row
+        that says to be of later than that moment counts from then on, whatever its label says.
         """
+        bounds["before"] = min(bounds.get("before") or as_of, as_of)
         rows = self.memory.lake.labelled(
             as_of=as_of, until_batch=self.state.batch, excluded=self.state.excluded, **bounds
         )

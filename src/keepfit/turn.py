@@ -298,7 +298,10 @@ class Turn:
         labelled = self.loop.columns(
             explore.observed(
                 lake.labelled(
-                    as_of=snapshot.as_of, until_batch=snapshot.batch, excluded=snapshot.excluded
+                    as_of=snapshot.as_of,
+                    until_batch=snapshot.batch,
+                    excluded=snapshot.excluded,
+                    before=snapshot.as_of,
                 )
             )
         )

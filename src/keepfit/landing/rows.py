@@ -32,6 +32,7 @@ from keepfit.journal import LABEL as LABEL_ENTRY
 from keepfit.landing.texts import NUMBER
 from keepfit.profile import kind_of
 from keepfit.sources.batches import labels_of, once, read_at, rows_of
+from keepfit.sources.windows import FAR_AHEAD
 
 UTC = pl.Datetime("us", "UTC")
 TRUTHS = {"true": True, "false": False, "1": True, "0": False}
@@ -87,7 +88,7 @@ def batch_of(
     came = [entry for entry in fitting if entry.kind not in (LABEL_ENTRY, PASSAGE)]
     rows, findings = _rows(came, roles, known, since)
     rows = _with_passages(rows, came, [entry for entry in fitting if entry.kind == PASSAGE])
-    findings += tuple(_unfit(len(entries) - len(fitting)))
+    findings += (*_unfit(len(entries) - len(fitting)), *_far_ahead(rows))
     alone = _labels([entry for entry in fitting if entry.kind == LABEL_ENTRY], known)
     rows = read_at(rows, moment(entries[-1].at), roles.label_delay or timedelta(0))
     own = labels_of(rows)
@@ -212,6 +213,23 @@ def _unfit(count: int) -> Iterator[Finding]:
             value=count,
             message=f"{count:,} of the entries sent have an id that is no number: they are left out",
             hint="ids of the source are whole numbers; a server that has a champion refuses others",
+        )
+
+
+def _far_ahead(rows: pl.DataFrame) -> Iterator[Finding]:
+    """Yield how many rows are of a time that is rather a mistake than a plan."""
+    ahead = rows.get_column(TIME).filter(
+        rows.get_column(TIME) > rows.get_column(ARRIVED_AT) + timedelta(microseconds=FAR_AHEAD)
+    )
+    if ahead.len():
+        last = ahead.sort()[-1]
+        yield Finding(
+            check="served",
+            outcome=Outcome.WARN,
+            value=ahead.len(),
+            message=f"{ahead.len():,} of the rows sent have a time far ahead of the clock, "
+            f"up to {last:%Y-%m-%d}: each is learnt from when its time has come",
+            hint="look at the clock that wrote it, or leave the time out: then it is now",
         )
 
 

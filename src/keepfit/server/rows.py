@@ -21,6 +21,10 @@ _NAMED = {"names", "rows"}
 _decode = msgspec.json.Decoder().decode
 _TAG_BITS = 12
 
+FURTHEST = 366 * 86_400.0
+"""Seconds that the time of a row may lie ahead: what is planned may be asked about, such as a
+flight, and what is further ahead is a clock that is wrong."""
+
 
 class Label(msgspec.Struct, forbid_unknown_fields=True):
     """A label: of which row, and when it became known, now where it does not say."""
@@ -174,7 +178,7 @@ class Ids:
 
 
 def checked(rows: Sequence[Row], roles: Roles) -> None:
-    """Raise where a row says when it happened and that is no time, or uses a name of keepfit's.
+    """Raise where a row's time is none or far ahead, or a name is one of keepfit's own.
 
     Raises
     ------
@@ -187,9 +191,16 @@ def checked(rows: Sequence[Row], roles: Roles) -> None:
         raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")
     if roles.time not in names:
         return
+    latest = time.time() + FURTHEST
     for row in rows:
         at = row.get(roles.time)
-        if at is not None and seconds(at) != seconds(at):
+        # Of no time is said that it is not up to the latest, too.
+        if at is not None and not (told := seconds(at)) <= latest:
+            if told > latest:
+                raise SchemaMismatch(
+                    f"expected a time up to a year from now in `{roles.time}`, got {at!r}",
+                    hint="look at the clock that wrote it, or leave it out: then it is now",
+                )
             raise SchemaMismatch(
                 f"expected a time in `{roles.time}`, got {at!r}",
                 hint='write it as "2024-03-09T12:00:00Z", or leave it out: then it is now',

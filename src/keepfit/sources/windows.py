@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
+FAR_AHEAD = int(timedelta(days=31) / timedelta(microseconds=1))
+"""Microseconds from now up to which rows are rather planned than misdated."""
+
 LOOK_HERE = "name a file, a folder or a glob that holds rows"
 
 
@@ -171,7 +174,7 @@ class Windows:
         findings: list[Finding] = []
         marks = self._marked(place, findings)
         unread = list(self._unread(place, marks))
-        findings += self._cannot_be_read(marks)
+        findings += [*self._cannot_be_read(marks), *_far_ahead(unread, micro(now))]
         first = min((at for one in unread if (at := one.first()) is not None), default=None)
         if first is None or first > micro(now):
             findings += [f for one in unread if one.first() is None for f in one.piece.findings]
@@ -313,6 +316,23 @@ def _window_end(place: Place, unread: list[Unread], now: int, every: int) -> int
     assert first is not None
     origin = first if place.origin is None else place.origin
     return min(origin + ((first - origin) // every + 1) * every, now + 1)
+
+
+def _far_ahead(unread: list[Unread], now: int) -> Iterator[Finding]:
+    """Yield what lies so far ahead of the clock that it is rather a mistake than a plan."""
+    ahead = [
+        one for one in unread if one.piece.times.size and one.piece.times[-1] > now + FAR_AHEAD
+    ]
+    if not ahead:
+        return
+    rows = sum(int(one.piece.times.size) - one.place(now + FAR_AHEAD + 1) for one in ahead)
+    last = max(int(one.piece.times[-1]) for one in ahead)
+    more = f" and {len(ahead) - 1:,} more" if len(ahead) > 1 else ""
+    yield warning(
+        f"{rows:,} rows of {shown(ahead[0].piece.name)}{more} are of a time far ahead of the clock, "
+        f"up to {moment(last):%Y-%m-%d}: each is read when its time has come",
+        hint="look at the clock, the year or the unit in which its times are written",
+    )
 
 
 def shown(name: str) -> str:
