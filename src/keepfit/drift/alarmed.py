@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -13,6 +14,7 @@ from keepfit.batch import TIME
 from keepfit.clock import count_rate
 from keepfit.drift.alarms import Alarm, AlarmState, Anchor, AnchorState
 from keepfit.drift.alarms.state import MEASURES
+from keepfit.drift.alarms.still import still
 from keepfit.drift.alarms.thresholds import LEAST
 from keepfit.drift.came import Came
 from keepfit.drift.history import History, blocks_of, distance, history, moves
@@ -36,12 +38,17 @@ LEAST_BATCHES = 1.5
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reference keeps for its alarms; ``usual`` is the distance that a block rarely passes."""
+    """What a reference keeps for its alarms.
+
+    ``usual`` is the distance that a block rarely passes, or chance does of as many rows, and
+    ``most`` the greatest share that one value, and missing values, had in any block.
+    """
 
     alarm: Alarm
     anchor: Anchor
     usual: tuple[float, ...]
     every: timedelta
+    most: tuple[tuple[float, float], ...] = ()
 
     def whole(self, rows: pl.DataFrame) -> bool:
         """Return whether rows are a whole batch, as long or as large as the blocks were.
@@ -146,8 +153,8 @@ class Alarms(Part):
         found.distances[:, [name in self.exclude for name in names]] = np.nan
         if not found.sizes.size:
             nothing = np.full((1, len(names), MEASURES), np.nan)
-            found = History(nothing[..., 0], nothing, np.ones(1), found.noise)
-        apart, moved, sizes, noise = found
+            found = History(nothing[..., 0], nothing, np.ones(1), *found[3:])
+        apart, moved, sizes, noise, most = found
         counted = None if not weights else [weights.get(name, 0.0) for name in names]
         filled = np.where(np.isfinite(apart), apart, 0.0)
         kept = _Kept(
@@ -161,8 +168,9 @@ class Alarms(Part):
                 partial=_outside(rows.height, sizes),
             ),
             anchor=Anchor.of(apart, sizes),
-            usual=tuple(np.quantile(filled, 0.95, axis=0).tolist()),
+            usual=_usual(filled, sizes, noise),
             every=every,
+            most=tuple(map(tuple, most.tolist())),
         )
         return msgspec.msgpack.encode(kept)
 
@@ -199,14 +207,20 @@ class Alarms(Part):
         if not kept.whole(rows):
             return Advanced(columns=columns, state=msgspec.to_builtins(before), waiting=True)
         names = [column.name for column in reference.profile.columns]
-        values, moved = self._distances(readings), [moves(one) for one in readings]
+        stuck = self._still(kept, readings, rows)
+        # What is said at once is no evidence on top, which would say it again.
+        nothing = {one.column for one in stuck}.union(self.exclude)
+        values = _distances(readings, nothing)
+        moved = [(math.nan,) * MEASURES if r.column.name in nothing else moves(r) for r in readings]
         now = kept.alarm.advance(
             before.alarm or _muted(kept.alarm, before.muted, names), values, rows.height, moved
         )
         alarm = self._alarmed(reference, kept, now, values) if now.fired else ()
+        alarm = (*(one for one in stuck if one.column not in before.muted), *alarm)
         slow, slowly = self._left(anchor, before.anchor, came)
         stands = () if now.armed else now.muted or kept.alarm.watched
-        after = _State(alarm=now, anchor=slow, muted=tuple(names[place] for place in stands))
+        muted = {*(names[place] for place in stands), *(one.column for one in stuck)}
+        after = _State(alarm=now, anchor=slow, muted=tuple(name for name in names if name in muted))
         # A column that has alarmed is not said again because it stays away from the anchor.
         known = {*after.muted, *before.muted, *(one.column for one in alarm)}
         return Advanced(
@@ -217,6 +231,15 @@ class Alarms(Part):
             threshold=now.threshold,
             provisional=kept.alarm.provisional,
         )
+
+    def _still(
+        self, kept: _Kept, readings: Sequence[Reading], rows: pl.DataFrame
+    ) -> list[ColumnDrift]:
+        """Return the columns that stand still, less those that are left out."""
+        if not kept.most:
+            return []
+        found = still(readings, rows, kept.most)
+        return [one for one in found if one.column not in self.exclude]
 
     def _uncalibrated(self, columns: Sequence[ColumnDrift], before: _State) -> Advanced:
         """Alarm by limits of size: a reference of a block or two does not show what is usual.
@@ -238,7 +261,7 @@ class Alarms(Part):
         first = None if anchor is None else self._kept(anchor)
         if anchor is None or first is None:
             return before, []
-        far = self._distances(anchor.read(rows, brief=True))
+        far = _distances(anchor.read(rows, brief=True), self.exclude)
         after = first.anchor.advance(before, far, rows.height)
         limits = first.anchor.limits(rows.height)
         names = [column.name for column in anchor.profile.columns]
@@ -250,12 +273,6 @@ class Alarms(Part):
     def _kept(self, reference: Reference) -> _Kept | None:
         kept: _Kept | None = reference.opened(self.name, _Kept)
         return kept
-
-    def _distances(self, readings: Sequence[Reading]) -> list[float]:
-        return [
-            float("nan") if reading.column.name in self.exclude else distance(reading)
-            for reading in readings
-        ]
 
     def _alarmed(
         self, reference: Reference, kept: _Kept, state: AlarmState, values: Sequence[float]
@@ -269,11 +286,25 @@ class Alarms(Part):
                 method="KS" if kinds[place] in ("number", "time", "text") else "variation",
                 value=values[place],
                 # Many small movements make an alarm together: the limit stays below each.
-                limit=min(kept.usual[place], 0.999 * values[place]) or 1e-9,
+                limit=min(kept.usual[place], 0.999 * values[place]),
             )
             for place, _ in state.columns
             if values[place] > 0
         )
+
+
+def _distances(readings: Sequence[Reading], without: Collection[str]) -> list[float]:
+    return [math.nan if one.column.name in without else distance(one) for one in readings]
+
+
+def _usual(distances: np.ndarray, sizes: np.ndarray, noise: np.ndarray) -> tuple[float, ...]:
+    """Return the distance of each column that a block rarely passes: never none at all."""
+    import numpy as np
+
+    shown = np.quantile(distances, 0.95, axis=0)
+    # Two standard deviations of a share, and two rows of a value that has never been seen.
+    chance = np.maximum(2 * np.sqrt(noise[:, 0] / np.median(sizes)), 2 / np.median(sizes))
+    return tuple(np.maximum(shown, np.minimum(chance, 1.0)).tolist())
 
 
 def _outside(rows: int, sizes: np.ndarray) -> float:

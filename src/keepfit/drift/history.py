@@ -80,12 +80,22 @@ class History(NamedTuple):
     ``moves`` has the signed moves of each column on top; ``sizes`` the rows of each block.
     ``noise`` has, by column, the least that sampling adds to the mean square of a distance, and
     what it adds to the variance of each move, times the rows: as if rows were independent.
+    ``most`` has the greatest share that one value, and that missing values, had in any block.
     """
 
     distances: np.ndarray
     moves: np.ndarray
     sizes: np.ndarray
     noise: np.ndarray
+    most: np.ndarray
+
+
+class _Cut(NamedTuple):
+    """One column of blocks: distance and moves of each, and what `History` has of the column."""
+
+    found: np.ndarray
+    noise: np.ndarray
+    most: tuple[float, float]
 
 
 def blocks_of(rows: pl.DataFrame, every: timedelta) -> np.ndarray:
@@ -117,14 +127,14 @@ def history(profile: Profile, rows: pl.DataFrame, blocks: np.ndarray) -> History
     columns = profile.columns if sizes.size else ()
     cut = _Blocks(rows, inside, blocks[inside], sizes)
     found = np.full((sizes.size, len(profile.columns), 4), np.nan)
-    noise = np.zeros((len(profile.columns), 4))
+    noise, most = np.zeros((len(profile.columns), 4)), np.ones((len(profile.columns), 2))
     for place, column in enumerate(columns):
-        found[:, place], noise[place] = cut.column(column)
+        found[:, place], noise[place], most[place] = cut.column(column)
     # Of the whole, the block is a part that pulls it towards itself.
     rest = (1 - sizes / max(1, sizes.sum()))[:, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         apart = np.where(rest > 0, np.clip(found / rest, -1.0, 1.0), np.nan)
-    return History(apart[..., 0], apart[..., 1:], sizes, noise)
+    return History(apart[..., 0], apart[..., 1:], sizes, noise, most)
 
 
 class _Blocks(NamedTuple):
@@ -135,8 +145,8 @@ class _Blocks(NamedTuple):
     where: np.ndarray
     sizes: np.ndarray
 
-    def column(self, column: Column) -> tuple[np.ndarray, np.ndarray]:
-        """Return the distance and the moves of each block to all of them, and their noise."""
+    def column(self, column: Column) -> _Cut:
+        """Return the distance and the moves of each block to all of them together."""
         import polars as pl
 
         values = self.rows.get_column(column.name)
@@ -147,9 +157,7 @@ class _Blocks(NamedTuple):
             return self._numbers(column.text.lengths, lengths[self.inside], signed=False)
         return self._categories(column, values)
 
-    def _numbers(
-        self, spread: Quantiles, values: np.ndarray, *, signed: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _numbers(self, spread: Quantiles, values: np.ndarray, *, signed: bool) -> _Cut:
         import numpy as np
 
         there = np.isfinite(values)
@@ -162,9 +170,10 @@ class _Blocks(NamedTuple):
         apart = abs(shares.cumsum(axis=1) - every.cumsum()).max(axis=1)
         of_ranks = rank_scores(every) if signed else np.full((every.size, 2), np.nan)
         noise = _noise(every.cumsum(), of_ranks, every, 1 - present.sum() / self.sizes.sum())
-        return np.column_stack([np.fmax(abs(absent), apart), shares @ of_ranks, absent]), noise
+        found = np.column_stack([np.fmax(abs(absent), apart), shares @ of_ranks, absent])
+        return _Cut(found, noise, (_most(shares), _most(1 - present / self.sizes)))
 
-    def _categories(self, column: Column, values: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    def _categories(self, column: Column, values: pl.Series) -> _Cut:
         import numpy as np
 
         if column.counts:
@@ -176,7 +185,16 @@ class _Blocks(NamedTuple):
         apart = table - whole
         nothing = np.full((self.sizes.size, 2), np.nan)
         noise = _noise(whole, np.full((whole.size, 2), np.nan), whole, whole[-1])
-        return np.column_stack([abs(apart).sum(axis=1) / 2, nothing, apart[:, -1]]), noise
+        found = np.column_stack([abs(apart).sum(axis=1) / 2, nothing, apart[:, -1]])
+        # Of what is not counted by value, only what is missing is known.
+        one = _most(table[:, :-1]) if column.counts else 1.0
+        return _Cut(found, noise, (one, _most(table[:, -1])))
+
+
+def _most(shares: np.ndarray) -> float:
+    import numpy as np
+
+    return float(np.nan_to_num(shares, nan=1.0).max(initial=0.0))
 
 
 def _noise(

@@ -455,9 +455,10 @@ def metric(name: str, value: float, low: float | None = None, high: float | None
 
 
 def moved(column: facts.ColumnDrift) -> str:
-    """Return how far a column moved: ``plan_type: KS 0.31 > 0.12``."""
-    sign = ">" if column.drifted else "≤"
-    return f"{column.column}: {column.method} {column.value:.2f} {sign} {column.limit:.2f}"
+    """Return how far a column moved: ``plan_type: KS 0.31 > 0.12``, and no limit as zero."""
+    sign, value, limit = ">" if column.drifted else "≤", column.value, column.limit
+    digits = 2 if limit >= 0.005 else 4
+    return f"{column.column}: {column.method} {value:.{digits}f} {sign} {limit:.{digits}f}"
 
 
 def some(texts: Sequence[str]) -> str:

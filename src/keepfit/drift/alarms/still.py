@@ -1,0 +1,71 @@
+"""Columns that stand still: all of a batch is one value, or missing, and never nearly was before.
+
+No sum of evidence is needed for what chance cannot do. Of a short reference whose blocks lie far
+apart, the distance of a constant column is none that would be plain to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from keepfit.facts import ColumnDrift
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.drift.rulers import Reading
+
+USUAL = 0.5
+"""The greatest share of one value in any block up to which a batch of nothing else is a change."""
+
+ROWS = 30
+"""Rows from which a batch can be said to stand still."""
+
+
+def still(
+    readings: Sequence[Reading], rows: pl.DataFrame, most: Sequence[tuple[float, float]]
+) -> list[ColumnDrift]:
+    """Return the columns that stand still in a batch, and did not in any block of a reference.
+
+    Parameters
+    ----------
+    readings
+        The batch beside the reference, by column.
+    rows
+        The batch.
+    most
+        By column, the greatest share that one value, and that missing values, had in a block.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> from keepfit.drift import Reference
+    >>> usual = pl.DataFrame({"x": range(100), "y": range(100)})
+    >>> batch = usual.with_columns(x=pl.lit(7))
+    >>> readings = Reference.fit(usual).read(batch)
+    >>> [(one.column, one.method) for one in still(readings, batch, [(0.1, 0.0)] * 2)]
+    [('x', 'constant')]
+    """
+    if rows.height < ROWS:
+        return []
+    found = []
+    for reading, (one, lost) in zip(readings, most, strict=True):
+        name = reading.column.name
+        if reading.gone is not None:
+            continue
+        if not reading.present:
+            if lost <= USUAL:
+                found.append(ColumnDrift(column=name, method="missing", value=1.0, limit=USUAL))
+        elif one <= USUAL and reading.present >= rows.height / 2 and _constant(rows[name]):
+            found.append(ColumnDrift(column=name, method="constant", value=1.0, limit=USUAL))
+    return found
+
+
+def _constant(values: pl.Series) -> bool:
+    """Return whether all values that are there are one."""
+    there = values.drop_nulls()
+    if there.dtype.is_float():
+        there = there.drop_nans()
+    # The first few mostly show it.
+    return there.head(ROWS).n_unique() == 1 and there.n_unique() == 1
