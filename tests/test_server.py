@@ -125,6 +125,9 @@ BAD: dict[str, tuple[Any, int, str]] = {
     ),
     "a time that is none": (ROW_ | {"time": "soon"}, 422, "expected a time in `time`"),
     "a name of keepfit's": (ROW_ | {"_score": 1}, 422, "other names than keepfit's own"),
+    "a list for a number": (ROW_ | {"x": [1]}, 422, "expected a number in `x`, got [1]"),
+    "an object for a number": ([ROW_, ROW_ | {"y": {"a": 1}}], 422, "expected a number in `y`"),
+    "a list for a text": (ROW_ | {"kind": ["a"]}, 422, "expected a text in `kind`, got ['a']"),
     "too many": ([ROW_] * 10_001, 413, "expected at most 10,000 in a request"),
     "no arrow": (b"ARROW1", 400, "expected rows as JSON"),
 }
@@ -205,6 +208,31 @@ def test_rows_that_nobody_asks_about_are_kept_with_their_labels(trees: Served) -
     assert (status, told["accepted"], len(set(told["ids"]))) == (200, 2, 2)
     kept = [one for one in trees.kept(ROW) if one.id in told["ids"]]
     assert [one.scores for one in kept] == [None, None]
+
+
+NO_ROWS: dict[str, tuple[Any, str]] = {
+    "nothing but an id": ({"id": 5}, "expected a value for `x`, which the model needs"),
+    "a column less": ([ROW_, {"x": 1, "y": 2}], "expected a value for `kind`"),
+    "a list for a number": (ROW_ | {"x": [1]}, "expected a number in `x`, got [1]"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NO_ROWS))
+def test_rows_that_no_model_could_answer_are_not_kept(served: Served, name: str) -> None:
+    body, message = NO_ROWS[name]
+    before = len(served.kept(ROW))
+    status, told = served.ask("POST", "/rows/churn", body)
+    assert (status, message in told["error"]["message"]) == (422, True)
+    assert len(served.kept(ROW)) == before
+
+
+def test_a_label_of_a_row_that_came_with_the_source_waits_for_nothing(trees: Served) -> None:
+    lake = trees.world.loop.memory.lake
+    known = lake.batch(1).get_column("_id")[0]
+    unknown = time.time_ns()
+    sent = [{"id": known, "label": 1}, {"id": unknown, "label": 0}]
+    status, told = trees.ask("POST", "/labels/churn", sent)
+    assert (status, told["accepted"], told["waiting"]) == (200, 1, [unknown])
 
 
 def test_events_come_structured_in_batches_and_binary_and_count_once(trees: Served) -> None:

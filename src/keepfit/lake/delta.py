@@ -6,7 +6,6 @@ import os
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import msgspec
 from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION
 from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.lake.door import BATCHES, LANDED, Landed
+from keepfit.lake.index import index_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,7 +60,7 @@ class Delta:
     ) -> None:
         self._url = _absolute(os.fspath(url))
         self._options = dict(storage_options or {})
-        self._index_path = Path(index) if index is not None else _index_path(self._url)
+        self._index_path = Path(index) if index is not None else index_path(self._url)
         self._tables: dict[str, Table] = {}
         self._upkeep: Upkeep | None = None
         self._recent: dict[int, pl.DataFrame] = {}
@@ -476,13 +476,6 @@ def _absolute(url: str) -> str:
 
         url = url2pathname(urlparse(url).path)
     return url.rstrip("/") if "://" in url else os.path.abspath(url)
-
-
-def _index_path(url: str) -> Path:
-    if "://" not in url:
-        return Path(url) / "index.db"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "keepfit" / blake2b(url.encode(), digest_size=8).hexdigest() / "index.db"
 
 
 def _no_rows() -> pl.DataFrame:

@@ -6,9 +6,11 @@ It is a cache of the tables, brought up to date from them whenever it is behind.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,11 @@ class Index:
         """Return the numbers of the batches with rows, or with a note that they landed."""
         query = "SELECT number FROM landed UNION SELECT DISTINCT batch FROM rows ORDER BY 1"
         return [number for (number,) in self._connection.execute(query)]
+
+
+def index_path(url: str) -> Path:
+    """Return where the index of a lake lies: beside local tables, else in the user's cache folder."""
+    if "://" not in url:
+        return Path(url) / "index.db"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "keepfit" / blake2b(url.encode(), digest_size=8).hexdigest() / "index.db"

@@ -37,6 +37,19 @@ def _cell(column: Column) -> Cell:
     return {"number": number, "boolean": truth, "time": seconds}[column.kind]
 
 
+def _single(value: Any) -> float:
+    """Return a missing value for one that is not of the kind; several are a mistake.
+
+    Raises
+    ------
+    TypeError
+        They are several; who knows the column says so.
+    """
+    if isinstance(value, list | dict):
+        raise TypeError
+    return NAN
+
+
 def nothing(value: Any) -> float:
     """Return a missing value, whatever comes."""
     return NAN
@@ -57,7 +70,7 @@ def number(value: Any) -> float:
     if isinstance(value, str) and NUMBER.fullmatch(text := value.strip()):
         read = float(text)
         return read if math.isfinite(read) else NAN
-    return NAN
+    return _single(value)
 
 
 def truth(value: Any) -> float:
@@ -76,7 +89,7 @@ def seconds(value: Any) -> float:
     (86400.5, 86400.0, nan, nan)
     """
     if not isinstance(value, str):
-        return NAN
+        return _single(value)
     if _MOMENT.fullmatch(value):
         try:
             return ((datetime.fromisoformat(value) - _EPOCH) // _MICROSECOND) / 1e6
@@ -104,7 +117,9 @@ def _coded(categories: Sequence[str]) -> Cell:
             return codes.get("true" if value else "false", NAN)
         if isinstance(value, int):
             return codes.get(str(value), NAN)
-        text = _fraction(value) if isinstance(value, float) else None
+        if not isinstance(value, float):
+            return _single(value)
+        text = _fraction(value)
         return NAN if text is None else codes.get(text, NAN)
 
     return code

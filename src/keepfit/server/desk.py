@@ -20,7 +20,7 @@ from keepfit.server.aftercare import Then, told_as
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
 from keepfit.server.forms import Forms, begins_as_rows
-from keepfit.server.quick import AT_ONCE, Answer, Matrix, complete
+from keepfit.server.quick import AT_ONCE, Answer, Matrix, complete, fits
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Row
 from keepfit.server.split import Received, Split, Tell, Told
@@ -54,6 +54,7 @@ class Desk:
         self.name, self.roles = name, roles
         self.follower, self.writer, self.batcher = follower, writer, batcher
         self.counters = counters or Counters()
+        self.landed: Callable[[Sequence[int | str]], set[int | str]] = lambda ids: set()
         self._ids = Ids()
         self._worded: tuple[Serving | None, Wording | None] = None, None
         self._forms: tuple[Serving | None, Forms | None] = None, None
@@ -289,6 +290,10 @@ class Desk:
                 send(_too_many(rows))
                 return
             sent.checked(rows, self.roles)
+            serving = self.follower.current
+            if serving is not None:
+                for row in rows:
+                    fits(row, serving.answerer.model)
             ids = [self._id(row) for row in rows]
         except Exception as error:
             send(refused(error))
@@ -316,7 +321,7 @@ class Desk:
         except Exception as error:
             send(refused(error))
             return
-        self._write(entries, lambda fates: answered(labels.told(entries, fates)), send)
+        self._write(entries, lambda fates: answered(labels.told(entries, fates, self.landed)), send)
 
     def event(self, events: Sequence[dict[str, Any]], send: Send) -> None:
         """Keep events, each once by its source and id."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -68,11 +68,20 @@ def counted(fates: Sequence[Fate]) -> dict[str, Any]:
     return {"accepted": len(fates) - repeated, "repeated": repeated}
 
 
-def told(entries: Sequence[New], fates: Sequence[Fate]) -> dict[str, Any]:
-    """Return how many labels were new, known or corrections, and the ids that wait for a row."""
-    waiting = [entry.id for entry, fate in zip(entries, fates, strict=True) if fate == Fate.WAITING]
+def told(
+    entries: Sequence[New],
+    fates: Sequence[Fate],
+    landed: Callable[[Sequence[int | str]], set[int | str]],
+) -> dict[str, Any]:
+    """Return how many labels were new, known or corrections, and the ids that wait for a row.
+
+    ``landed`` returns those of some ids whose row came otherwise than by this server.
+    """
+    unknown = [entry.id for entry, fate in zip(entries, fates, strict=True) if fate == Fate.WAITING]
+    there = landed(unknown)
     counted = {fate.value: fates.count(fate) for fate in Fate if fate != Fate.WAITING}
-    return counted | {"waiting": waiting}
+    counted[Fate.ACCEPTED.value] += sum(one in there for one in unknown)
+    return counted | {"waiting": [one for one in unknown if one not in there]}
 
 
 def _micro(one: Label) -> int:

@@ -82,6 +82,7 @@ class Encoder:
         self.names = [column.name for column in columns]
         self._needed = model.features
         self._cells = cells(columns)
+        self._kinds = [column.kind for column in columns]
         self._plain = all(column.kind in _PLAIN for column in columns)
         getter = itemgetter(*self.names)
         self._get = getter if self.width > 1 else lambda row: (getter(row),)
@@ -115,8 +116,27 @@ class Encoder:
             return [cell(value) for cell, value in zip(self._cells, self._get(row), strict=True)]
         except KeyError:
             complete(row, self._needed)
-            values = map(row.get, self.names)
-            return [cell(value) for cell, value in zip(self._cells, values, strict=True)]
+            return self._read(list(map(row.get, self.names)))
+        except TypeError:
+            return self._read(self._get(row))
+
+    def _read(self, values: Sequence[Any]) -> list[float]:
+        """Return values as numbers; one that is several is told with its column.
+
+        Raises
+        ------
+        SchemaMismatch
+            A value is a list or an object.
+        """
+        found = []
+        for name, kind, cell, value in zip(
+            self.names, self._kinds, self._cells, values, strict=True
+        ):
+            try:
+                found.append(cell(value))
+            except TypeError:
+                raise not_one(name, kind, value) from None
+        return found
 
     def matrix(self, rows: Sequence[Row]) -> np.ndarray:
         """Return rows as a matrix."""
@@ -140,9 +160,12 @@ class Encoder:
             except (struct.error, OverflowError):
                 pass  # a value is missing, or comes as text
         cells = self._cells
-        return np.array(
-            [[cell(value) for cell, value in zip(cells, row, strict=True)] for row in rows]
-        )
+        try:
+            return np.array(
+                [[cell(value) for cell, value in zip(cells, row, strict=True)] for row in rows]
+            )
+        except TypeError:
+            return np.array([self._read(row) for row in rows])
 
 
 class Matrix:
@@ -247,3 +270,32 @@ def complete(row: Row, features: Sequence[str]) -> None:
                 f"expected a value for `{name}`, which the model needs, got none",
                 hint=f"the nearest key sent is `{near}`" if near else f'send "{name}": null',
             )
+
+
+_ONE = {"number": "a number", "boolean": "true or false", "time": "a time", "category": "a text"}
+
+
+def not_one(name: str, kind: str, value: Any) -> SchemaMismatch:
+    """Return what is said of a value that is several."""
+    text = repr(value)
+    shown = text if len(text) <= 60 else f"{text[:60]}…"
+    return SchemaMismatch(
+        f"expected {_ONE.get(kind, 'one value')} in `{name}`, got {shown}",
+        hint=f'send one value, or "{name}": null where it is missing',
+    )
+
+
+def fits(row: Row, model: Model) -> None:
+    """Raise where a row that is kept without being answered is none that a model could answer.
+
+    Raises
+    ------
+    SchemaMismatch
+        A column is missing, or has several values where the model reads one.
+    """
+    complete(row, model.features)
+    if isinstance(model, FittedModel):
+        for column in model.head.encoding.columns:
+            value = row[column.name]
+            if column.kind in _ONE and isinstance(value, list | dict):
+                raise not_one(column.name, column.kind, value)

@@ -27,6 +27,7 @@ from keepfit.server.exploring import ExploringDesk
 from keepfit.server.exposition import counted
 from keepfit.server.follower import POLL, Follower
 from keepfit.server.http import Heads, Protocol, tire
+from keepfit.server.landed import LandedIds
 from keepfit.server.office import Office
 from keepfit.server.tally import Tally
 from keepfit.tokens import Tokens, tokens_of
@@ -79,6 +80,7 @@ class Worker:
         self.batcher = Batcher(deliver)
         parts = (name, roles, self.follower, self.writer, self.batcher)
         self.desk = Desk(*parts) if explore is None else ExploringDesk(*parts, explore, home)
+        self.desk.landed = LandedIds(home, name)
         self.follower.counters = self.desk.counters
         self.office = office
         self.access = Access(Tokens(tokens_of(home)), name)
