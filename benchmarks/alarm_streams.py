@@ -26,8 +26,9 @@ LOSSES = {"sea_50k": (6_000, 12_500, 25_000), "mixed_abrupt": (5_000, 10_000, 20
 class Life(NamedTuple):
     """A reference of blocks and the batches after it, as rows, distances and one score each.
 
-    ``history`` and ``distances`` are for keepfit, with the signed moves that it reads from the
-    same distribution functions; ``past`` and ``scores`` are one number a batch, for others.
+    ``history`` and ``distances`` are for keepfit, with the signed moves and the noise of sampling
+    that it reads from the same distribution functions; ``past`` and ``scores`` are one number a
+    batch, for others.
     """
 
     reference: list[np.ndarray]
@@ -36,6 +37,7 @@ class Life(NamedTuple):
     distances: np.ndarray
     past_moves: np.ndarray
     moves: np.ndarray
+    noise: np.ndarray
     past: np.ndarray
     scores: np.ndarray
 
@@ -56,7 +58,8 @@ def life(draw: Draw, rng: np.random.Generator, batches: list[np.ndarray]) -> Lif
     distances, moves = apart(np.array([_curves(batch, grid) for batch in batches]) - whole)
     mean, spread = history.mean(axis=0), np.maximum(history.std(axis=0, ddof=1), 1e-3)
     past, scores = (((d - mean) / spread).max(axis=1) for d in (history, distances))
-    return Life(reference, batches, history, distances, past_moves, moves, past, scores)
+    noise = sampled(whole)
+    return Life(reference, batches, history, distances, past_moves, moves, noise, past, scores)
 
 
 def apart(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,6 +73,23 @@ def apart(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     side = np.sign((points - 1) / 2 - np.arange(points))[:, None]
     out = (numbers * side).mean(axis=-2)
     return np.abs(curves).max(axis=-2), np.stack([-numbers.mean(axis=-2), out, missing], axis=-1)
+
+
+def sampled(whole: np.ndarray) -> np.ndarray:
+    """Return what sampling adds to the squares of distances and moves, times the rows.
+
+    Of independent rows, shares p up to q have the covariance p (1 - q) / n.
+    """
+    numbers, missing = whole[:-1].T, whole[-1]
+    points = numbers.shape[1]
+    alike = (
+        np.minimum(numbers[:, :, None], numbers[:, None]) - numbers[:, :, None] * numbers[:, None]
+    )
+    side = np.sign((points - 1) / 2 - np.arange(points))
+    gone = missing * (1 - missing)
+    least = np.maximum((numbers * (1 - numbers)).max(axis=1), gone)
+    out = np.einsum("i,cij,j->c", side, alike, side) / points**2
+    return np.maximum(np.stack([least, alike.mean(axis=(1, 2)), out, gone], axis=-1), 0.0)
 
 
 def _curves(rows: np.ndarray, grid: np.ndarray) -> np.ndarray:

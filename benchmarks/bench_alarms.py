@@ -30,6 +30,7 @@ from alarm_streams import (
     apart,
     changed,
     life,
+    sampled,
     worlds,
 )
 from river import drift
@@ -56,7 +57,9 @@ Flags = np.ndarray
 
 def ours(run: Life, _: float) -> Flags:
     rows = [ROWS] * BLOCKS
-    alarm = Alarm.calibrate(run.history, rows, batches=BUDGET, moves=run.past_moves)
+    alarm = Alarm.calibrate(
+        run.history, rows, batches=BUDGET, moves=run.past_moves, noise=run.noise
+    )
     state, flags = None, []
     for distances, moves in zip(run.distances, run.moves, strict=True):
         state = alarm.advance(state, distances, ROWS, moves)
@@ -320,13 +323,20 @@ SETTINGS = (
     Setting(5, 28, 90, 0.3, 0.1, 0.5),
     Setting(5, 52, 90, 0.6, 0.2),
     Setting(5, 104, 30, 0.0, 0.1, 0.5),
+    Setting(5, 26, 30),
     Setting(50, 4, 20, 0.6),
     Setting(50, 13, 30, 0.6, 0.2),
     Setting(50, 26, 90, 0.6),
     Setting(50, 104, 30, 0.3),
+    Setting(50, 26, 30),
+    Setting(50, 28, 30, 0.0, 0.1, 0.5),
+    Setting(50, 28, 30, 0.3, 0.1, 0.5),
     Setting(500, 8, 20, 0.6),
     Setting(500, 26, 30, 0.3),
     Setting(500, 52, 45, 0.6),
+    Setting(500, 26, 30),
+    Setting(500, 28, 30, 0.0, 0.1, 0.5),
+    Setting(500, 28, 30, 0.3, 0.1, 0.5),
 )
 
 
@@ -351,7 +361,8 @@ def false_alarms(setting: Setting, references: int) -> Spent:
         rest = (whole * setting.blocks - usual) / (setting.blocks - 1)
         history, moves = apart(usual - rest)
         rows = [200] * setting.blocks
-        alarm = Alarm.calibrate(history, rows, batches=setting.budget, moves=moves)
+        noise = sampled(whole)
+        alarm = Alarm.calibrate(history, rows, batches=setting.budget, moves=moves, noise=noise)
         state, fired = None, []
         for distances, moved in zip(*apart(curves[setting.blocks :] - whole), strict=True):
             state = alarm.advance(state, distances, 200, moved)

@@ -94,6 +94,16 @@ def test_a_batch_with_what_waited_before_it_is_no_change_of_the_calendar(seed):
         assert not told(detector, reference, [batch])[0]
 
 
+def test_rows_twice_in_place_of_others_are_no_change_of_the_calendar(seed):
+    rng = np.random.default_rng(seed)
+    detector, reference = fitted(rng, 13 * WHOLE)
+    for hours in (1, 2, 3):
+        lost = frame(rng, 13 * WHOLE, WHOLE, outage=(200, 2 * hours))
+        batch = pl.concat([lost, lost[400 : 400 + 2 * hours]])
+        assert batch.height == WHOLE
+        assert not told(detector, reference, [batch])[0]
+
+
 @pytest.mark.parametrize("column", CALENDAR)
 def test_a_calendar_that_does_change_alarms_at_once(seed, column):
     rng = np.random.default_rng(seed)

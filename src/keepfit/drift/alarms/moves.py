@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.drift.alarms.scores import DOUBT, FREEDOM, SHORT, explained, lag, normal, regular
+from keepfit.drift.alarms.scores import (
+    DOUBT,
+    FREEDOM,
+    SAMPLED,
+    SHORT,
+    explained,
+    lag,
+    normal,
+    regular,
+)
 
 Array = NDArray[np.float64]
 
@@ -79,7 +88,7 @@ def usual(moves: Array, sizes: Array, least: Array | float = 0.0) -> Usual:
         blocks=blocks,
         most=sizes.max(axis=-1, keepdims=True),
         between=np.where(there, square - noise / rows, np.nan),
-        noise=np.maximum(noise, least),
+        noise=np.maximum(noise, SAMPLED * np.asarray(least)),
         regular=regular(square, rows, np.asarray(least)),
         alike=np.clip(alike, 0.0, _ALIKE),
     )

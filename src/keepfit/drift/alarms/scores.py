@@ -41,8 +41,15 @@ _DOUBT_OF_MANY = 0.6
 _STEADY = 0.82
 """The mean of the root of a standardised distance of one share, as sampling makes it."""
 
-_STEADY_SPREAD = 0.35
-"""Its spread: the mean square is one, and this the rest."""
+_STEADY_SPREAD = 0.2
+"""The spread that it is given: 0.35 for sampling noise, far less where the calendar decides."""
+
+SAMPLED = 0.25
+"""Share of the variance of sampling below which no column's usual variance is taken to be.
+
+All of it would hide a change of columns that chance has little part in; where a batch is not
+whole, what that explains is taken off besides.
+"""
 
 SHORT = 6.0
 """Blocks at which all of this doubles: few blocks do not know their own spread either."""
@@ -128,7 +135,7 @@ def standardise(history: Array, sizes: Array, least: Array | float = 0.0) -> tup
 
     ``least`` is the least that sampling adds to the mean square of each column's distance,
     times the rows. Blocks that are more alike show how regular their column is, not how little
-    chance can do: what is usual is then what sampling would make of as many rows.
+    chance can do: what is usual is then a share of what sampling would make of as many rows.
     """
     blocks = history.shape[-2]
     most = sizes.max(axis=-1, keepdims=True)
@@ -137,7 +144,7 @@ def standardise(history: Array, sizes: Array, least: Array | float = 0.0) -> tup
     noise = np.minimum(square * rows, _KOLMOGOROV * blocks / (blocks - 1))
     between = square - noise / rows
     steady = regular(square, rows, np.asarray(least))
-    noise = np.maximum(noise, least)
+    noise = np.maximum(noise, SAMPLED * np.asarray(least))
     found = roots(history, sizes, between, noise, most)
     mean = found.mean(axis=-2, keepdims=True)
     raised = steady * np.maximum(_STEADY - mean, 0.0)
