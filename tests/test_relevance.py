@@ -215,6 +215,18 @@ def test_drift_counts_by_the_importance_of_columns_where_nobody_knows_what_it_do
     assert verdict(table(300, 1), moved=moved, weights={"x": 1.0}, change=calm) != "learn"
 
 
+def test_what_moved_in_several_batches_together_is_told_so() -> None:
+    moved, weights = [drift("x", 0.4)], {"x": 6.0, "plan": 4.0}
+    one = Known(memory=MEMORY, moved=moved, weights=weights)
+    assert assess(3, "v1", table(300, 1), one).reasons[0] == (
+        "x moved, which carries 60% of the champion's importance"
+    )
+    several = Known(memory=MEMORY, moved=moved, weights=weights, together=4)
+    assert assess(3, "v1", table(300, 1), several).reasons[0] == (
+        "x moved in 4 batches together, which carries 60% of the champion's importance"
+    )
+
+
 def test_a_harmful_batch_whose_weighty_column_broke_is_for_quarantine() -> None:
     broken = table(300, 1).with_columns(x=pl.lit(9999.0))
     fact = assess(

@@ -229,18 +229,20 @@ class Watch:
         rows = loop.columns(loop.memory.lake.batch(newest))
         served = loop.memory.lake.scored(newest, now)
         answered = set(served.get_column(VERSION)) == {champion.name}
-        moved = [
-            one
+        looked = [
+            fact
             for fact in seen
-            if isinstance(fact, facts.DetectorAdvanced) and fact.batch == newest
-            for one in fact.columns
+            if isinstance(fact, facts.DetectorAdvanced)
+            and fact.batch == newest
+            and not fact.state.get("held")  # it waits for more, and has said nothing yet
         ]
         importances = getattr(model, "importances", None)
         known = relevance.Known(
             scores=loop.scorer.stored(champion, served.get_column(SCORE)) if answered else None,
             labels=model.codes(served.get_column(LABEL)) if answered else None,
             memory=self._memory(champion),
-            moved=moved,
+            moved=[one for fact in looked for one in fact.columns],
+            together=max((fact.together for fact in looked), default=1),
             weights={} if importances is None else importances(),
             change=self._change(champion, newest, seen),
             usual=self._usual(champion, now),
@@ -417,6 +419,7 @@ class Watch:
                 "evidence": said.evidence,
                 "threshold": said.threshold,
                 "provisional": said.provisional,
+                "together": len(held) + 1,
             }
         else:
             moved, more = tuple(detector.check(reference, rows)), {}

@@ -201,7 +201,11 @@ def test_batches_that_come_in_parts_are_judged_when_they_are_whole(tmp_path: Pat
     for end in range(49, 7 * 14, 2):
         loop = live(made, START + end * DAY)
         play(loop, 1)
-    alarms = [e.fact for e in loop.memory.ledger.facts("churn") if isinstance(e.fact, Drifted)]
+    told = [entry.fact for entry in loop.memory.ledger.facts("churn")]
+    looked = only(told, DetectorAdvanced)
+    assert {one.together for one in looked if not one.state.get("held")} - {1}
+    assert all(one.together == len(one.state["held"]) for one in looked if one.state.get("held"))
+    alarms = only(told, Drifted)
     assert alarms
     assert alarms[0].rows_to is not None
     assert alarms[0].rows_to >= START + 7 * 12 * DAY

@@ -109,7 +109,8 @@ class DetectorAdvanced(Fact, frozen=True, kw_only=True):
 
     ``state`` is what it goes on from with the next batch, where evidence adds up; then
     ``evidence`` is held against ``threshold``, and ``provisional`` says that the reference
-    is short for the rate of false alarms that it promises.
+    is short for the rate of false alarms that it promises. ``together`` is how many batches, up to
+    this one, it looked at as one.
     """
 
     batch: int
@@ -120,6 +121,7 @@ class DetectorAdvanced(Fact, frozen=True, kw_only=True):
     evidence: float | None = None
     threshold: float | None = None
     provisional: bool = False
+    together: int = 1
 
 
 class Drifted(Fact, frozen=True, kw_only=True):

@@ -81,6 +81,8 @@ class Known:
         How well a domain classifier told the rows from the training rows; None to ask memory.
     moved
         What a drift detector found, column by column.
+    together
+        How many batches, up to this one, it looked at as one.
     weights
         The importance of columns to the champion; they need not add up to one.
     change
@@ -95,6 +97,7 @@ class Known:
     memory: RowMemory | None = None
     told: Told | None = None
     moved: Sequence[ColumnDrift] = ()
+    together: int = 1
     weights: Mapping[str, float] = field(default_factory=dict)
     change: Change | None = None
     usual: Usual | None = None
@@ -208,7 +211,12 @@ class _Seen:
         # Where nobody can say what the drift does, it counts by what the champion leans on.
         if share < HEAVY:
             return []
-        return [f"{_listed(columns)} moved, which carry {share:.0%} of the champion's importance"]
+        # A batch alone may be within limits that several of them together are beyond.
+        where = f" in {known.together} batches together" if known.together > 1 else ""
+        carry = "carries" if len(columns) == 1 else "carry"
+        return [
+            f"{_listed(columns)} moved{where}, which {carry} {share:.0%} of the champion's importance"
+        ]
 
     def _why_new(self) -> list[str]:
         if self.told is None or not self.told.apart:
