@@ -84,6 +84,11 @@ class Alarms(Part):
     reference, which moves with every training, the first one stays as an anchor: a column
     that has slowly left it is said once.
 
+    A column that follows the calendar, such as the hour, is the same in every whole batch. What
+    the rows explain that are too few or too many, after an outage or in a reference that ends
+    within a season, is no change of it. A column of which a whole batch is one value, or missing,
+    alarms at once where no block of the reference had half of its rows so.
+
     The budget is provisional while the reference spans fewer than four of its periods.
 
     Parameters
