@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import checks, facts, learners
@@ -17,6 +18,7 @@ from keepfit.facts import Cost, Finding, Outcome
 from keepfit.learners.novel import ENOUGH, counted, learnable, named, without
 from keepfit.protocols import CheckContext, Model
 from keepfit.results import Status
+from keepfit.results.sentences import Story
 from tests.lives import Life
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -196,3 +198,20 @@ def test_status_tells_of_trainings_that_fail_in_a_row() -> None:
     assert status.to_dict()["failing"]["trainings"] == 3
     life.started("2024-03-22", "v5").trained("2024-03-22", "v5")
     assert Status.of("churn", life.state()).condition == "healthy"
+
+
+def test_lines_of_scores_and_trainings_say_what_was_left_out() -> None:
+    life = Life()
+    life.arrived("2024-02-01").checked("2024-02-01").started("2024-02-01", "v1")
+    life.scored("2024-02-01", "v1", 0.8)
+    training, scored = (life.entries[-2], life.entries[-1])
+    less = {"7": 1, "9": 2}
+    assert isinstance(training.fact, facts.TrainingStarted)
+    snapshot = replace(training.fact.snapshot, unlearnt=less)
+    for entry, fact in (
+        (training, replace(training.fact, snapshot=snapshot)),
+        (scored, replace(scored.fact, unlearnt=less)),
+    ):
+        line = str(Story().line(replace(entry, fact=fact)))
+        assert "; without 3 rows labelled 7 (and 1 more)" in line
+        assert "without" not in str(Story().line(entry))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -120,9 +120,7 @@ class Story:
         else:
             value = metric(fact.metric, fact.value, fact.low, fact.high)
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
-        if fact.unlearnt:
-            few = list(fact.unlearnt)[:3]
-            text += f"; without {counted(sum(fact.unlearnt.values()), 'row')} labelled {some(few)}"
+        text += left_out(fact.unlearnt)
         return Line(at, "·", "scored", text, tone="dim", loud=False)
 
     def _compared(self, fact: facts.Compared, at: datetime) -> Line:
@@ -175,9 +173,8 @@ class Story:
     def _training_started(self, fact: facts.TrainingStarted, at: datetime) -> Line:
         self._started[fact.version] = fact
         told = "" if fact.forecast is None else f"~{lasted(fact.forecast.seconds)}"
-        return Line(
-            at, "▹", f"{fact.version} training", data(fact), cost=told, tone="dim", loud=False
-        )
+        text = data(fact) + left_out(fact.snapshot.unlearnt)
+        return Line(at, "▹", f"{fact.version} training", text, cost=told, tone="dim", loud=False)
 
     def _trained(self, fact: facts.Trained, at: datetime) -> Line:
         started = self._started.get(fact.version)
@@ -459,6 +456,13 @@ def moved(column: facts.ColumnDrift) -> str:
     sign, value, limit = ">" if column.drifted else "≤", column.value, column.limit
     digits = 2 if limit >= 0.005 else 4
     return f"{column.column}: {column.method} {value:.{digits}f} {sign} {limit:.{digits}f}"
+
+
+def left_out(labels: Mapping[str, int]) -> str:
+    """Return how many rows were left out for a label that is no class, as the end of a line."""
+    if not labels:
+        return ""
+    return f"; without {counted(sum(labels.values()), 'row')} labelled {some(list(labels))}"
 
 
 def some(texts: Sequence[str]) -> str:
