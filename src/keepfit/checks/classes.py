@@ -71,9 +71,9 @@ def _there(labels: pl.DataFrame) -> pl.DataFrame:
     import polars as pl
 
     values = labels.get_column(LABEL)
-    return labels.filter(
-        pl.col(LABEL).is_finite() if values.dtype.is_float() else ~values.is_null()
-    )
+    if values.dtype.is_float():
+        return labels.filter(pl.col(LABEL).is_finite())
+    return labels.drop_nulls(LABEL) if values.null_count() else labels
 
 
 def _told(labels: pl.DataFrame, other: np.ndarray, classes: tuple[Any, ...]) -> str:
