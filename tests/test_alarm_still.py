@@ -54,6 +54,10 @@ BROKEN = {
     "constant category": ("town", pl.lit("b")),
     "missing number": ("price", pl.lit(None, dtype=pl.Float64)),
     "missing category": ("town", pl.lit(None, dtype=pl.String)),
+    "constant with gaps": (
+        "price",
+        pl.when(pl.int_range(pl.len()) % 100 < 40).then(None).otherwise(0.5),
+    ),
     "not a number": ("price", pl.lit(float("nan"))),
 }
 

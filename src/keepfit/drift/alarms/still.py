@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from keepfit.drift.history import distance
 from keepfit.facts import ColumnDrift
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 USUAL = 0.5
 """The greatest share of one value in any block up to which a batch of nothing else is a change."""
+
+FAR = 0.2
+"""The distance below which no batch stands still: of a reference in which no value has more than
+half of the rows, half of them lie on the two sides of any one, and a quarter on one side."""
 
 ROWS = 30
 """Rows from which a batch can be said to stand still."""
@@ -52,7 +57,7 @@ def still(
     found = []
     for reading, (one, lost) in zip(readings, most, strict=True):
         name = reading.column.name
-        if reading.gone is not None:
+        if reading.gone is not None or not distance(reading) >= FAR:
             continue
         if not reading.present:
             if lost <= USUAL:
@@ -64,8 +69,10 @@ def still(
 
 def _constant(values: pl.Series) -> bool:
     """Return whether all values that are there are one."""
+    # The first few mostly show that they are not, without a look at the others.
+    return _there(values.head(ROWS)).n_unique() <= 1 and _there(values).n_unique() == 1
+
+
+def _there(values: pl.Series) -> pl.Series:
     there = values.drop_nulls()
-    if there.dtype.is_float():
-        there = there.drop_nans()
-    # The first few mostly show it.
-    return there.head(ROWS).n_unique() == 1 and there.n_unique() == 1
+    return there.drop_nans() if there.dtype.is_float() else there
