@@ -149,10 +149,10 @@ def test_the_noise_of_samples_is_what_blocks_of_them_show(seed):
     rng = np.random.default_rng(seed)
     rows = 200
     made = {
-        "rare": (rng.random(100 * rows) < 0.05).astype(np.float64),
-        "half": np.where(rng.random(100 * rows) < 0.3, np.nan, rng.integers(0, 2, 100 * rows)),
+        "rare": (rng.random(300 * rows) < 0.05).astype(np.float64),
+        "half": np.where(rng.random(300 * rows) < 0.3, np.nan, rng.integers(0, 2, 300 * rows)),
     }
-    times = [START + timedelta(minutes=5 * k) for k in range(100 * rows)]
+    times = [START + timedelta(minutes=5 * k) for k in range(300 * rows)]
     whole = pl.DataFrame({TIME: times, **made})
     every = timedelta(minutes=5 * rows)
     past = history(Reference.fit(whole).profile, whole, blocks_of(whole, every))
