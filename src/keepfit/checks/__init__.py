@@ -38,7 +38,7 @@ def default() -> tuple[Check, ...]:
     Examples
     --------
     >>> default()
-    (Schema(), Nulls(), Unique(at_most=1.0, severity="warn"), Classes())
+    (Schema(), Nulls(), Unique(severity="warn", at_most=1.0), Classes())
     """
     return (Schema(), Nulls(), Unique(at_most=1.0, severity="warn"), Classes())
 
