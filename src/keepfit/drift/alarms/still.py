@@ -24,6 +24,9 @@ FAR = 0.2
 """The distance below which no batch stands still: of a reference in which no value has more than
 half of the rows, half of them lie on the two sides of any one, and a quarter on one side."""
 
+FEW = 16
+"""Values that are looked at before the others."""
+
 ROWS = 30
 """Rows from which a batch can be said to stand still."""
 
@@ -69,8 +72,12 @@ def still(
 
 def _constant(values: pl.Series) -> bool:
     """Return whether all values that are there are one."""
-    # The first few mostly show that they are not, without a look at the others.
-    return _there(values.head(ROWS)).n_unique() <= 1 and _there(values).n_unique() == 1
+    # A few mostly show that they are not, without a look at the others.
+    few = values.gather_every(-(-len(values) // FEW)).to_list()
+    known = [one for one in few if one is not None and one == one]  # NaN is not itself
+    if any(one != known[0] for one in known[1:]):
+        return False
+    return _there(values).n_unique() == 1
 
 
 def _there(values: pl.Series) -> pl.Series:
