@@ -115,7 +115,7 @@ class Loop:
     @interrupts.held()
     def step(self, now: datetime | None = None) -> Step:
         """Run the line once: collect, check, watch, decide, train, judge, promote."""
-        now = now or self.clock.now()
+        given, now = now, now or self.clock.now()
         self._written = []
         self.refold()
         cursor = self.state.cursor
@@ -127,6 +127,7 @@ class Loop:
                 self.recover()
                 if self.state.cursor != cursor:
                     batch = self._read(self.state.cursor, now)
+                now = given or max(now, self.clock.now())  # what was read came before, and counts
                 self.backlog = batch.backlog
                 self.turns.finish(now)
                 findings = self.collect(batch, now)

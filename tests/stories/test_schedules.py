@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tests.worlds import DAY, START, live, pipeline, play, stream
 
 from keepfit import gates, rollouts, triggers
+from keepfit.batch import Batch
 from keepfit.facts import Decided, Entry, Signalled, TrainingStarted
 from keepfit.loop import Loop
 from keepfit.pipeline import Pipeline
@@ -78,3 +80,20 @@ def test_an_event_that_comes_during_a_rollout_is_heeded_after_it(tmp_path: Path)
     decided = [entry.fact for entry in entries if isinstance(entry.fact, Decided)]
     assert {one.decision.trigger for one in decided} == {"rollout"}
     assert len(started(play(loop, 4))) == 1
+
+
+def test_rows_that_came_while_they_were_read_are_learnt_in_the_same_step(tmp_path: Path) -> None:
+    """An event asks for a training on what was sent just before it, in the very moment."""
+    loop = live(made(tmp_path, trigger=triggers.OnEvent("prices")))
+    play(loop, 5)
+    loop.append([Signalled(event="prices")], loop.clock.now())
+    assert len(started(list(loop.step().entries))) == 1
+    loop.append([Signalled(event="prices")], loop.clock.now())
+    read = loop.source.read
+
+    def slowly(cursor: str | None, *, now: datetime, every: timedelta) -> Batch:
+        loop.clock.sleep(DAY)
+        return read(cursor, now=loop.clock.now(), every=every)
+
+    loop.source.read = slowly
+    assert len(started(list(loop.step().entries))) == 1
