@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
-import numpy as np
 import polars as pl
 from peers.report import table
-from stream_models import FIRST, Scale, at_hand, stream_of
+from stream_models import FIRST, STREAMS, Scale, at_hand, paced, stream_of
 
-STREAMS = ("elec2", "weather_noaa", "bike_hour", "metro_traffic", "sea_50k", "mixed_abrupt")
 FLIGHTS = "flights, weekly"
 
 
@@ -148,13 +146,7 @@ def _stream(name: str, folder: Path, home: Path, scale: Scale) -> tuple[Any, Any
     """Return a pipeline of a stream, a batch a day, without settings."""
     from keepfit import Pipeline, executors, sources
 
-    frame = stream_of(name, folder, 0)
-    cuts = np.linspace(0, frame.height, scale.batches + 1).round().astype(int)
-    batch = np.searchsorted(cuts, np.arange(frame.height), side="right") - 1
-    inside = (np.arange(frame.height) - cuts[batch]) / np.diff(cuts)[batch]
-    start = frame["time"].min()
-    micro = ((batch + inside) * 86_400e6).astype(np.int64)
-    frame = frame.with_columns(time=pl.lit(start) + pl.Series(micro).cast(pl.Duration("us")))
+    frame = paced(stream_of(name, folder, 0), scale)
     made = Pipeline(
         name,
         sources.Frame(frame, id="id", time="time", label="label"),
@@ -164,7 +156,7 @@ def _stream(name: str, folder: Path, home: Path, scale: Scale) -> tuple[Any, Any
         home=home,
         executor=executors.Inline(),
     )
-    return made, start + timedelta(days=FIRST)
+    return made, frame["time"][0] + timedelta(days=FIRST)
 
 
 def alone(name: str, folder: Path, scale: Scale) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import polars as pl
 from bench_streams import with_interval
 from peers import say
 from peers.report import table
-from stream_models import FIRST, STREAMS, Scale, at_hand, stream_of
+from stream_models import FIRST, STREAMS, Scale, at_hand, paced, stream_of
 from stream_poisons import ONE_IN, Poison, Poisoned, foreign, scaled, shuffled
 
 CLEAN = "clean"
@@ -112,16 +112,6 @@ def poison_of(kind: str, name: str, folder: Path) -> Poison | None:
         other = STREAMS[(STREAMS.index(name) + 1) % len(STREAMS)]
         return foreign(pl.read_parquet(folder / f"{other}.parquet"))
     return {KINDS[0]: shuffled, KINDS[2]: scaled}.get(kind)
-
-
-def paced(frame: pl.DataFrame, scale: Scale) -> pl.DataFrame:
-    """Return a stream with a batch a day, whatever the rows' own times are."""
-    cuts = np.linspace(0, frame.height, scale.batches + 1).round().astype(int)
-    batch = np.searchsorted(cuts, np.arange(frame.height), side="right") - 1
-    inside = (np.arange(frame.height) - cuts[batch]) / np.diff(cuts)[batch]
-    micro = ((batch + inside) * 86_400e6).astype(np.int64)
-    start = frame["time"].min()
-    return frame.with_columns(time=pl.lit(start) + pl.Series(micro).cast(pl.Duration("us")))
 
 
 def _served(home: Path, name: str, poisoned: Sequence[bool]) -> int:

@@ -25,11 +25,20 @@ from typing import Any
 
 import lightgbm as lgb
 import numpy as np
-import polars as pl
 from peers import say
 from peers.report import table
 from scipy import stats
-from stream_models import FIRST, STREAMS, Scale, at_hand, settings, stream_of, table_of, trained
+from stream_models import (
+    FIRST,
+    STREAMS,
+    Scale,
+    at_hand,
+    paced,
+    settings,
+    stream_of,
+    table_of,
+    trained,
+)
 from stream_paths import PRICES, accuracy, cost, every, policies
 
 NO_SETTINGS = "**keepfit**, no settings"
@@ -129,14 +138,7 @@ def by_keepfit(
     """Return accuracy and CPU seconds of training of keepfit."""
     from keepfit import Pipeline, executors, sources
 
-    frame = stream_of(name, folder, seed)
-    # A batch is a day: the cadence of the table, whatever the rows' own times are.
-    cuts = np.linspace(0, frame.height, scale.batches + 1).round().astype(int)
-    batch = np.searchsorted(cuts, np.arange(frame.height), side="right") - 1
-    inside = (np.arange(frame.height) - cuts[batch]) / np.diff(cuts)[batch]
-    start = frame["time"].min()
-    micro = ((batch + inside) * 86_400e6).astype(np.int64)
-    frame = frame.with_columns(time=pl.lit(start) + pl.Series(micro).cast(pl.Duration("us")))
+    frame = paced(stream_of(name, folder, seed), scale)
     with tempfile.TemporaryDirectory() as home:
         pipeline = Pipeline(
             name,
@@ -148,7 +150,7 @@ def by_keepfit(
             executor=executors.Inline(),
             **parts,
         )
-        told = pipeline.backtest(since=start + timedelta(days=FIRST), compare=False)
+        told = pipeline.backtest(since=frame["time"][0] + timedelta(days=FIRST), compare=False)
         pipeline.close()
     policy = told[name]
     return 100 * float(policy.value or 0.0), policy.fit_cpu_seconds

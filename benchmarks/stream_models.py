@@ -75,6 +75,16 @@ def stream_of(name: str, folder: Path, seed: int) -> pl.DataFrame:
     return frame[np.sort(drawn[: round(KEPT * frame.height)])]
 
 
+def paced(frame: pl.DataFrame, scale: Scale) -> pl.DataFrame:
+    """Return a stream with a batch a day, whatever the rows' own times are."""
+    cuts = np.linspace(0, frame.height, scale.batches + 1).round().astype(int)
+    batch = np.searchsorted(cuts, np.arange(frame.height), side="right") - 1
+    inside = (np.arange(frame.height) - cuts[batch]) / np.diff(cuts)[batch]
+    micro = ((batch + inside) * 86_400e6).astype(np.int64)
+    start = frame["time"].min()
+    return frame.with_columns(time=pl.lit(start) + pl.Series(micro).cast(pl.Duration("us")))
+
+
 def table_of(
     name: str, folder: Path, seed: int, scale: Scale
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
+from tests.spoiling import spoil_last_fits
 from tests.worlds import live, pipeline, play, stream
 
 from keepfit import Challenger, Ledger, gates, selection, triggers
-from keepfit.batch import LABEL
 from keepfit.facts import DetectorAdvanced, Promoted, Trained
 from keepfit.hand import Hand
 from keepfit.loop import Loop
-from keepfit.protocols import Learner, Task
 from keepfit.registry import State, Version
-from keepfit.turn import Turn
 
 pytestmark = pytest.mark.story
 
@@ -85,15 +81,7 @@ def test_a_trial_without_a_last_fit_is_described_at_once(tmp_path: Path) -> None
 def test_a_winner_whose_last_fit_failed_is_described_when_it_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Turn.task
-
-    def poisoned(turn: Turn, version: Version, learner: Learner) -> Task:
-        task = honest(turn, version, learner)
-        if version.final_of is None:
-            return task
-        return replace(task, rows=task.rows.with_columns(pl.col(LABEL).shuffle(seed=1)))
-
-    monkeypatch.setattr(Turn, "task", poisoned)
+    spoil_last_fits(monkeypatch)
     state, facts = lived(tmp_path, final_fit="all")
     late = {one.version: one.reference for one in facts if isinstance(one, Promoted)}
     first, *winners = late

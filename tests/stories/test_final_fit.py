@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
+from tests.spoiling import spoil_last_fits
 from tests.worlds import pipeline, stream
 
 from keepfit import Ledger, gates, triggers
-from keepfit.batch import LABEL
 from keepfit.facts import Promoted, TrainingFailed, TrainingStarted
-from keepfit.protocols import Learner, Task
-from keepfit.registry import Version
-from keepfit.turn import Turn
 
 pytestmark = pytest.mark.story
 
@@ -41,16 +36,7 @@ def played(home: Path) -> dict[type, list[Any]]:
 def test_a_final_fit_on_shuffled_labels_does_not_serve_and_its_winner_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = Turn.task
-
-    def poisoned(turn: Turn, version: Version, learner: Learner) -> Task:
-        task = honest(turn, version, learner)
-        if version.final_of is None:
-            return task
-        labels = pl.col(LABEL).shuffle(seed=1)
-        return replace(task, rows=task.rows.with_columns(labels))
-
-    monkeypatch.setattr(Turn, "task", poisoned)
+    spoil_last_fits(monkeypatch)
     found = played(tmp_path)
     finals = {one.version: one.final_of for one in found[TrainingStarted] if one.final_of}
     assert len(finals) > 1

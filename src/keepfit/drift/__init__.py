@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from keepfit import lazy
 from keepfit.drift.alarmed import Alarms
 from keepfit.drift.reference import Reference, compare
 from keepfit.drift.report import DriftReport, Measured
@@ -56,12 +56,7 @@ _SEVERAL = ("MMD", "PCA", "DomainClassifier", "Movement")
 _SERIES = ("ADWIN", "DDM", "EDDM", "HDDM_A", "HDDM_W", "KSWIN", "PageHinkley", "Progress", "Stream")
 _HOMES = dict.fromkeys(_SEVERAL, "multivariate") | dict.fromkeys(_SERIES, "streaming")
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy.names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

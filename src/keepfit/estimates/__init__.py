@@ -6,8 +6,9 @@ trained on. What comes out is small, can be stored, and estimates a metric for a
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from keepfit import lazy
 
 if TYPE_CHECKING:
     from keepfit.estimates.cbpe import CBPE, Calibrated
@@ -39,12 +40,7 @@ _HOMES = {
     "Weighted": "weighted",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy.names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

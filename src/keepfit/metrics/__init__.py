@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from keepfit import lazy
 from keepfit.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ _HOMES = {
     **dict.fromkeys(("Prequential", "Window"), "prequential"),
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy.names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
