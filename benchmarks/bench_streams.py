@@ -30,11 +30,11 @@ from peers.report import table
 from scipy import stats
 from stream_models import (
     FIRST,
+    FLIGHTS,
     STREAMS,
     Scale,
     at_hand,
     paced,
-    settings,
     stream_of,
     table_of,
     trained,
@@ -45,6 +45,8 @@ NO_SETTINGS = "**keepfit**, no settings"
 ALWAYS = "**keepfit**, every batch on all rows, no gate"
 BY_HAND = "by hand"
 FOREST = "River's adaptive random forest, 10 trees"
+
+ALL = (*STREAMS, FLIGHTS)
 
 Found = dict[tuple[str, str], list[tuple[float, float, float]]]
 
@@ -101,12 +103,12 @@ def one(name: str, folder: Path, seed: int, scale: Scale, policy: str) -> list[f
 
 def by_hand(name: str, folder: Path, seed: int, scale: Scale) -> tuple[float, float]:
     """Train with every batch on all rows, and answer the next: no more than that."""
-    rows, labels, cuts = table_of(name, folder, seed, scale)
+    table = table_of(name, folder, seed, scale)
+    rows, labels, cuts, _ = table
     right, fits = [], 0.0
     for batch in range(FIRST, scale.batches):
         started = time.process_time()
-        model = lgb.LGBMClassifier(**settings(scale, seed))
-        model.fit(rows[: cuts[batch]], labels[: cuts[batch]])
+        model = table.fit(slice(cuts[batch]), scale, seed)
         fits += time.process_time() - started
         ahead = slice(cuts[batch], cuts[batch + 1])
         right.append(np.mean(model.predict(rows[ahead]) == labels[ahead]))
@@ -117,12 +119,16 @@ def by_forest(name: str, folder: Path, seed: int, scale: Scale) -> tuple[float, 
     """Let River's adaptive random forest learn row by row what a batch brought, its answers first."""
     from river import forest
 
-    rows, labels, cuts = table_of(name, folder, seed, scale)
-    model = forest.ARFClassifier(n_models=10, seed=seed)
+    rows, labels, cuts, codes = table_of(name, folder, seed, scale)
+    model = forest.ARFClassifier(n_models=10, seed=seed, nominal_attributes=codes or None)
     right = np.zeros(len(labels))
     started = time.process_time()
     for first, last in zip(cuts[:-1], cuts[1:], strict=True):
-        batch = [dict(enumerate(row)) for row in rows[first:last].tolist()]
+        # What is missing is left out: a NaN is no number to its trees.
+        batch = [
+            {column: value for column, value in enumerate(row) if value == value}
+            for row in rows[first:last].tolist()
+        ]
         for i, row in enumerate(batch, first):
             right[i] = model.predict_one(row) == labels[i]
         # Labels come at the end of a batch, to this one as to the others.
@@ -158,7 +164,7 @@ def by_keepfit(
 
 def main(*, quick: bool = False, scale: Scale | None = None) -> Iterator[str]:
     """Yield the report."""
-    scale = scale or (QUICK if quick else Scale())
+    scale = scale or (QUICK if quick else Scale(streams=ALL))
     folder, known = at_hand(scale.streams)
     yield from ["## Policies of training, on streams", ""]
     if not known:
@@ -283,7 +289,7 @@ if __name__ == "__main__":
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     size = Scale(
-        streams=asked.names or STREAMS,
+        streams=asked.names or ALL,
         seeds=asked.seeds,
         batches=asked.batches,
         trees=asked.trees,

@@ -7,13 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightgbm as lgb
 import numpy as np
 import polars as pl
 
 STREAMS = ("elec2", "weather_noaa", "bike_hour", "metro_traffic", "sea_50k", "mixed_abrupt")
+FLIGHTS = "flights"
+"""A stream that comes with keepfit, ten times as long as the others."""
+
 FIRST = 10
 WINDOWS = {"all rows": None, "40 batches": 40, "20 batches": 20, "10 batches": 10, "5 batches": 5}
 BASE = "20 batches"
@@ -61,18 +64,31 @@ class Models:
 
 
 def at_hand(names: Sequence[str]) -> tuple[Path, list[str]]:
-    """Return the folder that KEEPFIT_STREAMS names, and which of the streams it holds."""
+    """Return the folder that KEEPFIT_STREAMS names, and which of the streams are at hand."""
     folder = Path(os.environ.get("KEEPFIT_STREAMS", ""))
-    return folder, [name for name in names if (folder / f"{name}.parquet").is_file()]
+    held = (folder / f"{name}.parquet" for name in names)
+    return folder, [
+        n for n, path in zip(names, held, strict=True) if n == FLIGHTS or path.is_file()
+    ]
 
 
 def stream_of(name: str, folder: Path, seed: int) -> pl.DataFrame:
     """Return a stream in order of time: all of it, or the nine tenths that a seed draws."""
-    frame = pl.read_parquet(folder / f"{name}.parquet").sort("time", "id")
+    frame = (_flights() if name == FLIGHTS else pl.read_parquet(folder / f"{name}.parquet")).sort(
+        "time", "id"
+    )
     if not seed:
         return frame
     drawn = np.random.default_rng(seed).permutation(frame.height)
     return frame[np.sort(drawn[: round(KEPT * frame.height)])]
+
+
+def _flights() -> pl.DataFrame:
+    """Return the flights of a year that landed, as the other streams are laid out."""
+    from keepfit import datasets
+
+    rows = datasets.flights().drop_nulls("late").drop("landed_at")
+    return rows.rename({"scheduled_at": "time", "late": "label"})
 
 
 def paced(frame: pl.DataFrame, scale: Scale) -> pl.DataFrame:
@@ -85,15 +101,31 @@ def paced(frame: pl.DataFrame, scale: Scale) -> pl.DataFrame:
     return frame.with_columns(time=pl.lit(start) + pl.Series(micro).cast(pl.Duration("us")))
 
 
-def table_of(
-    name: str, folder: Path, seed: int, scale: Scale
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a stream's rows as numbers, its labels, and where batches end."""
+class Table(NamedTuple):
+    """A stream's rows as numbers, its labels, where batches end, and which columns are codes."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    cuts: np.ndarray
+    codes: list[int]
+
+    def fit(self, part: slice, scale: Scale, seed: int) -> lgb.LGBMClassifier:
+        """Return the estimator trained on some of the rows."""
+        known = {"categorical_feature": self.codes} if self.codes else {}
+        estimator = lgb.LGBMClassifier(**settings(scale, seed))
+        return estimator.fit(self.rows[part], self.labels[part], **known)
+
+
+def table_of(name: str, folder: Path, seed: int, scale: Scale) -> Table:
+    """Return a stream as numbers; of texts it is the codes."""
     frame = stream_of(name, folder, seed)
     labels = frame["label"].cast(pl.Int64).to_numpy()
     features = frame.drop("id", "time", "label")
+    codes = [place for place, dtype in enumerate(features.dtypes) if dtype == pl.String]
+    features = features.with_columns(pl.col(pl.String).cast(pl.Categorical).to_physical())
     rows = features.cast(dict.fromkeys(features.columns, pl.Float64)).to_numpy()
-    return rows, labels, np.linspace(0, len(labels), scale.batches + 1).round().astype(int)
+    cuts = np.linspace(0, len(labels), scale.batches + 1).round().astype(int)
+    return Table(rows, labels, cuts, codes)
 
 
 def settings(scale: Scale, seed: int) -> dict[str, Any]:
@@ -104,7 +136,8 @@ def settings(scale: Scale, seed: int) -> dict[str, Any]:
 
 def trained(name: str, folder: Path, seed: int, scale: Scale) -> Models:
     """Train every recipe at every batch."""
-    rows, labels, cuts = table_of(name, folder, seed, scale)
+    table = table_of(name, folder, seed, scale)
+    rows, labels, cuts, _ = table
     models = Models(cuts)
 
     def keep(key: tuple[str, int, int], booster: Any, started: float) -> None:
@@ -122,9 +155,7 @@ def trained(name: str, folder: Path, seed: int, scale: Scale) -> Models:
             if labels[part].min() == labels[part].max():
                 continue
             started = time.process_time()
-            booster = (
-                lgb.LGBMClassifier(**settings(scale, seed)).fit(rows[part], labels[part]).booster_
-            )
+            booster = table.fit(part, scale, seed).booster_
             keep((recipe, batch, 0), booster, started)
             if recipe == BASE:
                 for since in range(1, min(CHAIN, scale.batches - batch)):
