@@ -63,9 +63,10 @@ def backtest(
     pipeline
         What to run.
     since
-        When the first model is trained; after a tenth of the history when not given.
+        When the first model is trained; when a tenth of the rows has come when not given.
     every
-        How far one step reaches; the pipeline's, else one per cent of the history.
+        How far one step reaches; the pipeline's, else a hundredth of the time that all but the first
+        and the last hundredth of the rows take.
     training_time
         How long a training takes on the simulated clock; until it is over the old model serves.
     compare

@@ -10,6 +10,8 @@ from keepfit.clock import duration, utc
 from keepfit.errors import ConfigError, SourceError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from keepfit.batch import Batch
     from keepfit.pipeline import Pipeline
 
@@ -17,7 +19,10 @@ STEPS = 100
 """Steps a backtest takes through the history when no cadence is stated."""
 
 WARM_UP = 0.1
-"""Share of the history that trains the first model when no start is stated."""
+"""Share of the rows that trains the first model when no start is stated."""
+
+STRAY = 0.01
+"""Share of the rows at either end whose times say nothing of the usual step: one may be misdated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,13 @@ class Plan:
         ConfigError
             ``since`` lies outside the history, or there is one moment only.
         """
-        arrived = history.rows.get_column("_arrived_at")
+        arrived = history.rows.get_column("_arrived_at").sort()
         if arrived.is_empty():
             raise SourceError(
                 f"expected rows to replay, got none from {pipeline.source!r}",
                 hint="`keepfit check FILE` shows what the source finds",
             )
-        first, last = arrived.min(), arrived.max()
+        first, last = arrived[0], arrived[-1]
         assert isinstance(first, datetime)
         assert isinstance(last, datetime)
         if first == last:
@@ -63,9 +68,8 @@ class Plan:
                 f"expected rows from more than one moment, got {arrived.len()} rows at {first:%Y-%m-%d %H:%M}",
                 hint="name the column of event times: time=",
             )
-        span = last - first
-        step = duration(every) if every is not None else pipeline.every or span / STEPS
-        start = first + span * WARM_UP if since is None else utc(since)
+        step = duration(every) if every is not None else pipeline.every or _step(arrived)
+        start = _warm(arrived) if since is None else utc(since)
         if not first < start <= last:
             raise ConfigError(
                 f"expected since to be after the first row and not after the last, got {start:%Y-%m-%d %H:%M}",
@@ -90,3 +94,21 @@ class Plan:
             grid.append(moment)
             moment += self.every
         return grid
+
+
+def _step(arrived: pl.Series) -> timedelta:
+    """Return the step that takes rows as they mostly come in so many steps."""
+    stray = int(STRAY * arrived.len())
+    span: timedelta = arrived[-1 - stray] - arrived[stray]
+    return (span or arrived[-1] - arrived[0]) / STEPS
+
+
+def _warm(arrived: pl.Series) -> datetime:
+    """Return when enough rows have come to train the first model.
+
+    It hangs on rows and not on time, of which a single misdated row takes most. Where the first
+    moment brought as many, time tells.
+    """
+    first, last = arrived[0], arrived[-1]
+    start: datetime = arrived[int(WARM_UP * arrived.len())]
+    return start if start > first else first + (last - first) * WARM_UP
