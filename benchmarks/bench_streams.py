@@ -210,10 +210,10 @@ def _is_fixed(policy: str) -> bool:
 
 def told(found: Found, known: Sequence[str], scale: Scale) -> Iterator[str]:
     """Yield the table of all policies, and how keepfit without settings stands beside them."""
-    rows = [
-        [policy, *(_cell(found[policy, name][0]) for name in known)]
-        for policy in dict.fromkeys(policy for policy, _ in found)
-    ]
+    rows = []
+    for policy in dict.fromkeys(policy for policy, _ in found):
+        cells = [found[policy, name][0] for name in known]
+        rows.append([policy, *map(_cell, cells), _cell(np.mean(cells, axis=0))])
     yield from [
         f"{scale.batches} batches, LightGBM with {scale.trees} trees on one thread, all rows of a "
         "stream: accuracy in per cent / CPU of the fits in per cent of those of "
@@ -222,7 +222,7 @@ def told(found: Found, known: Sequence[str], scale: Scale) -> Iterator[str]:
         "Labels come at the end of each batch. CARA, RetrainOpt and UPF learn "
         "beforehand from trainings that are not counted.",
         "",
-        *table(["policy", *known], rows),
+        *table(["policy", *known, "mean"], rows),
         "",
         *_gaps(found, known, scale.seeds),
     ]
@@ -271,7 +271,7 @@ def with_interval(gaps: np.ndarray) -> str:
     return f"{text} [{gaps.mean() - half:+.2f}, {gaps.mean() + half:+.2f}]"
 
 
-def _cell(cell: tuple[float, float, float]) -> str:
+def _cell(cell: Sequence[float] | np.ndarray) -> str:
     value, fits, process = cell
     return f"{value:.1f} / {fits:.0f}" + ("" if math.isnan(process) else f" / {process:.0f}")
 
