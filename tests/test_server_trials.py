@@ -257,3 +257,15 @@ def test_a_person_who_promotes_another_does_not_wait_for_the_one_before(home: Pr
         home.guide.look()
     home.guide.look()
     assert serving(home.guide) == other
+
+
+def test_what_failed_as_it_was_looked_at_ahead_is_tried_anew_once_promoted(home: Promoting) -> None:
+    other = home.trained("other")
+    trials(home).problem = "it took longer than 60 s to load and answer"
+    home.guide.look()
+    assert trials(home).asked.count(other) == 1
+    trials(home).problem = None
+    Hand(home.world.loop, "a person").promote(other, force=True)
+    home.guide.look()
+    assert serving(home.guide) == other
+    assert trials(home).asked.count(other) == 2

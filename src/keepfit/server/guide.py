@@ -216,11 +216,11 @@ class Guide:
         return True
 
     def _try_again(self) -> None:
-        """Forget what was wrong with the champion: somebody has made it champion again."""
+        """Forget what was wrong with what is champion now, before or as it was looked at ahead."""
         champion = self.state.versions[self.state.champion or ""]
         logger.info("the ledger's champion is %s", champion.name)
-        if self.refused.pop(champion.artifact, None) is not None:
-            self.verdicts.forget(champion.artifact)
+        self.refused.pop(champion.artifact, None)
+        self.verdicts.doubt(champion.artifact)
 
     def _verdict(self, version: Version, *, first: bool = False) -> Verdict | None:
         """Return how the trial of a version ended, None as long as it has not."""

@@ -60,6 +60,11 @@ class Verdicts:
         """Have a model tried anew when it is asked for next."""
         self._told.pop(digest, None)
 
+    def doubt(self, digest: str) -> None:
+        """Have a model that failed tried anew when it is asked for next: the machine may have been busy."""
+        if digest in self._told and self._told[digest].problem:
+            self.forget(digest)
+
     def close(self) -> None:
         """End the trial that is on."""
         self.trial.close()
