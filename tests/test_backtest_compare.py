@@ -113,13 +113,12 @@ def test_what_is_no_policy_is_refused_before_anything_runs(
 
 def test_a_policy_keeps_the_guards_but_never_has_no_age(tmp_path: Path) -> None:
     made = small(tmp_path, cooldown="2d", max_age="9d", enough=7)
-    ledger = Ledger(":memory:")
     for rule in policies.chosen(made, plan=_plan(made), wanted="OnDrift")[0]:
-        guarded = rule.of(made, ledger).trigger
+        guarded = rule.of(made).trigger
         assert isinstance(guarded, triggers.Guarded)
         assert (guarded.cooldown, guarded.enough) == ("2d", 7)
         assert guarded.max_age == (None if rule.kind == "never" else "9d")
-        assert len(rule.of(made, ledger).detectors) == (rule.name == "OnDrift()")
+        assert len(rule.of(made).detectors) == (rule.name == "OnDrift()")
 
 
 def _plan(made: Pipeline) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -69,7 +69,8 @@ class Loop:
     """A pipeline bound to its memory and a clock.
 
     ``training_time`` is how long a training takes on a simulated clock; ``start_at`` keeps
-    the first training back until then; ``listen`` hears every fact after it is written.
+    the first training back until then; ``checked`` is what the checks found by batch, where they
+    need not be asked; ``listen`` hears every fact after it is written.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Loop:
         training_time: timedelta = timedelta(0),
         start_at: datetime | None = None,
         scorer: Scorer | None = None,
+        checked: Mapping[int, Sequence[Finding]] | None = None,
         listen: Callable[[Entry], None] | None = None,
     ) -> None:
         self.pipeline = pipeline
@@ -92,6 +94,7 @@ class Loop:
         self.every = every or pipeline.every or DAY
         self.training_time = training_time
         self.start_at = start_at
+        self.checked = checked
         self.listen = listen
         self.scorer = scorer or Scorer(memory.artifacts, pipeline.metric)
         self.turns = Turn(self)
@@ -117,8 +120,7 @@ class Loop:
         """Run the line once: collect, check, watch, decide, train, judge, promote."""
         given, now = now, now or self.clock.now()
         self._written = []
-        self.refold()
-        cursor = self.state.cursor
+        cursor = self.refold().cursor
         batch = self._read(cursor, now)
         if batch.empty and not self._due(now):
             return Step(now, findings=batch.findings)
@@ -187,13 +189,16 @@ class Loop:
         if state.checked >= state.batch or state.pending is None:
             return
         number, findings = state.batch, list(found)
-        if state.pending.rows:
+        if state.pending.rows and self.checked is not None:
+            findings.extend(self.checked.get(number, ()))
+        elif state.pending.rows:
             rows = _as_came(self.memory.lake.batch(number), state.pending, state.accepted)
-            labels, watermark = self._labels(number, now), state.watermark
-            asked = Batch(rows=self.columns(rows), labels=labels, cursor="", watermark=watermark)
+            labels = complete(self.memory.lake.scored(number, now)[[ID, LABEL]], LABEL)
+            rows, watermark = self.columns(rows), state.watermark
+            came = Batch(rows=rows, labels=labels, cursor="", watermark=watermark)
             context = self.context(number, now)
             for check in self.pipeline.checks:
-                findings.extend(check.check(asked, context))
+                findings.extend(check.check(came, context))
         answers: list[Fact] = [facts.Found(batch=number, findings=tuple(findings))]
         blocked = [finding for finding in findings if finding.outcome == Outcome.BLOCK]
         if blocked:
@@ -313,11 +318,6 @@ class Loop:
             as_of=as_of, until_batch=self.state.batch, excluded=self.state.excluded, **bounds
         )
         return self.columns(explore.observed(rows))
-
-    def _labels(self, number: int, now: datetime) -> Any:
-        scored = self.memory.lake.scored(number, now)
-        labels = scored.get_column(ID).to_frame().hstack([scored.get_column(LABEL)])
-        return complete(labels, LABEL)
 
     def context(self, number: int, now: datetime) -> CheckContext:
         """Return what the checks may look at beside a batch."""

@@ -120,7 +120,7 @@ def backtest(
         if comparing is not None:
             return comparing.run(stage, history, ledger_file, jobs, listen, progress)
         policies = [stage.play(pipeline, listen=listen, progress=progress)]
-        others = plain(pipeline, plan.every, ledger) if compare else ()
+        others = plain(pipeline, plan.every) if compare else ()
         policies += [stage.play(policy, progress=progress) for policy in others]
         return Backtest(**stage.told(), policies=tuple(policies))
     finally:

@@ -38,7 +38,7 @@ class Play:
 
     def do(self, stage: Stage, tell: Tell | None = None) -> tuple[Policy, list[Entry]]:
         """Return what the policy was worth, and its facts where they are not in the ledger yet."""
-        policy = self.rule.of(stage.pipeline, stage.own)
+        policy = self.rule.of(stage.pipeline)
         found = stage.play(policy, progress=tell)
         apart = stage.ledger is not stage.own
         return found, list(stage.ledger.facts(policy.name)) if apart else []

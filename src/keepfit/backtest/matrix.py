@@ -126,29 +126,37 @@ class Ask:
 
 
 class _Known:
-    """The whole history, batch by batch, with the labels that became known in the end."""
+    """The whole history, batch by batch, with the labels that became known in the end.
+
+    Models are asked about all batches from some time on: the rows of the longest such question are
+    put together, and the others are a part of them.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._lake = _landed(stage)
         self._end = stage.plan.end + stage.plan.every
-        self._batches: dict[int, pl.DataFrame] = {}
+        self._known: tuple[tuple[int, ...], pl.DataFrame, list[int]] | None = None
 
     def rows(self, batches: Sequence[int]) -> tuple[pl.DataFrame, pl.Series, list[int]]:
         """Return the labelled rows of batches, their labels, and where each batch begins."""
+        asked = tuple(batches)
+        if self._known is None or self._known[0][-len(asked) :] != asked:
+            self._known = asked, *self._together(asked)
+        _, rows, cuts = self._known
+        cuts = cuts[-len(asked) - 1 :]
+        part = rows.slice(cuts[0])
+        return part, part.get_column(LABEL), [cut - cuts[0] for cut in cuts]
+
+    def _together(self, batches: Sequence[int]) -> tuple[pl.DataFrame, list[int]]:
         import polars as pl
 
         parts = [self._batch(number) for number in batches]
-        cuts = np.cumsum([0, *(part.height for part in parts)]).tolist()
-        rows = pl.concat(parts)
-        return rows, rows.get_column(LABEL), cuts
+        return pl.concat(parts), np.cumsum([0, *(part.height for part in parts)]).tolist()
 
     def _batch(self, number: int) -> pl.DataFrame:
-        if number not in self._batches:
-            labels = self._lake.scored(number, self._end).select(ID, LABEL).drop_nulls(LABEL)
-            rows = self._lake.batch(number)
-            joined = rows.join(labels, on=ID, how="inner", maintain_order="left")
-            self._batches[number] = joined
-        return self._batches[number]
+        labels = self._lake.scored(number, self._end).select(ID, LABEL).drop_nulls(LABEL)
+        rows = self._lake.batch(number)
+        return rows.join(labels, on=ID, how="inner", maintain_order="left")
 
 
 def _landed(stage: Stage) -> Lake:

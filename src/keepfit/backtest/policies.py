@@ -12,13 +12,11 @@ from keepfit import drift, facts, probes, triggers
 from keepfit.challenger import Challenger
 from keepfit.clock import humanise
 from keepfit.errors import ConfigError, nearest
-from keepfit.protocols import CheckContext, Evidence, Trigger
+from keepfit.protocols import Evidence, Trigger
 
 if TYPE_CHECKING:
     from keepfit.backtest.plan import Plan
-    from keepfit.batch import Batch
-    from keepfit.facts import Decision, Finding
-    from keepfit.ledger import Ledger
+    from keepfit.facts import Decision
     from keepfit.pipeline import Pipeline
     from keepfit.protocols import Metric
 
@@ -49,11 +47,10 @@ class Rule:
     trigger: Trigger
     kind: str = "trigger"
 
-    def of(self, pipeline: Pipeline, ledger: Ledger) -> Pipeline:
+    def of(self, pipeline: Pipeline) -> Pipeline:
         """Return the pipeline with this trigger: all else is its own, its guards too.
 
-        Only ``never`` is without the maximum age, which would train it. The checks' findings
-        are those of the pipeline's own run, so that every policy sees the same rows.
+        Only ``never`` is without the maximum age, which would train it.
         """
         if self.kind == "yours":
             return pipeline
@@ -65,23 +62,8 @@ class Rule:
         return pipeline.changed(
             name=self.name,
             trigger=guarded,
-            checks=(Recorded(ledger, pipeline.name),),
             detectors=(*triggers.detectors(guarded), *budgeted),
         )
-
-
-class Recorded:
-    """Repeats what the pipeline's own checks found, so that all policies see the same rows."""
-
-    name = "Recorded"
-
-    def __init__(self, ledger: Ledger, pipeline: str) -> None:
-        found = (entry.fact for entry in ledger.facts(pipeline, kind="Found"))
-        self._findings = {f.batch: f.findings for f in found if isinstance(f, facts.Found)}
-
-    def check(self, batch: Batch, context: CheckContext) -> Sequence[Finding]:
-        """Return the findings the pipeline's own run has about this batch."""
-        return self._findings.get(context.number, ())
 
 
 class _Never:
@@ -94,7 +76,7 @@ class _Never:
         return facts.Decision(train=False, trigger="Never()", reason="trained once, never again")
 
 
-def plain(pipeline: Pipeline, every: timedelta, ledger: Ledger) -> Iterator[Pipeline]:
+def plain(pipeline: Pipeline, every: timedelta) -> Iterator[Pipeline]:
     """Yield never, every few steps and always as anyone would write them: one recipe, no gate."""
     schedule = EVERY_STEPS * every
     bare: list[tuple[str, Any]] = [
@@ -108,7 +90,6 @@ def plain(pipeline: Pipeline, every: timedelta, ledger: Ledger) -> Iterator[Pipe
             trigger=triggers.Guarded(trigger, enough=1),
             challengers=(Challenger(),),
             gate=(),
-            checks=(Recorded(ledger, pipeline.name),),
             detectors=(),
             final_fit=None,
             rollout=None,

@@ -70,6 +70,7 @@ class Stage:
             training_time=self.plan.training_time,
             start_at=self._start(policy),
             scorer=self.scorer,
+            checked=None if policy.name == self.pipeline.name else self._checked(),
             listen=listen,
         )
         # Nobody else writes here, and a transaction costs more than the facts in it.
@@ -95,6 +96,16 @@ class Stage:
             return self.plan.since
         first = self.own.facts(self.pipeline.name, kind="TrainingStarted", limit=1)
         return first[0].at if len(first) else self.plan.end + self.plan.every
+
+    def _checked(self) -> dict[int, tuple[facts.Finding, ...]]:
+        """Return what the pipeline's own checks found in each batch, so that all see the same rows."""
+        if "checked" not in self.kept:
+            found = (entry.fact for entry in self.own.facts(self.pipeline.name, kind="Found"))
+            self.kept["checked"] = {
+                fact.batch: fact.findings for fact in found if isinstance(fact, facts.Found)
+            }
+        known: dict[int, tuple[facts.Finding, ...]] = self.kept["checked"]
+        return known
 
     def _live(self, loop: Loop, progress: Tell | None) -> None:
         clock = loop.clock

@@ -5,8 +5,9 @@ Imported only when rows are at hand.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _RANK = "_rank"
 _NEXT = "_next"
 _CONTENT = "_content"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,20 @@ class History(Aligned):
         self._rank_revised()
         self._hashes: tuple[NDArray[np.uint64], NDArray[np.uint64]] | None = None
         self._digests: dict[Span, str] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def shared(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what parts of the history give, made once for all policies that ask for them.
+
+        Parts of rows that arrived in order are slices, and take no memory of their own. Others are
+        copies, which together would be as large as the history: they are made anew.
+        """
+        if self.order is not None or self.plain is not None:
+            return make()
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
 
     def _rank_revised(self) -> None:
         self.replaced = self.replacing = self._relabelled = np.empty(0, dtype=np.int64)

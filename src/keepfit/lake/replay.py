@@ -71,14 +71,21 @@ class _ReplaySource:
 
     def read(self, cursor: str | None, *, now: datetime, every: timedelta) -> Batch:
         """Return what is unread and had arrived, or was known, at a moment."""
+        from keepfit.lake.types import microseconds
+
+        row, label = _place(cursor)
+        limit = microseconds(now)
+        key = "read", row, label, limit, self._every
+        return self._history.shared(key, lambda: self._read(row, label, limit))
+
+    def _read(self, row: int, label: int, limit: int) -> Batch:
+        """Return what lies behind a row and a label, up to a moment."""
         import numpy as np
 
         from keepfit.lake.history import Span
-        from keepfit.lake.types import microseconds, moment
+        from keepfit.lake.types import moment
 
         history = self._history
-        row, label = _place(cursor)
-        limit = microseconds(now)
         end = min(limit, self._window_end(row, label))
         rows_end = int(np.searchsorted(history.arrivals, end, side="right"))
         labels_end = int(np.searchsorted(history.label_times, end, side="right"))
@@ -126,6 +133,8 @@ class _ReplayLake:
         self._predictions: dict[int, pl.DataFrame] = {}
         self._asked: tuple[int, pl.DataFrame] | None = None
         """The batch that was asked for last: each part of a step asks for the newest."""
+        self._said: tuple[int, datetime, pl.DataFrame] | None = None
+        """The batch whose predictions and labels were asked for last, and the moment."""
         self._numbered: tuple[int, pl.Series] | None = None
         """The newest batch and `_all_numbers` up to it: each question of labelled rows asks for it."""
 
@@ -145,8 +154,14 @@ class _ReplayLake:
             raise ConfigError(
                 f"expected the batch after {last}, got {number} up to {batch.cursor!r}"
             )
-        self._spans[number] = span
-        self._landed[number] = self._describe(batch, number, span, self._landed.get(last))
+        before = self._landed.get(last)
+        self._spans[number], self._said = span, None
+        sizes = batch.rows.height, batch.labels.height
+        reached = batch.watermark, None if before is None else before.watermark
+        self._landed[number] = self._history.shared(
+            ("landed", number, span, batch.cursor, sizes, reached),
+            lambda: self._describe(batch, number, span, before),
+        )
         return self._landed[number]
 
     def _following(self, cursor: str, last: int) -> Span:
@@ -187,14 +202,9 @@ class _ReplayLake:
         VersionUnknown
             No batch has this number.
         """
-        import numpy as np
-        import polars as pl
-
-        span = self._span(number)
+        span, history = self._span(number), self._history
         if self._asked is None or self._asked[0] != number:
-            rows = self._history.take(span)
-            own = pl.Series(BATCH, np.full(rows.height, number, dtype=np.int64))
-            rows = rows.hstack([own])[[ID, TIME, ARRIVED_AT, BATCH, *self._history.features]]
+            rows = history.shared(("batch", number, span), lambda: batch_in(history, span, number))
             self._asked = number, rows
         return self._asked[1]
 
@@ -207,13 +217,16 @@ class _ReplayLake:
             No batch has this number.
         """
         self._span(number)
+        self._said = None
         if not frame.is_empty():
             self._predictions.setdefault(number, frame[[ID, VERSION, SCORE]])
 
     def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
         """Return a batch with its predictions and the labels known at a moment."""
-        rows = self._with_labels(number, as_of)
-        return with_predictions(rows, self._predictions.get(number))
+        if self._said is None or self._said[:2] != (number, as_of):
+            rows = self._with_labels(number, as_of)
+            self._said = number, as_of, with_predictions(rows, self._predictions.get(number))
+        return self._said[2]
 
     def _with_labels(self, number: int, as_of: datetime) -> pl.DataFrame:
         import polars as pl
@@ -225,7 +238,7 @@ class _ReplayLake:
         known = (history.known[places] <= microseconds(as_of)) & (
             history.label_rank[places] < self._spans[self.last()].labels_end
         )
-        hidden = history.take_known(span)
+        hidden = history.shared(("known", span), lambda: history.take_known(span))
         if not known.all():
             hidden = hidden.with_columns(pl.when(pl.Series(known)).then(pl.col(LABEL)).alias(LABEL))
         return hidden if history.plain is None else self._revise(hidden, as_of)
@@ -381,6 +394,16 @@ class _ReplayLake:
             after=after,
             before=before,
         )
+
+
+def batch_in(history: History, span: Span, number: int) -> pl.DataFrame:
+    """Return the rows of a span as a batch of a number."""
+    import numpy as np
+    import polars as pl
+
+    rows = history.take(span)
+    own = pl.Series(BATCH, np.full(rows.height, number, dtype=np.int64))
+    return rows.hstack([own])[[ID, TIME, ARRIVED_AT, BATCH, *history.features]]
 
 
 def with_predictions(rows: pl.DataFrame, predictions: pl.DataFrame | None) -> pl.DataFrame:

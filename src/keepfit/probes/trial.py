@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from keepfit.batch import ID, LABEL, RESERVED
 from keepfit.relevance.probe import Probe, Table
@@ -70,7 +70,7 @@ class Trial:
             The rows that a training would take now, by what chose them.
         """
         # How many threads there are would show in the last digits.
-        with threadpool_limits(limits=1):
+        with _threads().limit(limits=1):
             found = [self._measured(name, stale, rows) for name, rows in fresh.items()]
         known = [one for one in found if one is not None]
         return max(known, key=lambda one: one.gap - one.error, default=None)
@@ -124,6 +124,15 @@ class Trial:
         return table, [
             part[known[part]] for part in np.split(np.arange(rows.height), ends[:-1].tolist())
         ]
+
+
+@cache
+def _threads() -> Any:
+    """Return what holds the threads that probes learn with; finding them takes as long as a probe."""
+    import sklearn.ensemble  # noqa: F401  # what is not there yet is not found
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _fitted(table: Table, places: Places) -> Probe:
