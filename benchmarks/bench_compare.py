@@ -75,6 +75,10 @@ class Meter:
 
 def one(name: str, folder: Path, scale: Scale) -> dict[str, Any]:
     """Compare all policies on a history in this process, and return what it cost."""
+    # What policies and probes are made of is there before, as LightGBM is: it is no fit of either.
+    import river.drift  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
+
     from keepfit.learners.boosting import Boosting
     from keepfit.learners.models import FittedModel
     from keepfit.probes import trial

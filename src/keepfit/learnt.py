@@ -84,6 +84,14 @@ def learnt(loop: Loop, version: Version, model: Any) -> Learnt:
     before = loop.state.versions.get(version.final_of or loop.state.champion or "")
     if before is None or not before.artifact or not loop.pipeline.gate:
         return Learnt()
+    # The key of a training says its rows and its model.
+    key = "learnt", version.key, version.updated, before.artifact, before.snapshot.to
+    found = loop.scorer.once(key, lambda: _asked(loop, before, version, model))
+    return found._replace(before=before.name) if found.before else found
+
+
+def _asked(loop: Loop, before: Version, version: Version, model: Any) -> Learnt:
+    """Return how a model answers the rows it learnt beside the version before it."""
     rows = loop.turns.rows_of(version)
     new = rows.slice(border(rows.get_column(TIME), before.snapshot.to, "right")).tail(ASKED)
     if new.height < FEWEST:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from keepfit import estimates, facts, learners, metrics
 from keepfit.artifacts import Artifacts
@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
     Said = MutableMapping[tuple[str, int, int], np.ndarray]
 
-KEPT_MODELS = 8
-HELD = 4
-"""Newest models whose bytes stay at hand."""
+T = TypeVar("T")
+
+KEPT_MODELS, KEPT_OF_ALL = 8, 32
+"""Models that stay open: of one pipeline, and of all policies of a backtest."""
+
+HELD, HELD_OF_ALL = 4, 128_000_000
+"""Newest models whose bytes stay at hand of one pipeline, and bytes of all policies of a backtest."""
 
 LARGE = 8_000_000
 """Bytes of a model up to which they stay at hand."""
@@ -54,9 +58,10 @@ class Scorer:
     """Loads models by digest, predicts with them and measures how good they are.
 
     One scorer may serve several policies of a backtest: what a model said of a batch is
-    kept by the model's digest, so equal models predict once. ``shared`` may be where it is
-    kept, for several processes. ``faults`` says by rollout how often its challenger failed
-    to answer, and by promotion how often the champion did what the version before it could.
+    kept by the model's digest, so equal models predict once, and so is whatever `once` is asked.
+    ``shared`` may be where predictions are kept, for several processes. ``faults`` says by rollout
+    how often its challenger failed to answer, and by promotion how often the champion did what the
+    version before it could.
     """
 
     def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Said = False) -> None:
@@ -66,10 +71,24 @@ class Scorer:
         self.faults: dict[str, Faults] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._contents: OrderedDict[str, bytes] = OrderedDict()
+        self._held = 0
         self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
         none: Said | None = {} if shared is True else None
         self._said = none if isinstance(shared, bool) else shared
+        self._once: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what some work gives; policies that share the scorer, and come to it too, share it.
+
+        The key says all that it hangs on but the pipeline, which is the same but for its trigger.
+        """
+        if self._said is None:
+            return make()
+        if key not in self._once:
+            self._once[key] = make()
+        found: T = self._once[key]
+        return found
 
     def model(self, version: Version) -> Model:
         """Return a version's model, loaded once; its digest is checked."""
@@ -83,7 +102,7 @@ class Scorer:
         """Return the model an artifact holds."""
         if digest not in self._models:
             self._models[digest] = learners.loads(self.content(digest))
-            if len(self._models) > KEPT_MODELS:
+            if len(self._models) > (KEPT_MODELS if self._said is None else KEPT_OF_ALL):
                 self._models.popitem(last=False)
         self._models.move_to_end(digest)
         return self._models[digest]
@@ -100,11 +119,17 @@ class Scorer:
         as many others have come, unless they are large.
         """
         digest = self.artifacts.put(content)
-        if len(content) <= LARGE:
+        if len(content) <= LARGE and digest not in self._contents:
             self._contents[digest] = content
-            if len(self._contents) > HELD:
-                self._contents.popitem(last=False)
+            self._held += len(content)
+            while self._crowded():
+                self._held -= len(self._contents.popitem(last=False)[1])
         return digest
+
+    def _crowded(self) -> bool:
+        if self._said is None:
+            return len(self._contents) > HELD
+        return self._held > HELD_OF_ALL
 
     def reference(self, digest: str) -> Reference:
         """Return a stored description of training rows, to measure batches against."""
@@ -138,11 +163,7 @@ class Scorer:
             part = rows.slice(first, count)
             scores, names = self._served(state, version, number, first, part)
             parts.append(
-                part.get_column(ID)
-                .to_frame()
-                .hstack(
-                    [pl.Series(VERSION, names, dtype=pl.String), pl.Series(SCORE, _stored(scores))]
-                )
+                part.get_column(ID).to_frame().hstack([names, pl.Series(SCORE, _stored(scores))])
             )
         if not parts:
             return pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
@@ -151,15 +172,16 @@ class Scorer:
 
     def _served(
         self, state: State, version: Version, number: int, first: int, rows: pl.DataFrame
-    ) -> tuple[np.ndarray, list[str]]:
+    ) -> tuple[np.ndarray, pl.Series]:
         """Return what is said of rows that a version served, and by which.
 
         What a champion fails after its promotion, the version before it answers, and that is
         counted. What neither can answer is wrong itself.
         """
         import numpy as np
+        import polars as pl
 
-        names = [version.name] * rows.height
+        names = pl.Series(VERSION, [version.name]).new_from_index(0, rows.height)
         service, promotion = state.service, state.promotion
         if service is None or service.version != version.name:
             return self._answers(version, number, first, rows), names
@@ -180,7 +202,8 @@ class Scorer:
             return scores, names
         self._count(promotion, Faults(int(rescued.sum()), rows.height, _why(error)))
         mixed = np.where(rescued if scores.ndim == 1 else rescued[:, None], others, scores)
-        return mixed, np.where(rescued, before.name, version.name).tolist()
+        named = np.where(rescued, before.name, version.name).tolist()
+        return mixed, pl.Series(VERSION, named, dtype=pl.String)
 
     def _count(self, what: str, found: Faults) -> None:
         """Count faults of a champion, of the newest rows."""

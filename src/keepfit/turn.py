@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace as replaced
+
 from keepfit import costs, explore, footprint, gates, learners, relevance
 from keepfit.approval import Asking
 from keepfit.batch import BATCH, CARRIED, LABEL, TIME, border, digest
@@ -389,8 +391,16 @@ class Turn:
         again = before is not None and before.champion == champion.name
         if before is not None and again and rows.height < before.rows * GROWTH:
             return None
+        state, both = loop.state, (version.artifact, champion.artifact)
+        level = _look(before, champion), self._rivals(version)
+        key = "judged", both, version.snapshot.to, since, at, state.batch, state.excluded, level
+        found = loop.scorer.once(key, lambda: self._answered(version, champion, rows, at))
+        return replaced(found, version=version.name, champion=champion.name)
+
+    def _answered(self, version: Version, champion: Version, rows: Any, at: datetime) -> Judged:
+        """Return what the gates say of a version beside the champion, on labelled rows."""
+        loop = self.loop
         new, old = loop.scorer.model(version), loop.scorer.model(champion)
-        look = _look(before, champion)
         judges = any(isinstance(gate, gates.NoForgetting) for gate in loop.pipeline.gate)
         try:
             past = stretches(
@@ -400,9 +410,8 @@ class Turn:
                 at_most=PER_STRETCH if judges else TO_SHOW,
                 explore=loop.pipeline.explore,
             )
-            comparison = self.comparison(
-                rows, new, old, look=look, challengers=self._rivals(version), past=past
-            )
+            look, rivals = _look(version.judged, champion), self._rivals(version)
+            comparison = self.comparison(rows, new, old, look=look, challengers=rivals, past=past)
         except Exception as error:
             old.predict(rows)  # where the champion cannot answer either, that is another matter
             return refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
@@ -461,11 +470,10 @@ class Turn:
     def values(self, comparison: Comparison) -> tuple[float | None, float | None]:
         """Return the metric of the challenger and of the champion, None where it is not defined."""
         metric, labels, weights = comparison.metric, comparison.labels, comparison.weights
-        both = (
+        new, old = (
             None if scores is None else number(value_of(metric, labels, scores, weights))
             for scores in (comparison.challenger, comparison.champion)
         )
-        new, old = both
         return new, old
 
     def release(self, judged: list[Judged], version: Version, reason: str, at: datetime) -> None:

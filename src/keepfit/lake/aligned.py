@@ -78,8 +78,8 @@ class Aligned:
         self, low: int, high: int, keep: Mask, numbers: pl.Series, revised: pl.DataFrame | None
     ) -> pl.DataFrame:
         """Return kept rows of a range, with their batch numbers, among revised ones."""
-        rows = self.training.slice(low, high - low).hstack([numbers])
-        rows = rows[[ID, TIME, BATCH, LABEL, *self.features]]
+        # Into a frame of its own, as a slice is: quicker than to choose columns of a wider one.
+        rows = self.training.slice(low, high - low).insert_column(2, numbers.alias(BATCH))
         if not keep.all():
             rows = rows.filter(pl.Series(keep))
         if revised is not None and revised.height:

@@ -109,6 +109,10 @@ def codes(labels: pl.Series, classes: tuple[Any, ...]) -> np.ndarray:
     if labels.dtype.is_integer() and type(classes[0]) is int and not labels.null_count():
         # The classes are sorted, so that each label is found where it would stand among them.
         values, sorted_ = labels.to_numpy(), np.asarray(classes)
+        if labels.dtype != pl.UInt64 and classes[-1] - classes[0] == sorted_.size - 1:
+            # One follows the other, as mostly: nothing need be looked for.
+            places = values - sorted_[0]
+            return np.where((places >= 0) & (places < sorted_.size), places, -1)
         places = np.searchsorted(sorted_, values)
         places[places == sorted_.size] = 0
         return np.where(sorted_[places] == values, places, -1)

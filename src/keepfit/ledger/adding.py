@@ -36,7 +36,7 @@ def add(connection: Connection, pipeline: str, rows: Rows, expected_seq: int | N
     return before + len(rows)
 
 
-MOST = 64
+MOST = 512
 """Facts of a pipeline that wait at most."""
 
 

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, facts, triggers
-from keepfit.batch import TIME
+from keepfit.batch import TIME, border
 from keepfit.learners.novel import learnable
 from keepfit.probes.losses import check, loss
 from keepfit.probes.trial import FEWEST, Trial
@@ -68,7 +68,7 @@ class Prober:
         # Old and fresh are compared in the champion's classes.
         known = learnable(known, model.classes, closed=True, every=model.task != "regression").rows
         labelled = self._weighed(known)
-        seen = int(labelled.get_column(TIME).search_sorted(champion.snapshot.to, side="right"))
+        seen = border(labelled.get_column(TIME), champion.snapshot.to, "right")
         judges = min((labelled.height - seen) // 2, max(self._step(), JUDGES))
         if judges < FEWEST:
             return None
