@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.special import ndtri
 from scipy.stats import binom, t
 from sklearn.metrics import precision_score, recall_score
 
 from keepfit import estimates, metrics
 from keepfit.errors import ConfigError, SchemaMismatch
-from keepfit.estimates import expected
-from keepfit.estimates.calibration import calibration, smoothed, way
+from keepfit.estimates import expected, ratio
+from keepfit.estimates.calibration import Calibration, calibration, smoothed, way
 from keepfit.estimates.curve import curve
 from keepfit.estimates.intervals import wander
+from keepfit.estimates.moved import Sample, moved
 from keepfit.estimates.trees import Boost, coded, cuts_of
 
 SHARED = ("roc_auc", "accuracy", "f1", "log_loss", "brier", "average_precision")
@@ -280,9 +282,6 @@ def test_a_calibration_never_falls_and_meets_the_share_of_labels() -> None:
     found = calibration(scores, labels)
     assert (np.diff(found(np.linspace(0, 1, 500))) >= 0).all()
     assert found(scores).mean() == pytest.approx(labels.mean(), abs=0.005)
-    doubled = calibration(scores, labels, np.full(3_000, 2.0))
-    assert doubled.chances == pytest.approx(found.chances)
-    assert doubled.rows == pytest.approx(found.rows)
 
 
 def test_a_reference_that_wandered_makes_intervals_wider() -> None:
@@ -475,14 +474,100 @@ def test_fewer_reference_rows_speak_for_a_batch_that_is_far_away() -> None:
     assert trust[0] > 0.99 > 0.1 > trust[2]
 
 
-def test_labels_that_weights_have_corrected_still_give_chances() -> None:
-    generator = np.random.default_rng(1)
-    scores = generator.random(500)
-    labels = (generator.random(500) < scores) + generator.normal(0, 0.5, 500)
-    found = calibration(scores, labels, generator.random(500) + 0.001)
-    chances = found(np.linspace(0, 1, 100))
-    assert (np.diff(chances) >= 0).all()
-    assert 0 <= chances[0] <= chances[-1] <= 1
+def test_a_batch_that_nothing_in_the_reference_is_like_is_estimated_as_by_scores_alone() -> None:
+    """The day of a row parts the batch from the reference without an error."""
+    generator = np.random.default_rng(3)
+    labels, scores, features = drifting(6_000, 0.0, generator)
+    day = np.linspace(0, 60, 6_000) + generator.normal(size=6_000)
+    state = estimates.Weighted().fit(labels, scores, np.column_stack([features, day]))
+    _, scores, features = drifting(2_000, 1.0, generator)
+    later = np.column_stack([features, np.full(2_000, 80.0)])
+    far = state.estimate(scores, later, "roc_auc")
+    plain = state.plain.estimate(scores, "roc_auc")
+    near = state.estimate(scores, np.column_stack([features, day[::3]]), "roc_auc")
+    assert abs(far.value - plain.value) < 0.4 * abs(near.value - plain.value)
+    assert far.effective < 200 < near.effective
+    assert far.high - far.low > 1.5 * (plain.high - plain.low)
+
+
+def test_more_of_the_reference_kept_brings_weighted_estimates_nearer() -> None:
+    away: dict[int, list[float]] = {1_000: [], 20_000: []}
+    for seed in range(10):
+        generator = np.random.default_rng(seed)
+        known = drifting(20_000, 0.0, generator)
+        labels, scores, features = drifting(5_000, 1.0, generator)
+        truth = realised("roc_auc", labels, scores)
+        for rows, found in away.items():
+            state = estimates.Weighted(rows=rows, metrics=["roc_auc"]).fit(*known)
+            found.append(state.estimate(scores, features, "roc_auc").value - truth)
+    few, many = (float(np.mean(np.square(found))) for found in away.values())
+    assert many < 0.7 * few
+
+
+def shifted(by: float, rows: int = 4_000) -> np.ndarray:
+    """Return how much likelier rows of a reference are in a batch whose first column is shifted."""
+    generator = np.random.default_rng(5)
+    known = generator.normal(size=(3, rows))
+    batch = generator.normal(size=(3, 2_000))
+    batch[0] += by
+    cuts = [cuts_of(line) for line in known]
+    sides = (
+        np.stack([coded(*pair) for pair in zip(lines, cuts, strict=True)])
+        for lines in (known, batch)
+    )
+    found = ratio.ratio_of(*sides, cuts, seed=0)
+    return np.ones(rows) if found is None else found[known[0].argsort()]
+
+
+def test_ratios_follow_the_shift_and_their_mean_is_the_share_that_is_covered() -> None:
+    covered = []
+    for by in (0.0, 0.5, 2.0, 20.0):
+        found = shifted(by)
+        assert 0 <= found.min() <= found.max() <= ratio.LARGEST
+        assert found[:400].mean() <= found[-400:].mean()
+        covered.append(float(found.mean()))
+    assert covered[0] == 1.0
+    assert covered[1] == pytest.approx(1, abs=0.03)
+    assert 1 > covered[2] > covered[3]
+    assert ratio.effective(shifted(0.0)) == 4_000 > ratio.effective(shifted(2.0)) > 20
+
+
+def test_rows_that_the_classifier_did_not_learn_from_are_weighted_like_those_it_did() -> None:
+    found = shifted(1.0, rows=25_000)
+    assert found.size == 25_000
+    # Of normal values the one is exp(x - 1/2) times as likely as the other.
+    places = np.linspace(0.05, 0.95, 19)
+    truth = np.exp(ndtri(places) - 0.5)
+    near = found.reshape(1_000, 25).mean(axis=1)[(places * 1_000).astype(int)]
+    assert np.corrcoef(near, truth)[0, 1] > 0.95
+
+
+def sampled(apart: float, generator: np.random.Generator) -> tuple[Calibration, Sample, np.ndarray]:
+    """Return a calibration, its rows, and which are of the group whose chances are higher."""
+    scores = generator.uniform(0.2, 0.8, 4_000)
+    group = generator.random(4_000) < 0.5
+    labels = generator.random(4_000) < scores + apart * (group - 0.5)
+    plain = calibration(scores, labels.astype(float))
+    return plain, Sample(plain.blocks(scores).astype(np.uint16), labels), group
+
+
+def test_a_calibration_moves_to_the_group_that_is_left_and_half_way_where_half_is_covered() -> None:
+    plain, sample, group = sampled(0.2, np.random.default_rng(1))
+    places = np.linspace(0.25, 0.75, 50)
+    whole, half = (
+        (moved(plain, sample, share * 2.0 * group)(places) - plain(places)).mean()
+        for share in (1.0, 0.5)
+    )
+    assert whole == pytest.approx(0.1, abs=0.02)
+    assert half == pytest.approx(0.05, abs=0.02)
+
+
+def test_chance_moves_a_calibration_less_than_half_of_the_time() -> None:
+    still = 0
+    for seed in range(60):
+        plain, sample, group = sampled(0.0, np.random.default_rng(seed))
+        still += moved(plain, sample, 2.0 * group).chances == plain.chances
+    assert no_fewer_than(still, 60, 0.5)
 
 
 def test_several_classes_are_weighted_too() -> None:

@@ -8,6 +8,7 @@ from keepfit import estimates
 from keepfit.estimates import expected
 from keepfit.estimates.calibration import as_they_are, calibration
 from keepfit.estimates.expected import LOSSES, METRICS
+from keepfit.estimates.moved import Sample, moved
 from keepfit.estimates.trees import CUTS, STEPS, Boost, _Slopes, coded, cuts_of
 
 SHARES = st.floats(0, 1, allow_subnormal=False)
@@ -74,6 +75,23 @@ def test_a_calibration_rises_stays_a_chance_and_counts_every_row(
     assert ((chances >= -1e-12) & (chances <= 1 + 1e-12)).all()
     for one in (found, as_they_are(scores, labels.astype(float))):
         assert sum(one.rows) == pytest.approx(scores.size)
+
+
+@given(references(), BATCHES, st.data())
+def test_a_moved_calibration_stays_a_chance_and_moves_only_where_rows_weigh_differently(
+    reference: tuple[np.ndarray, np.ndarray], batch: np.ndarray, data: st.DataObject
+) -> None:
+    labels, scores = reference
+    plain = calibration(scores, labels.astype(float))
+    sample = Sample(plain.blocks(scores).astype(np.uint16), labels == 1)
+    ratio = data.draw(arrays.arrays(np.float64, labels.size, elements=st.floats(0.001, 20)))
+    found = moved(plain, sample, ratio / max(1.0, ratio.mean()))
+    chances = found(batch)
+    assert ((chances >= 0) & (chances <= 1)).all()
+    assert all(0 < one <= scores.size for one in found.rows)
+    same = moved(plain, sample, np.ones(labels.size))
+    assert same.chances == plain.chances
+    assert same.rows == pytest.approx(plain.rows)
 
 
 @given(BATCHES, st.data())

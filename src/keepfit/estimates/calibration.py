@@ -101,36 +101,22 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return ends[first], np.repeat(self.chances, 2)[first]
 
 
-def calibration(scores: Array, labels: NDArray[Any], weights: Array | None = None) -> Calibration:
+def calibration(scores: Array, labels: NDArray[Any]) -> Calibration:
     """Return the rising step function that fits labels of 0 and 1 best (isotonic regression).
-
-    With weights, ``rows`` are effective ones: the square of the sum of weights over the sum
-    of their squares.
 
     References
     ----------
     Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability
     estimates (2002); Barlow and Brunk, The isotonic regression problem (1972).
     """
-    if weights is None:
-        scores, labels = in_order(scores, labels)
-        starts = _starts(scores)
-        total = np.diff(starts, append=scores.size).astype(np.float64)
-        found = np.add.reduceat(labels, starts)
-    else:
-        order = np.argsort(scores, kind="stable")
-        scores, weights = scores[order], weights[order]
-        starts = _starts(scores)
-        total = np.add.reduceat(weights, starts)
-        found = np.add.reduceat(weights * labels[order], starts)
+    scores, labels = in_order(scores, labels)
+    starts = _starts(scores)
+    total = np.diff(starts, append=scores.size).astype(np.float64)
+    found = np.add.reduceat(labels, starts)
     rising = isotonic_regression(found / total, weights=total)
     firsts = _joined(rising.x, rising.blocks[:-1])
-    summed = np.add.reduceat(total, firsts)
-    # Labels that weights have corrected may be a little below 0 or above 1.
-    shares = np.clip(np.add.reduceat(found, firsts) / summed, 0, 1)
-    rows = summed
-    if weights is not None:
-        rows = summed**2 / np.add.reduceat(weights**2, starts[firsts])
+    rows = np.add.reduceat(total, firsts)
+    shares = np.add.reduceat(found, firsts) / rows
     return _blocks(scores, starts[firsts], _softened(shares, rows), rows, moved=True)
 
 

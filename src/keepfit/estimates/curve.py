@@ -36,21 +36,22 @@ def curve(scores: Array, labels: Array) -> Callable[[Array], Array]:
     Kull, Silva Filho and Flach, Beta calibration: a well-founded and easily implemented
     improvement on logistic calibration for binary classifiers (2017).
     """
-    design = _design(scores)
+    columns = design(scores)
     found = PRIOR.copy()
     for _ in range(STEPS):
-        chance = expit(design @ found)
+        chance = expit(columns @ found)
         weight = chance * (1 - chance)
-        slope = design.T @ (labels - chance) - (found - PRIOR)
-        step = np.linalg.solve((design.T * weight) @ design + np.eye(PRIOR.size), slope)
+        slope = columns.T @ (labels - chance) - (found - PRIOR)
+        step = np.linalg.solve((columns.T * weight) @ columns + np.eye(PRIOR.size), slope)
         # A full step from far away may overshoot, and none that is needed is so long.
         step /= max(1.0, float(np.abs(step).max()))
         found = found + step
         if np.abs(step).max() < 1e-6:
             break
-    return lambda others: np.asarray(expit(_design(others) @ found))
+    return lambda others: np.asarray(expit(design(others) @ found))
 
 
-def _design(scores: Array) -> Array:
+def design(scores: Array) -> Array:
+    """Return the columns that a curve adds up to log odds."""
     near = np.clip(scores, NEAREST, 1 - NEAREST)
     return np.column_stack([np.ones(near.size), np.log(near), -np.log1p(-near), near])

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from keepfit.errors import ConfigError
 from keepfit.estimates import expected, ratio
-from keepfit.estimates.calibration import Calibration, calibration, rising
+from keepfit.estimates.calibration import Calibration, rising
 from keepfit.estimates.cbpe import CBPE, Calibrated, estimated, unlike
 from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.inputs import check_level, probabilities, reference
+from keepfit.estimates.moved import Sample, moved
 from keepfit.estimates.rows import Features, features_of
 from keepfit.estimates.state import State, asked
 from keepfit.estimates.trees import Codes, coded, cuts_of
@@ -23,28 +24,24 @@ from keepfit.parts import Part
 
 Array = NDArray[np.float64]
 
-LEAST = 1e-3
-"""The least weight that a row has, so that none is divided by zero."""
-
-PARTS = 8
-"""Parts of the scores whose labels tell whether weights change the calibration."""
-
 
 @dataclass(frozen=True, repr=False)
 class Weighted(Part):
     """Estimates metrics of classification under data drift, from scores and features.
 
     What a score says about the label may differ between kinds of rows; when their mix
-    changes, a calibration learnt on the old mix is off. Here a sample of the reference is
-    kept, weighted to be like each batch, and the scores are calibrated anew on it. A batch
-    that cannot be told from the reference is estimated as `CBPE` does. Costs a tenth of a
-    second a batch, where `CBPE` takes less than a millisecond, and cannot see concept drift
+    changes, a calibration learnt on the old mix is off. Here rows of the reference are kept,
+    weighted to be like each batch, and the calibration moves by as much as they say beyond
+    their noise. A batch that cannot be told from the reference is estimated as `CBPE` does,
+    and so is the share of a batch to which nothing in the reference is like. Costs a tenth of
+    a second a batch, where `CBPE` takes less than a millisecond, and cannot see concept drift
     either.
 
     Parameters
     ----------
     rows
-        Rows of the reference to keep, drawn evenly; of larger batches as many are compared.
+        Rows of the reference to keep at most, drawn evenly: a byte each for every column. What
+        the weights are is learnt from 10,000 of them, and as many of a batch.
     seed
         Draws them.
     metrics
@@ -73,7 +70,7 @@ class Weighted(Part):
     without labels, arXiv 2401.08348 (2024).
     """
 
-    rows: int = 10_000
+    rows: int = 100_000
     seed: int = 0
     metrics: Sequence[str] = expected.METRICS
 
@@ -109,17 +106,18 @@ class Weighted(Part):
         codes, found = reference(labels, scores, classes)
         encoding, columns = features_of(features, codes.astype(np.float64))
         lines = [*_lines(found), *columns]
+        plain = CBPE(metrics=self.metrics).fit(codes, found)
         generator = np.random.default_rng(self.seed)
         kept = np.sort(generator.permutation(codes.size)[: self.rows])
         lines = [line[kept] for line in lines]
-        cuts = [cuts_of(line) for line in lines]
+        cuts = [cuts_of(line[ratio.every(kept.size)]) for line in lines]
         sample = np.stack([coded(line, cut) for line, cut in zip(lines, cuts, strict=True)])
         return Reweighted(
-            plain=CBPE(metrics=self.metrics).fit(codes, found),
+            plain=plain,
             features=encoding,
             cuts=tuple(tuple(cut.tolist()) for cut in cuts),
             codes=sample.tobytes(),
-            scores=found[kept].tobytes(),
+            blocks=_blocks(plain.calibrations, found[kept]).tobytes(),
             labels=codes[kept].astype(np.int32).tobytes(),
             seed=self.seed,
         )
@@ -141,7 +139,7 @@ class Reweighted(State, frozen=True, kw_only=True, dict=True):
     features: Features
     cuts: tuple[tuple[float, ...], ...]
     codes: bytes
-    scores: bytes
+    blocks: bytes
     labels: bytes
     seed: int
 
@@ -178,56 +176,43 @@ class Reweighted(State, frozen=True, kw_only=True, dict=True):
         if reason:
             return none(metric, len(found), "Weighted", level, reason)
         columns, odd = self.features.encoded(features, len(found))
-        weights = self._weights([*_lines(found), *columns])
+        likelier = self._ratio([*_lines(found), *columns])
         ordered = rising(found) if found.ndim == 1 else found
         return estimated(
-            self.plain.calibrations if weights is None else self._calibrated(weights),
+            self.plain.calibrations if likelier is None else self._moved(likelier),
             ordered,
             metric,
             level=level,
             method="Weighted",
             wander=self.plain.wander.get(metric, 0.0),
             unlike=max(float(odd.mean()), unlike(self.plain.supports, ordered)),
-            effective=float(self.plain.rows if weights is None else ratio.effective(weights)),
+            effective=float(self.plain.rows if likelier is None else ratio.effective(likelier)),
         )
 
-    def _weights(self, lines: Sequence[Array]) -> Array | None:
-        """Return the weights of the sample for a batch; None when they are the same."""
+    def _ratio(self, lines: Sequence[Array]) -> Array | None:
+        """Return how much likelier the rows kept are in a batch; None when they are not."""
         rows = lines[0].size
         if rows < ratio.ENOUGH or self._labels.size < ratio.ENOUGH:
             return None
-        thin = slice(None, None, -(-rows // self._labels.size))
-        batch = [coded(line[thin], cut) for line, cut in zip(lines, self._cuts, strict=True)]
-        return ratio.weights_of(self._codes, np.stack(batch), self._cuts, seed=self.seed)
+        part = ratio.every(rows)
+        batch = [coded(line[part], cut) for line, cut in zip(lines, self._cuts, strict=True)]
+        return ratio.ratio_of(self._codes, np.stack(batch), self._cuts, seed=self.seed)
 
-    def _calibrated(self, weights: Array) -> list[Calibration]:
-        """Return a calibration per column of scores, as it is for rows like those of the batch.
-
-        What changes is what the weights add to the old calibration: the noise that a sample
-        has with and without weights drops out, as with a control variate. Of the change so
-        much counts as is more than noise would make of it.
-        """
-        weights = np.maximum(weights, LEAST)
-        found = []
-        for (code, line), plain in zip(self._sampled, self.plain.calibrations, strict=True):
-            chances = plain(line)
-            away = (weights - 1) * ((self._labels == code) - chances)
-            own = _beyond_noise(line, away, (weights - 1) ** 2 * chances * (1 - chances))
-            moved = calibration(line, chances + own * away / weights, weights) if own else plain
-            found.append(moved)
-        return found
+    def _moved(self, likelier: Array) -> list[Calibration]:
+        """Return a calibration per column of scores, as it is for rows like those of the batch."""
+        pairs = zip(self.plain.calibrations, self._samples, strict=True)
+        return [moved(plain, sample, likelier) for plain, sample in pairs]
 
     @cached_property
     def _labels(self) -> NDArray[np.int32]:
         return np.frombuffer(self.labels, dtype=np.int32)
 
     @cached_property
-    def _sampled(self) -> list[tuple[int, Array]]:
-        """The scores of the sample, with the class that each column of them is for."""
-        flat = np.frombuffer(self.scores, dtype=np.float64)
-        if len(self.plain.calibrations) == 1:
-            return [(1, flat)]
-        return list(enumerate(_lines(flat.reshape(self._labels.size, -1))))
+    def _samples(self) -> list[Sample]:
+        """The rows kept, once for each column of scores and the class that it is for."""
+        blocks = np.frombuffer(self.blocks, dtype=np.uint16).reshape(-1, self._labels.size)
+        first = 1 if len(blocks) == 1 else 0
+        return [Sample(line, self._labels == code) for code, line in enumerate(blocks, first)]
 
     @cached_property
     def _cuts(self) -> list[Array]:
@@ -238,20 +223,10 @@ class Reweighted(State, frozen=True, kw_only=True, dict=True):
         return np.frombuffer(self.codes, dtype=np.uint8).reshape(len(self.cuts), -1)
 
 
-def _beyond_noise(scores: Array, away: Array, variance: Array) -> float:
-    """Return the share of a change that is no noise, from its sums over even parts of the scores.
-
-    References
-    ----------
-    James and Stein, Estimation with quadratic loss (1961), in the positive-part form.
-    """
-    order = np.argsort(scores, kind="stable")
-    starts = np.linspace(0, scores.size, PARTS + 1).astype(np.intp)[:-1]
-    sums = np.add.reduceat(away[order], starts)
-    noise = np.add.reduceat(variance[order], starts)
-    seen = noise > 0
-    told = float((sums[seen] ** 2 / noise[seen]).sum())
-    return max(0.0, 1 - max(1, int(seen.sum()) - 2) / told) if told > 0 else 0.0
+def _blocks(calibrations: Sequence[Calibration], scores: Array) -> NDArray[np.uint16]:
+    """Return the block of each row, in a line for each calibration."""
+    pairs = zip(calibrations, _lines(scores), strict=True)
+    return np.stack([one.blocks(line) for one, line in pairs]).astype(np.uint16)
 
 
 def _lines(scores: Array) -> list[Array]:
