@@ -219,7 +219,8 @@ class _ReplayLake:
         self._span(number)
         self._said = None
         if not frame.is_empty():
-            self._predictions.setdefault(number, frame[[ID, VERSION, SCORE]])
+            own = [ID, VERSION, SCORE]
+            self._predictions.setdefault(number, frame if frame.columns == own else frame[own])
 
     def scored(self, number: int, as_of: datetime) -> pl.DataFrame:
         """Return a batch with its predictions and the labels known at a moment."""

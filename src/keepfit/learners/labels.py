@@ -109,10 +109,13 @@ def codes(labels: pl.Series, classes: tuple[Any, ...]) -> np.ndarray:
     if labels.dtype.is_integer() and type(classes[0]) is int and not labels.null_count():
         # The classes are sorted, so that each label is found where it would stand among them.
         values, sorted_ = labels.to_numpy(), np.asarray(classes)
-        if labels.dtype != pl.UInt64 and classes[-1] - classes[0] == sorted_.size - 1:
+        signed = labels.dtype != pl.UInt64 and sorted_.dtype == np.int64
+        if signed and classes[-1] - classes[0] == sorted_.size - 1:
             # One follows the other, as mostly: nothing need be looked for.
-            places = values - sorted_[0]
-            return np.where((places >= 0) & (places < sorted_.size), places, -1)
+            places: np.ndarray = values - sorted_[0]
+            if places.size and (places.min() < 0 or places.max() >= sorted_.size):
+                places[(places < 0) | (places >= sorted_.size)] = -1
+            return places
         places = np.searchsorted(sorted_, values)
         places[places == sorted_.size] = 0
         return np.where(sorted_[places] == values, places, -1)
