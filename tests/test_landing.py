@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from keepfit.facts import Arrived, Found, Scored
 from keepfit.journal import LABEL, ROW, Journal, New
 from keepfit.landing import Place, served
-from keepfit.landing.rows import as_stored, plain
+from keepfit.landing.values import as_stored, plain
 from tests.servers import World, labels, micro, sent
 from tests.worlds import DAY, pipeline, stream
 

@@ -77,7 +77,8 @@ class Batch:
     ``watermark`` is the event time up to which everything has been read, ``findings``
     say what the source met on the way, and ``backlog`` is true when more is waiting.
     ``repeated`` counts rows that were left out because another with their id, which arrived at
-    the same time, has other content.
+    the same time, has other content. ``left_out`` counts what came and cannot be kept: such a batch
+    is not empty, so that it lands and its findings are told.
     """
 
     rows: pl.DataFrame
@@ -87,11 +88,12 @@ class Batch:
     findings: tuple[Finding, ...] = field(default=())
     backlog: bool = False
     repeated: int = 0
+    left_out: int = 0
 
     @property
     def empty(self) -> bool:
         """Whether nothing came."""
-        return self.rows.is_empty() and self.labels.is_empty()
+        return self.rows.is_empty() and self.labels.is_empty() and not self.left_out
 
 
 def carried(columns: Iterable[str]) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import ID, SCORE, VERSION, Batch, Roles
+from keepfit.batch import LABEL as LABEL_COLUMN
+from keepfit.facts import Finding
 from keepfit.journal import ANSWER, LABEL, PASSAGE, ROW, Journal, Kept, journal_of
 from keepfit.scoring import Scorer
 
@@ -26,6 +28,7 @@ MOST = 200_000
 
 _SERVED = "served "
 _MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def served(pipeline: Pipeline, memory: Memory) -> dict[str, Any]:
@@ -96,6 +99,7 @@ class Served:
         self.source = source
         self._path, self._lake = path, lake
         self._journal: Journal | None = None
+        self._labels: pl.DataType | None = None
 
     def __repr__(self) -> str:
         return repr(self.source)
@@ -139,27 +143,42 @@ class Served:
         """Return the next entries as a batch, None when there are none."""
         from keepfit.landing.rows import batch_of, first_sent
 
-        before = place.behind(journal.identity)
-        entries = journal.after(before, kinds=_LANDING, limit=MOST + 1)
-        taken = _window(_whole(entries, MOST), every)
-        if not taken:
-            return None
-        after = Place(journal.identity, taken[-1].position, False, place.source)
-        since = first_sent(journal, taken, before, self.roles)
-        found = batch_of(taken, self.roles, self._known(), after.cursor(), since)
-        return replace(found, backlog=not looked or len(entries) > len(taken))
+        before, known, findings = place.behind(journal.identity), self._known(), list[Finding]()
+        while True:
+            entries = journal.after(before, kinds=_LANDING, limit=MOST + 1)
+            taken = _window(_whole(entries, MOST), every)
+            if not taken:
+                return None
+            after = Place(journal.identity, taken[-1].position, False, place.source)
+            since = first_sent(journal, taken, before, self.roles)
+            found = batch_of(taken, self.roles, known, after.cursor(), since)
+            findings += found.findings
+            # Nothing at all would say of which kind ids are in a new lake: it is told with a row.
+            if known or found.rows.height or found.labels.height:
+                more = len(entries) > len(taken)
+                return replace(found, findings=tuple(findings), backlog=not looked or more)
+            before = after.position
 
     def _known(self) -> dict[str, pl.DataType]:
-        """Return the columns that the lake holds, with their types."""
+        """Return the columns that the lake holds, and its labels, with their types."""
+        import polars as pl
+
         last = self._lake.last()
-        return dict(self._lake.batch(last).schema) if last else {}
+        if not last:
+            return {}
+        if self._labels is None:
+            labels = self._lake.scored(last, _EPOCH).schema[LABEL_COLUMN]
+            self._labels = None if labels == pl.Null else labels
+        kept = dict(self._lake.batch(last).schema)
+        return kept if self._labels is None else kept | {LABEL_COLUMN: self._labels}
 
     def _outranked(self, batch: Batch, journal: Journal) -> Batch:
         """Return a batch of the source without the rows that were served, and how they differ."""
-        from keepfit.landing.rows import skew
+        from keepfit.landing.rows import outranking, skew
 
         ids = batch.rows.get_column(ID)
-        told = dict(journal.bodies(ids.to_list())) if journal.last() else {}
+        bodies = journal.bodies(ids.to_list()) if journal.last() else ()
+        told = outranking(bodies, self.roles)
         if not told:
             return batch
         came = ids.is_in(list(told))

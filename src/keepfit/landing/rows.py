@@ -5,9 +5,9 @@ Imported only when rows are at hand.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -29,13 +29,11 @@ from keepfit.batch import (
 from keepfit.facts import Finding, Outcome
 from keepfit.journal import ANSWER, PASSAGE, ROW, Journal, Kept
 from keepfit.journal import LABEL as LABEL_ENTRY
-from keepfit.landing.texts import NUMBER
-from keepfit.profile import kind_of
+from keepfit.lake.types import storable
+from keepfit.landing.unfit import LeftOut, decoded, fits, in_reach, landing, read, told
+from keepfit.landing.values import UTC, as_label, as_stored, plain, times
 from keepfit.sources.batches import labels_of, once, read_at, rows_of
 from keepfit.sources.windows import FAR_AHEAD
-
-UTC = pl.Datetime("us", "UTC")
-TRUTHS = {"true": True, "false": False, "1": True, "0": False}
 
 Row = dict[str, Any]
 
@@ -64,10 +62,11 @@ def first_sent(
 
 def _content(body: bytes, roles: Roles) -> bytes:
     """Return what a row says apart from its label, the same in whatever order it was sent."""
-    told = msgspec.json.decode(body)
-    said = {
-        name: value for name, value in told.items() if name not in (roles.label, roles.known_at)
-    }
+    try:
+        row = decoded(body)
+    except ValueError:
+        return body
+    said = {name: value for name, value in row.items() if name not in (roles.label, roles.known_at)}
     return msgspec.json.encode(said, order="deterministic")
 
 
@@ -84,28 +83,73 @@ def batch_of(
     ``known`` are the lake's columns. A column that it does not have is left out, and said so:
     anyone who may ask for a prediction could otherwise add columns to the training data.
     """
-    fitting = [entry for entry in entries if _fits(entry.id, known)]
-    came = [entry for entry in fitting if entry.kind not in (LABEL_ENTRY, PASSAGE)]
-    rows, findings = _rows(came, roles, known, since)
-    rows = _with_passages(rows, came, [entry for entry in fitting if entry.kind == PASSAGE])
-    findings += (*_unfit(len(entries) - len(fitting)), *_far_ahead(rows))
-    alone = _labels([entry for entry in fitting if entry.kind == LABEL_ENTRY], known)
-    rows = read_at(rows, moment(entries[-1].at), roles.label_delay or timedelta(0))
-    own = labels_of(rows)
-    labels = pl.concat([own, alone], how="diagonal_relaxed") if own.height else alone
-    return Batch(
-        rows=rows_of(once(rows, ID)).sort(TIME, ID),
-        labels=labels,
+
+    def made(some: Sequence[Kept]) -> tuple[Batch, list[LeftOut]]:
+        return _batch(some, roles, known, since)
+
+    (batch, left), more = landing([one for one in entries if fits(one.id, known)], made)
+    left += more
+    unfit = [one for one in entries if not fits(one.id, known)]
+    return replace(
+        batch,
         cursor=cursor,
         watermark=moment(max(entry.at for entry in entries)),
-        findings=findings,
+        findings=(*batch.findings, *_unfit(len(unfit)), *told(left)),
+        left_out=len(unfit) + len(left),
     )
 
 
-def skew(rows: pl.DataFrame, told: Mapping[Any, bytes]) -> Iterator[Finding]:
+def _batch(
+    entries: Sequence[Kept],
+    roles: Roles,
+    known: Mapping[str, pl.DataType],
+    since: Mapping[int, int],
+) -> tuple[Batch, list[LeftOut]]:
+    """Return entries as a batch, and what of them is left out."""
+    held, left = read([one for one in entries if one.kind != PASSAGE])
+    came = [(entry, row) for entry, row in held if entry.kind != LABEL_ENTRY]
+    rows, findings, more = _rows(came, roles, known, since)
+    rows = _with_passages(
+        rows, [one for one, _ in came], [one for one in entries if one.kind == PASSAGE]
+    )
+    near = in_reach(rows.get_column(TIME))
+    far = [entry.id for (entry, _), reach in zip(came, near, strict=True) if not reach]
+    left += [LeftOut("row", id_, "is of a time that is no year from 100 to 9000") for id_ in far]
+    rows = rows.filter(near)
+    alone, others = _labels([one for one in held if one[0].kind == LABEL_ENTRY], known)
+    findings += tuple(_far_ahead(rows))
+    if entries:
+        rows = read_at(rows, moment(entries[-1].at), roles.label_delay or timedelta(0))
+    own = labels_of(rows)
+    labels = pl.concat([own, alone], how="diagonal_relaxed") if own.height else alone
+    storable(labels)  # what the lake does not keep is none here already
+    batch = Batch(
+        rows=storable(rows_of(once(rows, ID)).sort(TIME, ID)),
+        labels=labels,
+        cursor="",
+        findings=findings,
+    )
+    return batch, [*left, *more, *others]
+
+
+def outranking(bodies: Iterable[tuple[int | str, bytes]], roles: Roles) -> dict[int | str, Row]:
+    """Return the rows that were answered, by id, the newest of each; those that can land."""
+    found: dict[int | str, Row] = {}
+    for id_, body in bodies:
+        try:
+            row = decoded(body)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            found[id_] = row
+    near = in_reach(times([row.get(roles.time) for row in found.values()]))
+    return {id_: found[id_] for id_, reach in zip(found, near, strict=True) if reach}
+
+
+def skew(rows: pl.DataFrame, told: Mapping[Any, Row]) -> Iterator[Finding]:
     """Yield a finding for each column in which rows differ from what was served of them."""
     features = {name: type_ for name, type_ in rows.schema.items() if name not in RESERVED}
-    served = [msgspec.json.decode(told[id_]) for id_ in rows.get_column(ID)]
+    served = [told[id_] for id_ in rows.get_column(ID)]
     for name, dtype in features.items():
         sent = [name in row for row in served]
         then = as_stored([row.get(name) for row in served], dtype).cast(dtype, strict=False)
@@ -136,25 +180,56 @@ def moment(microseconds: int) -> Any:
 
 
 def _rows(
-    entries: Sequence[Kept],
+    came: Sequence[tuple[Kept, Row]],
     roles: Roles,
     known: Mapping[str, pl.DataType],
     since: Mapping[int, int],
-) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
-    rows: list[Row] = [msgspec.json.decode(entry.body) for entry in entries]
+) -> tuple[pl.DataFrame, tuple[Finding, ...], list[LeftOut]]:
+    entries, rows = [entry for entry, _ in came], [row for _, row in came]
     seen = dict.fromkeys(name for row in rows for name in row if name not in roles.columns())
-    features = [name for name in seen if name not in RESERVED and (not known or name in known)]
+    features = _features(seen, known)
     arrived = pl.Series([entry.at for entry in entries], dtype=pl.Int64).cast(UTC)
-    came = [since.get(entry.position, entry.at) for entry in entries]
+    since_ = [since.get(entry.position, entry.at) for entry in entries]
+    label, left = _labelled(entries, _values(rows, roles.label), known)
     columns = {
         ID: _ids([entry.id for entry in entries], known),
-        TIME: times(_values(rows, roles.time)).fill_null(pl.Series(came, dtype=pl.Int64).cast(UTC)),
+        TIME: times(_values(rows, roles.time)).fill_null(
+            pl.Series(since_, dtype=pl.Int64).cast(UTC)
+        ),
         ARRIVED_AT: arrived,
-        KNOWN_AT: times(_values(rows, roles.known_at)),
-        LABEL: plain(_values(rows, roles.label)),
+        KNOWN_AT: _reachable(times(_values(rows, roles.known_at))),
+        LABEL: label,
     }
     columns |= {name: as_stored(_values(rows, name), known.get(name)) for name in features}
-    return pl.DataFrame(columns), tuple(_left_out(set(seen) - set(features)))
+    return pl.DataFrame(columns), tuple(_left_out(set(seen) - set(features))), left
+
+
+def _features(seen: Iterable[str], known: Mapping[str, pl.DataType]) -> list[str]:
+    """Return the columns that the lake has; of a new lake the first of those that differ in case."""
+    if known:
+        return [name for name in seen if name not in RESERVED and name in known]
+    folded = {name.casefold(): "" for name in RESERVED}
+    return [name for name in seen if folded.setdefault(name.casefold(), name) == name]
+
+
+def _reachable(times: pl.Series) -> pl.Series:
+    return times.set(~in_reach(times), None)
+
+
+def _labelled(
+    entries: Sequence[Kept], values: Sequence[Any], known: Mapping[str, pl.DataType]
+) -> tuple[pl.Series, list[LeftOut]]:
+    """Return labels in the one kind that they have, and those that are none of it."""
+    found = [as_label(value, known.get(LABEL)) for value in values]
+    why = "is none that can be kept"
+    if LABEL in known:
+        why = f"is none as the lake has them ({known[LABEL]})"
+    left = [
+        LeftOut("label", entry.id, why)
+        for entry, value, label in zip(entries, values, found, strict=True)
+        if label is None and value is not None
+    ]
+    return plain(found), left
 
 
 def _with_passages(
@@ -186,23 +261,20 @@ def _left_out(names: set[str]) -> Iterator[Finding]:
         )
 
 
-def _labels(entries: Sequence[Kept], known: Mapping[str, pl.DataType]) -> pl.DataFrame:
-    return pl.DataFrame(
+def _labels(
+    held: Sequence[tuple[Kept, Any]], known: Mapping[str, pl.DataType]
+) -> tuple[pl.DataFrame, list[LeftOut]]:
+    entries = [entry for entry, _ in held]
+    label, left = _labelled(entries, [value for _, value in held], known)
+    labels = pl.DataFrame(
         {
             ID: _ids([entry.id for entry in entries], known),
-            LABEL: plain([msgspec.json.decode(entry.body) for entry in entries]),
+            LABEL: label,
             TIME: pl.Series([None] * len(entries), dtype=UTC),
             KNOWN_AT: pl.Series([entry.at for entry in entries], dtype=pl.Int64).cast(UTC),
         }
     )
-
-
-def _fits(id_: int | str, known: Mapping[str, pl.DataType]) -> bool:
-    """Return whether an id is one as the lake keeps them: before anything serves none is known."""
-    if isinstance(id_, int) or ID not in known or not known[ID].is_integer():
-        return True
-    number = id_.isascii() and id_.removeprefix("-").isdecimal()
-    return number and abs(int(id_[:20])) < 2**63 and len(id_) <= 20
+    return labels.drop_nulls(LABEL), left
 
 
 def _unfit(count: int) -> Iterator[Finding]:
@@ -239,99 +311,3 @@ def _ids(ids: Sequence[int | str], known: Mapping[str, pl.DataType]) -> pl.Serie
     if dtype.is_integer():
         return pl.Series(ID, [int(one) for one in ids], dtype=pl.Int64)
     return pl.Series(ID, [str(one) for one in ids], dtype=pl.String)
-
-
-def times(values: Sequence[Any]) -> pl.Series:
-    """Return times in UTC from text; null where there is none."""
-    texts = pl.Series([one if isinstance(one, str) else None for one in values], dtype=pl.String)
-    if texts.null_count() == texts.len():
-        return pl.Series([None] * len(values), dtype=UTC)
-    return texts.str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-
-
-def plain(values: Sequence[Any]) -> pl.Series:
-    """Return values in the one type that they all have, or as text."""
-    kinds = {type(one) for one in values if one is not None}
-    if not kinds:
-        return pl.Series(values, dtype=pl.Null)
-    if kinds in ({bool}, {int}, {str}):
-        return pl.Series(values)
-    if kinds <= {int, float}:
-        return pl.Series(values, dtype=pl.Float64, strict=False)
-    return pl.Series([None if one is None else as_text(one) for one in values], dtype=pl.String)
-
-
-def as_stored(values: Sequence[Any], dtype: pl.DataType | None) -> pl.Series:
-    """Return values of JSON as a column of the kind that the lake has, null where one is none."""
-    if dtype is None or dtype == pl.Null:
-        return plain(values)
-    kind = kind_of(dtype)
-    if kind == "time":
-        return times(values).cast(dtype, strict=False)
-    if kind == "other":
-        return _nested(values, dtype)
-    convert: Callable[[Any], Any] = {
-        "number": as_number,
-        "boolean": as_truth,
-        "category": as_text,
-    }[kind]
-    found = [convert(one) for one in values]
-    if kind == "number":
-        return pl.Series(found, dtype=pl.Float64 if _fractions(found) else pl.Int64, strict=False)
-    return pl.Series(found, dtype=pl.Boolean if kind == "boolean" else pl.String)
-
-
-def _nested(values: Sequence[Any], dtype: pl.DataType) -> pl.Series:
-    """Return lists or records, null where a value is none of this type."""
-    found = []
-    for one in values:
-        try:
-            found.append(pl.Series([one], dtype=dtype).item())
-        except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError):
-            found.append(None)
-    return pl.Series(found, dtype=dtype)
-
-
-def _fractions(numbers: Sequence[float | None]) -> bool:
-    return any(isinstance(one, float) or abs(one or 0) >= 2**63 for one in numbers)
-
-
-def as_number(value: Any) -> float | None:
-    """Return the number that a value of JSON is, or None.
-
-    Examples
-    --------
-    >>> as_number(3), as_number(" 2.5 "), as_number(True), as_number("a lot"), as_number([1])
-    (3, 2.5, 1, None, None)
-    """
-    if isinstance(value, str):
-        text = value.strip()
-        number = float(text) if NUMBER.fullmatch(text) else math.nan
-        return number if math.isfinite(number) else None
-    if isinstance(value, bool):
-        return int(value)
-    return value if isinstance(value, int | float) else None
-
-
-def as_truth(value: Any) -> bool | None:
-    """Return the truth that a value of JSON is, or None."""
-    if isinstance(value, str):
-        return TRUTHS.get(value.strip().lower())
-    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
-
-
-def as_text(value: Any) -> str | None:
-    """Return the category that a value of JSON is, or None: 3, 3.0 and "3" are one.
-
-    Examples
-    --------
-    >>> as_text(3), as_text(3.0), as_text("3"), as_text(True), as_text(0.5), as_text([1])
-    ('3', '3', '3', 'true', '0.5', None)
-    """
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    return str(value) if isinstance(value, int) else None

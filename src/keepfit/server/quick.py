@@ -225,7 +225,7 @@ class Frames:
         """
         import polars as pl
 
-        from keepfit.landing.rows import as_stored
+        from keepfit.landing.values import as_stored
 
         features, kinds = self.model.features, self._types()
         for row in rows:
