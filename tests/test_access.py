@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from lightgbm import LGBMClassifier
 
 from keepfit.errors import ConfigError
+from keepfit.journal import ANSWER
 from keepfit.server import access as doors
 from keepfit.server.access import Access, Caller, bindable
 from keepfit.server.process import _secured, listening
@@ -79,6 +80,43 @@ def test_a_host_that_others_reach_needs_tokens(tokens: Tokens, host: str) -> Non
         bindable(host, tokens)
 
 
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [
+        ("localhost:8000", True),
+        ("LOCALHOST", True),
+        ("127.0.0.1:8931", True),
+        ("127.0.0.2", True),
+        ("[::1]:8000", True),
+        ("churn.localhost:8000", True),
+        ("evil.example:8931", False),
+        ("localhost.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("127.0.0.1@evil.example", False),
+        ("10.0.0.7", False),
+        ("[", False),
+        ("", False),
+    ],
+)
+def test_without_tokens_a_name_that_another_led_here_is_not_answered(
+    tokens: Tokens, host: str, named: bool
+) -> None:
+    headers = [(b"host", host.encode())]
+    found = Access(tokens, "churn").admit(headers, HERE, "read")
+    if named:
+        assert found == Caller(None)
+    else:
+        assert said(found) == (403, _ANOTHER_NAME)
+    # Whoever shows a token may call the server as they like.
+    secret = tokens.make("shop", ["read"], by="ada")
+    assert isinstance(
+        Access(tokens, "churn").admit([*headers, *bearer(secret)], HERE, "read"), Caller
+    )
+
+
+_ANOTHER_NAME = "expected a request to localhost or 127.0.0.1, got one to another name"
+
+
 # With tokens ------------------------------------------------------------------------------
 
 
@@ -89,7 +127,10 @@ def test_a_token_is_good_for_its_roles_and_pipelines_alone(tokens: Tokens, role:
     for client in (HERE, THERE, None):
         for one, secret in secrets.items():
             found = here.admit(bearer(secret), client, role)
-            assert found == Caller(one) if one == role else said(found)[0] == 403
+            if one == role:
+                assert found == Caller(one, may_label=one == "label")
+            else:
+                assert said(found)[0] == 403
     elsewhere = there.admit(bearer(secrets[role]), HERE, role)
     status, message = said(elsewhere)
     assert (status, "at 'flights', got" in message) == (403, True)
@@ -101,7 +142,7 @@ def test_a_token_is_good_for_its_roles_and_pipelines_alone(tokens: Tokens, role:
 def test_a_revoked_token_is_turned_away_and_opens_no_door(tokens: Tokens) -> None:
     secret = tokens.make("shop", ["predict"], by="ada")
     access = Access(tokens, "churn")
-    assert access.admit(bearer(secret), THERE, "predict") == Caller("shop")
+    assert access.admit(bearer(secret), THERE, "predict") == Caller("shop", may_label=False)
     tokens.revoke("shop", by="ada")
     access.look()
     assert said(access.admit(bearer(secret), HERE, "predict"))[0] == 401
@@ -119,7 +160,7 @@ def test_while_the_tokens_cannot_be_read_nobody_is_let_in(tokens: Tokens) -> Non
         assert said(access.admit(headers, HERE, "predict"))[0] == 401
     tokens.path.write_bytes(kept)
     access.look()
-    assert access.admit(bearer(secret), HERE, "predict") == Caller("shop")
+    assert access.admit(bearer(secret), HERE, "predict") == Caller("shop", may_label=False)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +184,7 @@ def test_what_is_no_bearer_token_is_turned_away(tokens: Tokens, value: str) -> N
     assert said(access.admit(headers, HERE, "predict"))[0] == 401
     for scheme in ("bearer", "BEARER"):
         good = [(b"authorization", f"{scheme} {secret}".encode())]
-        assert access.admit(good, HERE, "predict") == Caller("shop")
+        assert access.admit(good, HERE, "predict") == Caller("shop", may_label=False)
 
 
 @given(value=st.binary(max_size=120))
@@ -244,7 +285,7 @@ def test_whoever_has_no_token_is_told_how_to_show_one(
 def test_whoever_may_not_ask_is_told_so_before_the_body_has_come(
     guarded: Served, keys: dict[str, dict[str, str]], path: str
 ) -> None:
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 8000000\r\n\r\n"
     with socket.create_connection(("127.0.0.1", guarded.port), timeout=30) as connection:
         connection.sendall(head.encode() + b"[")
         assert connection.recv(4_096).startswith(b"HTTP/1.1 401 ")
@@ -256,7 +297,7 @@ def test_each_of_several_requests_sent_at_once_shows_its_own_token(
     def sent(headers: dict[str, str], *more: str) -> bytes:
         body = json.dumps(ROW_)
         named = [f"{name}: {value}" for name, value in headers.items()]
-        lines = ["POST /predict/churn HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+        lines = ["POST /predict/churn HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
         return "\r\n".join([*lines, *named, *more, "", body]).encode()
 
     good, bad = sent(keys["predict"]), sent(JSON)
@@ -264,6 +305,75 @@ def test_each_of_several_requests_sent_at_once_shows_its_own_token(
     found = guarded.raw(good + bad + good + bad + bad + good + last)
     statuses = [part.split(b" ", 1)[0] for part in found.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [b"200", b"401", b"200", b"401", b"401", b"200", b"403"]
+
+
+LABELLED = {
+    "row": ("/predict/churn", ROW_ | {"label": 0}),
+    "list": ("/predict/churn", [ROW_, ROW_ | {"label": 0}]),
+    "names": ("/predict/churn", {"names": [*ROW_, "label"], "rows": [[*ROW_.values(), 1]] * 2}),
+    "columns": (
+        "/predict/churn",
+        {"columns": {n: [v, v] for n, v in (ROW_ | {"label": 1}).items()}},
+    ),
+    "v2": (
+        "/v2/models/churn/infer",
+        {
+            "inputs": [
+                {"name": "x", "shape": [1], "datatype": "FP64", "data": [0.5]},
+                {"name": "y", "shape": [1], "datatype": "FP64", "data": [0.5]},
+                {"name": "kind", "shape": [1], "datatype": "BYTES", "data": ["a"]},
+                {"name": "label", "shape": [1], "datatype": "INT64", "data": [1]},
+            ]
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(LABELLED))
+@pytest.mark.parametrize("way", ["", "?hot=no"], ids=["hot", "cold"])
+def test_whoever_may_only_predict_writes_no_label_with_a_row(
+    guarded: Served, keys: dict[str, dict[str, str]], name: str, way: str
+) -> None:
+    path, body = LABELLED[name]
+    # First by whoever may: the form of such rows is known from then on.
+    for who, expected in (("all", 200), ("predict", 403), ("all", 200), ("predict", 403)):
+        before = len(guarded.kept(ANSWER))
+        status, told = guarded.ask("POST", path + way, body, keys[who])
+        assert status == expected, told
+        assert (len(guarded.kept(ANSWER)) > before) == (expected == 200)
+        if status == 403:
+            assert "expected rows without their label, got one with `label`" in json.dumps(told)
+
+
+def test_whoever_may_only_predict_may_leave_the_label_open(
+    guarded: Served, keys: dict[str, dict[str, str]]
+) -> None:
+    for body in (ROW_ | {"label": None}, [ROW_ | {"label": None}] * 2, [ROW_, ROW_], [ROW_, ROW_]):
+        assert guarded.ask("POST", "/predict/churn", body, keys["predict"])[0] == 200
+    late = [ROW_ | {"label": None}, ROW_ | {"label": 1}]
+    assert guarded.ask("POST", "/predict/churn", late, keys["predict"])[0] == 403
+
+
+def test_a_request_whose_body_comes_after_the_answer_before_it_shows_its_own_token(
+    guarded: Served, keys: dict[str, dict[str, str]]
+) -> None:
+    body = json.dumps(ROW_).encode()
+
+    def head(path: str, who: str, *more: str) -> bytes:
+        lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
+        named = [f"{name}: {value}" for name, value in keys.get(who, JSON).items()]
+        return "\r\n".join([*lines, *named, *more, "", ""]).encode()
+
+    first = head("/predict/churn", "predict") + body
+    for path, who, status in (
+        ("/predict/churn", "nobody", b"401"),
+        ("/labels/churn", "predict", b"403"),
+        ("/predict/churn", "predict", b"200"),
+    ):
+        last = head(path, who, "connection: close")
+        found = guarded.raw(first + last, body, pause=0.3)
+        statuses = [part.split(b" ", 1)[0] for part in found.split(b"HTTP/1.1 ")[1:]]
+        assert statuses == [b"200", status]
 
 
 @given(at=st.integers(0, 90), noise=st.binary(max_size=30), cut=st.integers(0, 30))
@@ -365,9 +475,7 @@ def test_tricks_with_paths_find_no_way_around_the_token(
         "http://example.org/status",
     )
     for method, path in itertools.product(("GET", "HEAD", "POST"), paths):
-        line = (
-            f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        )
+        line = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
         found = guarded.raw(line.encode())
         assert found.split(b" ", 2)[1] in (b"401", b"404", b"405", b"400"), (method, path)
 

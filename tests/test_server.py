@@ -280,7 +280,7 @@ def test_events_that_are_none_are_refused(trees: Served, event: Any) -> None:
 
 
 def request(body: bytes, path: str = "/predict/churn", *more: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "host: x", f"content-length: {len(body)}", *more]
+    lines = [f"POST {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}", *more]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -300,7 +300,7 @@ def connections(served: Served) -> list[protocol.Protocol]:
 def test_requests_sent_at_once_are_answered_in_their_order(served: Served) -> None:
     rows = [ROW_ | {"id": number} for number in range(501, 506)]
     hot = [request(json.dumps(row).encode()) for row in rows]
-    look = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+    look = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
     bad = request(b"{}")
     last = request(json.dumps(ROW_ | {"id": 506}).encode(), "/predict/churn", CLOSE)
     label = request(b'{"id": 501, "label": 1}', "/labels/churn")
@@ -316,7 +316,7 @@ def test_requests_sent_at_once_are_answered_in_their_order(served: Served) -> No
 
 BODY = json.dumps(ROW_).encode()
 KNOWN = request(BODY)
-LOOK = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+LOOK = b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_only_heads_that_tell_all_by_their_bytes_are_kept() -> None:
     for other in (
         KNOWN[:-1],
         KNOWN + b" ",
-        KNOWN.replace(b"host: x", b"host: y"),
+        KNOWN.replace(b"host: localhost", b"host: y"),
         b"",
         b"\r\n\r\n",
     ):
@@ -375,7 +375,7 @@ def test_a_request_in_small_pieces_is_one(served: Served) -> None:
 
 def test_a_body_in_parts_of_unknown_length_is_read(served: Served) -> None:
     body = json.dumps(ROW_).encode()
-    head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = b"POST /predict/churn HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     parts = b"transfer-encoding: chunked\r\n\r\n5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n"
     found = served.raw(head + parts % (body[:5], len(body) - 5, body[5:]))
     assert answers(found) == [b"200"]
@@ -391,7 +391,7 @@ def test_a_client_of_http_1_0_and_one_that_asks_first_are_answered(served: Serve
 
 def test_what_is_no_http_is_refused(served: Served) -> None:
     assert answers(served.raw(b"\x16\x03\x01 hello\r\n\r\n")) == [b"400"]
-    two = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"
+    two = b"POST /predict/churn HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}"
     assert answers(served.raw(two)) == [b"400"]
 
 
@@ -405,7 +405,7 @@ def test_a_giant_body_is_refused_before_it_has_come(served: Served, path: str) -
 
 @pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
 def test_a_body_that_says_it_is_giant_is_not_waited_for(served: Served, path: str) -> None:
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {protocol.MOST_BYTES + 1}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {protocol.MOST_BYTES + 1}\r\n\r\n"
     found = served.raw(head.encode())
     assert answers(found) == [b"413"]
     assert b"connection: close" in found
@@ -414,7 +414,7 @@ def test_a_body_that_says_it_is_giant_is_not_waited_for(served: Served, path: st
 @pytest.mark.parametrize("path", ["/predict/churn", "/labels/churn"])
 @pytest.mark.parametrize("form", ["a header", "headers", "a path", "trailers"])
 def test_a_head_that_does_not_end_is_refused(served: Served, path: str, form: str) -> None:
-    start = f"POST {path} HTTP/1.1\r\nhost: x\r\n"
+    start = f"POST {path} HTTP/1.1\r\nhost: localhost\r\n"
     begin, more = {
         "a header": (start + "x: ", "y" * 1_000),
         "headers": (start, "x: " + "y" * 1_000 + "\r\n"),
@@ -430,7 +430,7 @@ def test_a_head_that_does_not_end_is_refused(served: Served, path: str, form: st
 
 
 def test_a_head_that_is_too_long_is_told_so(served: Served) -> None:
-    head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nx: "
+    head = b"POST /predict/churn HTTP/1.1\r\nhost: localhost\r\nx: "
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
         connection.sendall(head)
         until(lambda: any(one.begun for one in connections(served)))
@@ -442,9 +442,9 @@ def test_a_head_that_is_too_long_is_told_so(served: Served) -> None:
     "sent",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50),
-        b"POST /predict/churn HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n{}",
+        b"POST /predict/churn HTTP/1.1\r\nhost: localhost\r\ncontent-length: -5\r\n\r\n{}",
         b"POST /labels/churn HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n[]    ",
-        b"POST /predict/churn HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /predict/churn HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
         b"hello\r\n\r\n",
     ],
     ids=["TLS", "a length below none", "two lengths", "no chunk", "words"],
@@ -464,7 +464,7 @@ def test_what_is_no_request_is_told_as_all_errors_are(served: Served, sent: byte
 
 def test_a_body_in_many_small_parts_is_read(served: Served) -> None:
     body = json.dumps(ROW_).encode() + b" " * 50_000
-    head = b"POST /predict/churn HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = b"POST /predict/churn HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     parts = b"".join(b"3\r\n%b\r\n" % body[i : i + 3] for i in range(0, len(body) // 3 * 3, 3))
     assert len(parts) > 2 * protocol.MOST_HEAD_BYTES
     sent = head + b"transfer-encoding: chunked\r\n\r\n" + parts + b"0\r\n\r\n"
@@ -525,7 +525,7 @@ def test_paths_and_methods_that_do_not_exist_are_told_so(served: Served) -> None
     ("path", "allowed"), [("/predict/churn", "POST"), ("/status", "GET, HEAD")], ids=["post", "get"]
 )
 def test_another_method_is_told_which_there_are(served: Served, path: str, allowed: str) -> None:
-    found = served.raw(f"DELETE {path} HTTP/1.1\r\nhost: x\r\n{CLOSE}\r\n\r\n".encode())
+    found = served.raw(f"DELETE {path} HTTP/1.1\r\nhost: localhost\r\n{CLOSE}\r\n\r\n".encode())
     assert answers(found) == [b"405"]
     assert f"\r\nallow: {allowed}\r\n".encode() in found
     assert f"expected the method {allowed} for {path}, got DELETE".encode() in found

@@ -105,7 +105,7 @@ def learned(rows: list[dict[str, Any]]) -> Desk:
     names = list(rows[0])
     plain = {"note": None, "b": 1, "at": None, "a": 2, "id": "x", "kind": "u"}
     asked(made, [{name: plain[name] for name in names}] * 2)
-    assert made._forms[1]._last.names == tuple(names)  # type: ignore[union-attr]
+    assert made._forms[True][1]._last.names == tuple(names)  # type: ignore[union-attr]
     return made
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -40,6 +41,11 @@ FOREIGN = said(
     "expected a request of a program, got one of another site's page",
     "with a token, made by `keepfit token make`, a page may ask too",
 )
+MISLED = said(
+    403,
+    "expected a request to localhost or 127.0.0.1, got one to another name",
+    "with a token, made by `keepfit token make`, the server may have any name",
+)
 
 
 class Tls(NamedTuple):
@@ -50,9 +56,13 @@ class Tls(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who asks: the name of the token, or None without tokens."""
+    """Who asks: the name of the token, or None without tokens.
+
+    ``may_label`` says whether what they send of labels is taken.
+    """
 
     name: str | None = None
+    may_label: bool = True
 
     def signs(self, by: str | None) -> str | None:
         """Return who a fact names: whoever holds a token cannot sign with another name.
@@ -129,9 +139,12 @@ class Access:
         if client is not None and not loopback(client[0]):
             return ELSEWHERE
         for name, value in headers:
-            if name == b"origin" and not _own(value):
+            if name == b"host":
+                if not _named(value):
+                    return MISLED
+            elif name == b"origin" and not _own(value):
                 return FOREIGN
-        return _ANYONE
+        return ANYONE
 
     def _bearer(self, value: bytes, role: str) -> Caller | Reply:
         scheme, _, secret = value.decode("latin-1").partition(" ")
@@ -146,14 +159,29 @@ class Access:
                 f"expected a token for {role!r} at {self._pipeline!r}, got {roles}{where}",
                 f"`keepfit token make NAME --role {role}` makes one",
             )
-        return Caller(token.name)
+        return Caller(token.name, token.allows("label", self._pipeline))
 
     def _failed(self, error: Exception) -> None:
         self._known, self.asked = Known(), True
         _log.exception("nobody is let in: the tokens cannot be read")
 
 
-_ANYONE = Caller()
+ANYONE = Caller()
+"""Who asks where there are no tokens."""
+
+
+@lru_cache(256)
+def _named(host: bytes) -> bool:
+    """Return whether whoever asks has named this machine, and not a name of theirs that leads here.
+
+    A page may let its own name lead to this machine, whereupon a browser takes the server's
+    answers for the page's own (DNS rebinding); the name itself the page cannot change.
+    """
+    try:
+        name = urlsplit(b"//" + host).hostname or b""
+    except ValueError:
+        return False
+    return loopback(name.decode("latin-1")) or name.endswith(b".localhost")
 
 
 def _own(origin: bytes) -> bool:

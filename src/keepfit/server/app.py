@@ -180,7 +180,10 @@ class _Doors:
 
     async def predict(self, request: Request) -> Reply:
         kind = request.headers.get("content-type", "")
-        return await self._taken(request, lambda body, send: self.desk.predict(body, kind, send))
+        caller: Caller = request.state.caller
+        return await self._taken(
+            request, lambda body, send: self.desk.predict(body, kind, send, caller)
+        )
 
     async def rows(self, request: Request) -> Reply:
         kind = request.headers.get("content-type", "")

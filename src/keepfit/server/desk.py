@@ -16,6 +16,7 @@ from keepfit.journal import ANSWER, EVENT, ROW, Fate, New, Outcome, Sheet
 from keepfit.journal.entries import packed
 from keepfit.server import labels
 from keepfit.server import rows as sent
+from keepfit.server.access import ANYONE, Caller
 from keepfit.server.aftercare import Then, told_as
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
@@ -57,18 +58,22 @@ class Desk:
         self.landed: Callable[[Sequence[int | str]], set[int | str]] = lambda ids: set()
         self._ids = Ids()
         self._worded: tuple[Serving | None, Wording | None] = None, None
-        self._forms: tuple[Serving | None, Forms | None] = None, None
+        self._forms: dict[bool, tuple[Serving, Forms]] = {}
+        self._label_names = frozenset(filter(None, (roles.label, roles.known_at)))
 
     # Rows ---------------------------------------------------------------------------------
 
-    def predict(self, body: bytes, kind: str, send: Send) -> None:
+    def predict(self, body: bytes, kind: str, send: Send, caller: Caller = ANYONE) -> None:
         """Answer rows with what serves now."""
         send = self.counters.timed("predict", send)
         try:
             serving = self._serving()
-            if begins_as_rows(body) and self._tabled(body, kind, serving, send):
+            if begins_as_rows(body) and self._tabled(body, kind, serving, send, caller):
                 return
             rows, alone = sent.read(body, kind)
+            if not caller.may_label and (name := self.labelled(rows)):
+                send(unlabelled(name))
+                return
             kept = b"" if kind.startswith(sent.ARROW) else body
             if alone and serving.answerer.alone:
                 self._one(rows[0], body, serving, send)
@@ -78,7 +83,7 @@ class Desk:
                 self.split(rows, split, send, kept, alone=alone)
                 return
             if not alone:
-                self._forms_of(serving).learn(rows)
+                self._learn(rows, serving, caller)
             tell = self._told_alone if alone else self._told_several
             self.answer(rows, serving, tell, send, kept, alone=alone)
         except Exception as error:
@@ -115,11 +120,19 @@ class Desk:
         if challenger is not None:
             challenger.copy((row,))
 
-    def _tabled(self, body: bytes, kind: str, serving: Serving, send: Send) -> bool:
+    def labelled(self, rows: Sequence[Row]) -> str | None:
+        """Return the column in which one of some rows says something of its label, if one does."""
+        for row in rows:
+            for name in self._label_names:
+                if row.get(name) is not None:
+                    return name
+        return None
+
+    def _tabled(self, body: bytes, kind: str, serving: Serving, send: Send, caller: Caller) -> bool:
         """Answer rows of a known form at once: what `answer` does; return whether that could be."""
         if kind.startswith(sent.ARROW) or self.follower.challenger is not None:
             return False
-        table = self._forms_of(serving).read(body)
+        table = self._forms_of(serving, caller).read(body)
         if table is None or not 0 < len(table.values) <= AT_ONCE:
             return False
         received = Received((), self._ids_from(table.ids), table.body, False, _now())
@@ -357,12 +370,19 @@ class Desk:
         assert self._worded[1] is not None
         return self._worded[1]
 
-    def _forms_of(self, serving: Serving) -> Forms:
-        """Return the forms in which rows have come for a version."""
-        if self._forms[0] is not serving or self._forms[1] is None:
-            self._forms = serving, Forms(serving, self.roles)
-        assert self._forms[1] is not None
-        return self._forms[1]
+    def _forms_of(self, serving: Serving, caller: Caller) -> Forms:
+        """Return the forms in which rows have come for a version from those who may as much."""
+        known = self._forms.get(caller.may_label)
+        if known is None or known[0] is not serving:
+            if known is not None:
+                self._forms.clear()  # of a version that serves no more
+            known = self._forms[caller.may_label] = serving, Forms(serving, self.roles)
+        return known[1]
+
+    def _learn(self, rows: Sequence[Row], serving: Serving, caller: Caller) -> None:
+        """Expect the form of rows from now on, unless it has labels that are to be looked at."""
+        if caller.may_label or not any(map(self._label_names.intersection, rows[:1])):
+            self._forms_of(serving, caller).learn(rows)
 
     def serving(self) -> Serving:
         """Return what serves now.
@@ -427,6 +447,17 @@ def _all_kept(answers: Sequence[Answer]) -> Sequence[float | bytes]:
     if any(isinstance(one, tuple) for one in answers[:1]):
         return list(map(packed, cast("Sequence[tuple[float, ...]]", answers)))
     return cast("Sequence[float]", answers)
+
+
+def unlabelled(name: str) -> Reply:
+    """Return what is told of a label by a caller whose token is not good for labels."""
+    return said(
+        403,
+        f"expected rows without their label, got one with `{name}`: "
+        "the token may predict, and not label",
+        f"leave `{name}` out, or send it with a token of the role label: "
+        "`keepfit token make NAME --role predict --role label` makes one",
+    )
 
 
 def _too_many(found: Sequence[Any]) -> Reply:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from keepfit.server.access import Access
+from keepfit.server.access import Access, Caller
 from keepfit.server.desk import Desk
 from keepfit.server.replies import JSON, Reply, said
 
@@ -165,6 +165,7 @@ class Protocol(HttpToolsProtocol):
         self._parts: list[bytes] = []
         self._length = 0
         self._seen: _Seen | None = None
+        self._caller: Caller | None = None
         self._fresh = b""
         self._coming = self._spare = 0
         self._queue: deque[_Whole] = deque()
@@ -194,11 +195,11 @@ class Protocol(HttpToolsProtocol):
     def _quickly(self, data: bytes) -> bool:
         """Answer a request whose head is known; return whether that could be."""
         found = self._heads.find(data)
-        if found is None or not self._admits(found[0].headers):
+        if found is None or (caller := self._admitted(found[0].headers)) is None:
             return False
         head, end = found
         self._unset_keepalive_if_required()
-        self._answer(head.headers, data[end:], head.seen)
+        self._answer(head.headers, data[end:], head.seen, caller)
         return True
 
     def on_message_begin(self) -> None:
@@ -212,7 +213,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide which way a request goes, once its headers are known."""
-        self._hot = False
+        self._hot, self._caller = False, None
         seen = _Seen(self.parser)
         # One by one: what came before is answered before.
         behind = self._answering or bool(self._queue)
@@ -220,7 +221,9 @@ class Protocol(HttpToolsProtocol):
             self._hot = True
             self._refuse(TOO_LARGE)
             return
-        if behind or (self._is_hot(seen) and self._free() and self._admits(self.headers)):
+        if not behind and self._is_hot(seen) and self._free():
+            self._caller = self._admitted(self.headers)
+        if behind or self._caller is not None:
             self._hot, self._seen = True, seen
             return
         self._cold()
@@ -237,9 +240,10 @@ class Protocol(HttpToolsProtocol):
         """Return how long a request says that its body is; 0 where it does not say."""
         return next((int(value) for name, value in self.headers if name == b"content-length"), 0)
 
-    def _admits(self, headers: list[tuple[bytes, bytes]]) -> bool:
-        """Return whether they who ask may; others are told so, and their body is not awaited."""
-        return not isinstance(self._access.admit(headers, self.client, "predict"), Reply)
+    def _admitted(self, headers: list[tuple[bytes, bytes]]) -> Caller | None:
+        """Return who asks when they may; others are told so, and their body is not awaited."""
+        caller = self._access.admit(headers, self.client, "predict")
+        return None if isinstance(caller, Reply) else caller
 
     def _free(self) -> bool:
         return self.cycle is None or bool(self.cycle.response_complete)
@@ -279,28 +283,32 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._hot = False
-        assert self._seen is not None
+        seen, caller = self._seen, self._caller
+        assert seen is not None
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._let_go()
-        if self._answering or self._queue:
-            whole = _Whole(self._is_hot(self._seen), self.url, self.headers, body, self._seen)
-            self._queue.append(whole)
+        if caller is None or self._answering or self._queue:
+            # One that came behind another was not asked yet who it is from.
+            self._queue.append(_Whole(self._is_hot(seen), self.url, self.headers, body, seen))
             self.flow.pause_reading()
+            self._next()
             return
         if self._fresh:
-            self._heads.learn(self._fresh, body, self.headers, self._seen)
-        self._answer(self.headers, body, self._seen)
+            self._heads.learn(self._fresh, body, self.headers, seen)
+        self._answer(self.headers, body, seen, caller)
 
     # What goes out ------------------------------------------------------------------------
 
-    def _answer(self, headers: list[tuple[bytes, bytes]], body: bytes, seen: _Seen) -> None:
+    def _answer(
+        self, headers: list[tuple[bytes, bytes]], body: bytes, seen: _Seen, caller: Caller
+    ) -> None:
         self._answering = True
         self._keep = seen.should_keep_alive()
         kind = ""
         for name, value in headers:
             if name == b"content-type":
                 kind = value.decode("latin-1")
-        self.desk.predict(body, kind, self._send)
+        self.desk.predict(body, kind, self._send, caller)
 
     def _send(self, reply: Reply) -> None:
         self._answering = False
@@ -319,8 +327,8 @@ class Protocol(HttpToolsProtocol):
         """Begin with the request that waits, the way it would have gone by itself."""
         while self._queue and not self._answering and self._free():
             whole = self._queue.popleft()
-            if whole.hot and self._admits(whole.headers):
-                self._answer(whole.headers, whole.body, whole.seen)
+            if whole.hot and (caller := self._admitted(whole.headers)) is not None:
+                self._answer(whole.headers, whole.body, whole.seen, caller)
                 continue
             self._replay(whole)
         if not self._queue:
