@@ -14,6 +14,7 @@ KeepfitError
 ├── LedgerConflict (RuntimeError)     another writer appended first
 ├── LeaseLost (RuntimeError)          another process holds the loop
 ├── AccessDenied (PermissionError)    a server that asks for a token, or for another one
+├── TooLarge (ValueError)             more in one request than a server takes
 ├── Unreachable (ConnectionError)     a server that does not answer, however often it is asked
 ├── ArtifactCorrupt (OSError)         a stored file whose content is not what its name says
 └── ExtraMissing (ImportError)        an optional package is not installed
@@ -94,6 +95,10 @@ class LeaseLost(KeepfitError, RuntimeError):
 
 class AccessDenied(KeepfitError, PermissionError):
     """A server asks for a token, or for one that may do more."""
+
+
+class TooLarge(KeepfitError, ValueError):
+    """A request holds more than a server takes at once."""
 
 
 class Unreachable(KeepfitError, ConnectionError):

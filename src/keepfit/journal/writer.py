@@ -11,7 +11,10 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from keepfit.errors import KeepfitError
+from keepfit.facts.depth import shallow
 from keepfit.journal.checkpoint import Checkpoints
 from keepfit.journal.entries import ANSWER, EVENT, LABEL, ROW, SHEET, Fate, New, Sheet
 from keepfit.journal.file import Turn, connected, writing
@@ -228,25 +231,51 @@ class Writer:
                 first += width
 
     def _told(self, entry: New) -> Fate:
-        fate = self._fate(entry)
+        before = self._connection.execute(_NEWEST, (entry.id, entry.kind)).fetchone()
+        fate = self._event_fate(entry) if entry.kind == EVENT else self._fate(entry, before)
+        if fate is Fate.CORRECTED:
+            # What is said later counts, whatever the clocks say: of two labels the lake takes the
+            # one that became known last.
+            entry = entry._replace(at=max(entry.at, before[1] + 1))
         if fate is not Fate.REPEATED:
             self._connection.execute(_INSERT[1], entry)
         return fate
 
-    def _fate(self, entry: New) -> Fate:
-        before = self._connection.execute(_NEWEST, (entry.id, entry.kind)).fetchone()
+    def _fate(self, entry: New, before: tuple[bytes, int] | None) -> Fate:
+        """Return what becomes of an entry, of which the newest with its id and kind came before."""
         if before is not None:
-            same = entry.kind == EVENT or before[0] == entry.body
-            return Fate.REPEATED if same else Fate.CORRECTED
-        if entry.kind == EVENT:
-            return Fate.ACCEPTED
+            return Fate.REPEATED if before[0] == entry.body else Fate.CORRECTED
         known = self._connection.execute(_KNOWN, (entry.id,)).fetchone()
         return Fate.ACCEPTED if known else Fate.WAITING
+
+    def _event_fate(self, entry: New) -> Fate:
+        """Return whether an event is known: under its key, or under the one that was its until now.
+
+        Two could make one of those keys, so that what lies there is asked who it is.
+        """
+        own = _named(entry.body)
+        for key in {entry.id, f"{own.source} {own.id}"}:
+            for (body,) in self._connection.execute(_EVENTS, (key,)):
+                if _named(body) == own:
+                    return Fate.REPEATED
+        return Fate.ACCEPTED
+
+
+class _Named(msgspec.Struct):
+    """What an event is told by."""
+
+    source: str = ""
+    id: str = ""
+
+
+def _named(body: bytes) -> _Named:
+    return msgspec.json.decode(shallow(body.decode()), type=_Named)
 
 
 _COLUMNS = "INSERT INTO entries (kind, id, at, version, scores, body) VALUES "
 _INSERT = {width: _COLUMNS + ", ".join(["(?, ?, ?, ?, ?, ?)"] * width) for width in WIDTHS}
-_NEWEST = "SELECT body FROM entries WHERE id = ? AND kind = ? ORDER BY position DESC LIMIT 1"
+_NEWEST = "SELECT body, at FROM entries WHERE id = ? AND kind = ? ORDER BY position DESC LIMIT 1"
+_EVENTS = f"SELECT body FROM entries WHERE id = ? AND kind = {EVENT}"
 _KNOWN = f"SELECT 1 FROM entries WHERE id = ? AND kind IN ({ANSWER}, {ROW}) LIMIT 1"
 
 

@@ -20,11 +20,14 @@ from keepfit.server.access import ANYONE, Caller
 from keepfit.server.aftercare import Then, told_as
 from keepfit.server.batcher import Answers, Batcher
 from keepfit.server.counters import Counters
+from keepfit.server.events import key
 from keepfit.server.forms import Forms, begins_as_rows
+from keepfit.server.limits import few
 from keepfit.server.quick import AT_ONCE, Answer, Matrix, complete, fits
 from keepfit.server.replies import BUSY, NONE, Reply, Send, Wording, answered, refused, said
 from keepfit.server.rows import Ids, Row
 from keepfit.server.split import Received, Split, Tell, Told
+from keepfit.server.values import checked
 from keepfit.server.watched import fault
 
 if TYPE_CHECKING:
@@ -32,9 +35,6 @@ if TYPE_CHECKING:
     from keepfit.server.challenger import Challenger
     from keepfit.server.follower import Follower
     from keepfit.server.models import Serving
-
-MOST_ROWS = 10_000
-"""Rows of one request."""
 
 
 class Desk:
@@ -56,6 +56,7 @@ class Desk:
         self.follower, self.writer, self.batcher = follower, writer, batcher
         self.counters = counters or Counters()
         self.landed: Callable[[Sequence[int | str]], set[int | str]] = lambda ids: set()
+        self.kind_landed: Callable[[], str] = lambda: ""
         self._ids = Ids()
         self._worded: tuple[Serving | None, Wording | None] = None, None
         self._forms: dict[bool, tuple[Serving, Forms]] = {}
@@ -91,7 +92,8 @@ class Desk:
 
     def _one(self, row: Row, body: bytes, serving: Serving, send: Send) -> None:
         """Answer one row at once: what `answer` does, without what only several rows need."""
-        sent.checked((row,), self.roles)
+        if checked((row,), self.roles, serving):
+            body = msgspec.json.encode(row)
         id_, challenger = self._id(row), self.follower.challenger
         if challenger is not None and challenger.takes(row, id_):
             received = Received((row,), [id_], body, True, _now())
@@ -164,9 +166,11 @@ class Desk:
         Raises
         ------
         SchemaMismatch
-            A row lacks a column, or has an id or a time that is none.
+            A row lacks a column, or has an id or a value that could not land.
+        TooLarge
+            There are too many.
         """
-        if not self._refused(rows, tell(serving), send):
+        if not self._none(rows, tell(serving), send):
             received = self._received(rows, body, alone)
             self.ask(rows, serving, self.keeping(received, tell, send), send)
 
@@ -184,9 +188,11 @@ class Desk:
         Raises
         ------
         SchemaMismatch
-            A row lacks a column, or has an id or a time that is none.
+            A row lacks a column, or has an id or a value that could not land.
+        TooLarge
+            There are too many.
         """
-        if not self._refused(rows, split.tell(split.champion), send):
+        if not self._none(rows, split.tell(split.champion), send):
             split.answer(self._received(rows, body, alone), send)
 
     def _between(self, serving: Serving, challenger: Challenger, alone: bool) -> Split:
@@ -199,19 +205,23 @@ class Desk:
         parts = [Wording(one).one(id_, answer) for id_, answer, one in told]
         return Reply(200, b'{"predictions":[' + b",".join(parts) + b"]}")
 
-    def _refused(self, rows: Sequence[Row], told: Told, send: Send) -> bool:
-        """Say whether there are too many rows or none, which is told at once."""
-        if len(rows) > MOST_ROWS:
-            send(_too_many(rows))
-            return True
+    def _none(self, rows: Sequence[Row], told: Told, send: Send) -> bool:
+        """Say whether there are no rows, which is told at once.
+
+        Raises
+        ------
+        TooLarge
+            There are too many.
+        """
+        few(len(rows))
         if not rows:
             send(told([], []))
-            return True
-        sent.checked(rows, self.roles)
-        return False
+        return not rows
 
     def _received(self, rows: Sequence[Row], body: bytes, alone: bool) -> Received:
         """Return rows with their ids; what is kept of them is the body that they came in."""
+        if checked(rows, self.roles, self.follower.current):
+            body = msgspec.json.encode(rows[0]) if alone else b""
         content = body or msgspec.json.encode(rows)
         return Received(rows, self._ids_of(rows), content, alone, _now())
 
@@ -299,11 +309,9 @@ class Desk:
         send = self.counters.timed("rows", send)
         try:
             rows, _ = sent.read(body, kind)
-            if len(rows) > MOST_ROWS:
-                send(_too_many(rows))
-                return
-            sent.checked(rows, self.roles)
+            few(len(rows))
             serving = self.follower.current
+            checked(rows, self.roles, serving)
             if serving is not None:
                 for row in rows:
                     fits(row, serving.answerer.model)
@@ -325,9 +333,7 @@ class Desk:
         send = self.counters.timed("labels", send)
         try:
             found = sent.labels(body)
-            if len(found) > MOST_ROWS:
-                send(_too_many(found))
-                return
+            few(len(found))
             now = _now()
             serving, ids = self.follower.current, self._kind_of_ids()
             entries = [labels.entry(one, ids, serving, now) for one in found]
@@ -341,8 +347,7 @@ class Desk:
         send = self.counters.timed("events", send)
         now = _now()
         entries = [
-            New(EVENT, f"{one['source']} {one['id']}", now, None, None, msgspec.json.encode(one))
-            for one in events
+            New(EVENT, key(one), now, None, None, msgspec.json.encode(one)) for one in events
         ]
         self._write(entries, lambda fates: answered(labels.counted(fates)), send)
 
@@ -401,10 +406,15 @@ class Desk:
         return serving
 
     def _kind_of_ids(self) -> Ids:
-        """Return what makes ids as the lake keeps them, which is known once something serves."""
+        """Return what makes ids as the lake keeps them: of which kind, the first that landed says."""
         serving = self.follower.current
-        if serving is not None and serving.ids != self._ids.kind:
-            self._ids = Ids(serving.ids)
+        kind = self._ids.kind
+        if serving is not None:
+            kind = serving.ids
+        elif not kind:
+            kind = self.kind_landed()
+        if kind != self._ids.kind:
+            self._ids = Ids(kind)
         return self._ids
 
     def _id(self, row: Row) -> int | str:
@@ -457,14 +467,6 @@ def unlabelled(name: str) -> Reply:
         "the token may predict, and not label",
         f"leave `{name}` out, or send it with a token of the role label: "
         "`keepfit token make NAME --role predict --role label` makes one",
-    )
-
-
-def _too_many(found: Sequence[Any]) -> Reply:
-    return said(
-        413,
-        f"expected at most {MOST_ROWS:,} in a request, got {len(found):,}",
-        "send them in several requests",
     )
 
 

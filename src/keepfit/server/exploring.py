@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from keepfit.explore import BY_ITSELF, Draws, Explore, secret_of
 from keepfit.journal import ANSWER, PASSAGE, Fate, New, Sheet
 from keepfit.server.batcher import Answers
 from keepfit.server.desk import Desk
 from keepfit.server.quick import Answer, Row
 from keepfit.server.replies import Reply, Send, Wording
-from keepfit.server.rows import checked
 from keepfit.server.split import Received
 from keepfit.server.tensors import Output
+from keepfit.server.values import checked
 
 if TYPE_CHECKING:
     from keepfit.batch import Roles
@@ -68,7 +70,8 @@ class ExploringDesk(Desk):
             split = self._between(serving, challenger, alone=True)
             self.split((row,), split, send, body, alone=True)
             return
-        checked((row,), self.roles)
+        if checked((row,), self.roles, serving):
+            body = msgspec.json.encode(row)
         received = Received((row,), [self._id(row)], body, True, time.time_ns() // 1_000)
         try:
             answers: Answers = [serving.answerer.one(row)]

@@ -6,16 +6,20 @@ the time, and kept so: the names once, and not with every row.
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from keepfit.batch import RESERVED, Roles
+from keepfit.batch import Roles
+from keepfit.errors import SchemaMismatch
 from keepfit.journal.sheets import packed
-from keepfit.server.cells import seconds
+from keepfit.server.nesting import shallow
 from keepfit.server.quick import Matrix
+from keepfit.server.values import FURTHEST, distinct, timely
 
 if TYPE_CHECKING:
     from keepfit.server.models import Serving
@@ -69,15 +73,17 @@ class Form:
         return list(map(msgspec.structs.astuple, self._decode(body)))
 
     def table(self, rows: Sequence[Values]) -> Table | None:
-        """Return rows as they are answered and kept, or None where one has a time that is none.
+        """Return rows as they are answered and kept, or None where one holds what `checked` refuses.
 
         Raises
         ------
         OverflowError
             A whole number does not fit into 64 bits.
         """
-        if self._time is not None and not all(_timely(row[self._time]) for row in rows):
-            return None
+        if self._time is not None:
+            latest = time.time() + FURTHEST
+            if not all(timely(row[self._time], latest) for row in rows):
+                return None
         ids = [None] * len(rows) if self._id is None else [row[self._id] for row in rows]
         values = rows if self._pick is None else list(map(self._pick, rows))
         return Table(values, ids, packed(self.names, rows))
@@ -99,6 +105,9 @@ def begins_as_rows(body: bytes) -> bool:
     return body[:1] == b"[" or body[:9] == _NAMED
 
 
+_UNNAMED = re.compile(r'["\\\x00-\x1f]')
+
+
 def _picking(places: list[int], width: int) -> Callable[[Values], Values] | None:
     """Return what takes the values at some places, or None where it is all of them in order."""
     if places == list(range(width)):
@@ -107,13 +116,6 @@ def _picking(places: list[int], width: int) -> Callable[[Values], Values] | None
         place = places[0]
         return lambda row: (row[place],)
     return itemgetter(*places)
-
-
-def _timely(at: Any) -> bool:
-    if at is None:
-        return True
-    found = seconds(at)
-    return found == found
 
 
 class Forms:
@@ -133,8 +135,10 @@ class Forms:
             return None
         try:
             if body[:1] == b"[":
-                return self._last.table(self._last.rows(body))
-            return self._listed(_named(body))
+                rows = self._last.rows(body)
+                return self._last.table(rows) if shallow(body, len(rows)) else None
+            found = _named(body)
+            return self._listed(found) if shallow(body, len(found.rows)) else None
         except (msgspec.MsgspecError, RecursionError, OverflowError):
             return None  # it is read in the other way, which says what is wrong, if anything is
 
@@ -149,10 +153,28 @@ class Forms:
         if self._needed is None or len(rows) < 2:
             return
         names = tuple(rows[0])
-        if names != tuple(rows[-1]) or not RESERVED.isdisjoint(names):
+        if names != tuple(rows[-1]):
             return
         if names not in self._known:
-            if len(self._known) >= KNOWN or not set(self._needed) <= set(names):
+            if len(self._known) >= KNOWN or not self._plain(names):
                 return
             self._known[names] = Form(names, self._needed, self._roles)
         self._last = self._known[names]
+
+    def _plain(self, names: tuple[str, ...]) -> bool:
+        """Return whether rows of some names are such as a form can read, and none has a label.
+
+        What is said of labels is said in the other way, which reads each.
+        """
+        needed = self._needed or ()
+        if not set(needed) <= set(names) or not {
+            self._roles.label,
+            self._roles.known_at,
+        }.isdisjoint(names):
+            return False
+        try:
+            distinct(names)
+        except SchemaMismatch:
+            return False
+        # A struct takes none of these in a name.
+        return not any(_UNNAMED.search(name) for name in names)

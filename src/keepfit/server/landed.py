@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from keepfit.home import places
 from keepfit.lake.index import index_path
@@ -26,14 +27,23 @@ class LandedIds:
 
     def __call__(self, ids: Sequence[int | str]) -> set[int | str]:
         """Return those of some ids whose row has landed."""
-        if not ids or not self._path.is_file():
-            return set()
+        return {one for (one,) in self._asked(_HELD, json.dumps(list(ids)))} if ids else set()
+
+    def kind(self) -> str:
+        """Return whether ids are kept as ``number`` or ``text``; empty where none has landed."""
+        return next((_KINDS.get(told, "") for (told,) in self._asked(_KIND)), "")
+
+    def _asked(self, query: str, *given: str) -> list[tuple[Any, ...]]:
+        if not self._path.is_file():
+            return []
         try:
             address = f"{self._path.absolute().as_uri()}?mode=ro"
             with closing(sqlite3.connect(address, uri=True, timeout=WAIT)) as connection:
-                return {one for (one,) in connection.execute(_HELD, (json.dumps(list(ids)),))}
+                return connection.execute(query, given).fetchall()
         except sqlite3.Error:
-            return set()  # it is being built: what cannot be known counts as not landed
+            return []  # it is being built: what cannot be known counts as not landed
 
 
+_KINDS = {"integer": "number", "text": "text"}
+_KIND = "SELECT typeof(id) FROM rows LIMIT 1"
 _HELD = "SELECT DISTINCT id FROM rows WHERE id IN (SELECT value FROM json_each(?))"

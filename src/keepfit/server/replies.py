@@ -16,6 +16,7 @@ from keepfit.errors import (
     NoChampion,
     RollbackFailed,
     SchemaMismatch,
+    TooLarge,
     VersionUnknown,
 )
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STATUS: dict[type[KeepfitError], int] = {
     ConfigError: 400,
     SchemaMismatch: 422,
+    TooLarge: 413,
     VersionUnknown: 404,
     NoChampion: 503,
     GateRefused: 409,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from keepfit.batch import RESERVED, Roles
 from keepfit.errors import ConfigError, SchemaMismatch
-from keepfit.server.cells import seconds
+from keepfit.server.limits import few
+from keepfit.server.values import shallows, shown
 
 Row = dict[str, Any]
 ARROW = "application/vnd.apache.arrow.stream"
@@ -20,10 +19,6 @@ _NAMED = {"names", "rows"}
 
 _decode = msgspec.json.Decoder().decode
 _TAG_BITS = 12
-
-FURTHEST = 366 * 86_400.0
-"""Seconds that the time of a row may lie ahead: what is planned may be asked about, such as a
-flight, and what is further ahead is a clock that is wrong."""
 
 
 class Label(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,20 +43,33 @@ def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
     ------
     ConfigError
         The body is none of these.
+    SchemaMismatch
+        It is nested too deep.
+    TooLarge
+        They are more than a request may hold.
     """
     if kind.startswith(ARROW):
-        return _arrow(body), False
+        from keepfit.server import arrow
+
+        return arrow.rows(body), False
     try:
         found = _decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(f"expected rows as JSON, got: {error}", hint=_FORMS) from None
+    alone = isinstance(found, dict) and not _wrapped(found)
+    rows = [found] if alone else _several(found, body)
+    shallows(body, rows)
+    return rows, alone
+
+
+def _several(found: Any, body: bytes) -> list[Row]:
     if isinstance(found, dict):
-        if not _wrapped(found):
-            return [found], True
         found = _unwrapped(found)
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise ConfigError(f"expected rows as JSON objects, got {_shown(body)}", hint=_FORMS)
-    return found, False
+    if isinstance(found, list):
+        few(len(found))
+        if all(isinstance(row, dict) for row in found):
+            return found
+    raise ConfigError(f"expected rows as JSON objects, got {_shown(body)}", hint=_FORMS)
 
 
 _FORMS = (
@@ -83,6 +91,7 @@ def _unwrapped(found: dict[str, Any]) -> Any:
 
 
 def _named(names: list[Any], rows: list[Any]) -> list[Row]:
+    few(len(rows))
     plain = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
     if not plain or not all(isinstance(row, list) and len(row) == len(names) for row in rows):
         raise ConfigError("expected rows with a value for each of the names", hint=_FORMS)
@@ -93,20 +102,9 @@ def _turned(columns: dict[str, Any]) -> list[Row]:
     lengths = {len(values) if isinstance(values, list) else -1 for values in columns.values()}
     if len(lengths) > 1 or -1 in lengths:
         raise ConfigError("expected columns that are lists of one length", hint=_FORMS)
+    few(max(lengths, default=0))
     names = list(columns)
     return [dict(zip(names, row, strict=False)) for row in zip(*columns.values(), strict=False)]
-
-
-def _arrow(body: bytes) -> list[Row]:
-    import polars as pl
-
-    try:
-        frame = pl.read_ipc_stream(body)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ConfigError(f"expected an Arrow stream, got: {error}") from None
-    # As JSON would hold them: what is kept of a row does not depend on how it was sent.
-    found: list[Row] = msgspec.json.decode(msgspec.json.encode(frame.to_dicts()))
-    return found
 
 
 def _shown(body: bytes) -> str:
@@ -151,13 +149,13 @@ class Ids:
         if isinstance(value, str) and value:
             if self.kind != "number":
                 return value
-            if value.removeprefix("-").isdecimal() and value.isascii():
+            if len(value) <= 20 and value.isascii() and value.removeprefix("-").isdecimal():
                 return self.of(int(value))
         elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
             return str(value) if self.kind == "text" else value
         wanted = "a whole number" if self.kind == "number" else "text or a whole number"
         raise SchemaMismatch(
-            f"expected {wanted} as id, got {value!r}",
+            f"expected {wanted} as id, got {shown(value)}",
             hint="leave it out, and the answer names the id that the row was given",
         )
 
@@ -175,33 +173,3 @@ class Ids:
             first << _TAG_BITS | self._tag, (first + count) << _TAG_BITS, 1 << _TAG_BITS
         )
         return [*numbers] if self.kind == "number" else [f"{one:016x}" for one in numbers]
-
-
-def checked(rows: Sequence[Row], roles: Roles) -> None:
-    """Raise where a row's time is none or far ahead, or a name is one of keepfit's own.
-
-    Raises
-    ------
-    SchemaMismatch
-        One does.
-    """
-    names = rows[0].keys() if len(rows) == 1 else set().union(*rows)
-    if not RESERVED.isdisjoint(names):
-        name = next(iter(RESERVED.intersection(names)))
-        raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")
-    if roles.time not in names:
-        return
-    latest = time.time() + FURTHEST
-    for row in rows:
-        at = row.get(roles.time)
-        # Of no time is said that it is not up to the latest, too.
-        if at is not None and not (told := seconds(at)) <= latest:
-            if told > latest:
-                raise SchemaMismatch(
-                    f"expected a time up to a year from now in `{roles.time}`, got {at!r}",
-                    hint="look at the clock that wrote it, or leave it out: then it is now",
-                )
-            raise SchemaMismatch(
-                f"expected a time in `{roles.time}`, got {at!r}",
-                hint='write it as "2024-03-09T12:00:00Z", or leave it out: then it is now',
-            )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from keepfit.errors import ConfigError
+from keepfit.server.limits import few
+from keepfit.server.values import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +27,12 @@ FORMS = {
     **{f"FP{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
 }
 """How NumPy names the datatypes, all little-endian; BYTES and BF16 have forms of their own."""
+
+DIMENSIONS = 8
+"""Lengths of a shape at most: rows have one or two, and strangers send a few of 1."""
+
+MOST_LENGTH = 2**31
+MOST_TENSORS = 10_000
 
 DATATYPES = (*FORMS, "BF16", "BYTES")
 Extra = dict[str, bool | int | float | str]
@@ -61,6 +71,9 @@ class Inference(msgspec.Struct):
         return bool(self.parameters.get("binary_data_output", False))
 
 
+_decode = msgspec.json.Decoder(Inference).decode
+
+
 def read(body: bytes, length: str | None) -> Inference:
     """Return a request, its binary data put where JSON's would be.
 
@@ -78,9 +91,11 @@ def read(body: bytes, length: str | None) -> Inference:
     """
     head = len(body) if length is None else _length(length, len(body))
     try:
-        asked = msgspec.json.decode(body[:head], type=Inference)
+        asked = _decode(body[:head])
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(f"expected a request of the protocol v2, got: {error}") from None
+    if len(asked.inputs) > MOST_TENSORS:
+        raise ConfigError(f"expected at most {MOST_TENSORS:,} tensors, got {len(asked.inputs):,}")
     at = head
     for tensor in asked.inputs:
         at = _put(tensor, body, at)
@@ -93,9 +108,11 @@ def read(body: bytes, length: str | None) -> Inference:
 
 
 def _length(text: str, most: int) -> int:
-    if text.isascii() and text.isdecimal() and int(text) <= most:
+    if len(text) <= 20 and text.isascii() and text.isdecimal() and int(text) <= most:
         return int(text)
-    raise ConfigError(f"expected at most {most:,} in Inference-Header-Content-Length, got {text!r}")
+    raise ConfigError(
+        f"expected at most {most:,} in Inference-Header-Content-Length, got {shown(text)}"
+    )
 
 
 def _put(tensor: Tensor, body: bytes, at: int) -> int:
@@ -237,6 +254,8 @@ def rows_of(inputs: Sequence[Tensor], features: Sequence[str]) -> list[dict[str,
     ------
     ConfigError
         A tensor's data does not have its shape, or the tensors differ in their rows.
+    TooLarge
+        They are of more rows than a request may hold.
 
     Examples
     --------
@@ -250,6 +269,7 @@ def rows_of(inputs: Sequence[Tensor], features: Sequence[str]) -> list[dict[str,
         raise ConfigError("expected tensors of different names, got one name twice")
     if len({len(values) for values in columns.values()}) > 1:
         raise ConfigError("expected tensors with as many rows each, got several lengths")
+    few(max(map(len, columns.values()), default=0))
     names = list(columns)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -258,9 +278,10 @@ def _matrix(tensor: Tensor, features: Sequence[str]) -> list[dict[str, Any]]:
     width = len(features)
     if len(tensor.shape) != 2 or tensor.shape[1] != width:
         raise ConfigError(
-            f"expected a tensor of shape [n, {width}], got {tensor.shape}",
+            f"expected a tensor of shape [n, {width}], got {shown(tensor.shape)}",
             hint=f"the columns are {', '.join(features[:8])}, or send a tensor for each",
         )
+    few(tensor.shape[0])
     flat = _flat(tensor)
     return [
         dict(zip(features, flat[first : first + width], strict=True))
@@ -269,14 +290,32 @@ def _matrix(tensor: Tensor, features: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _flat(tensor: Tensor) -> list[Any]:
+    """Return the values of a tensor in one list, in time that grows with their number."""
+    expected = _size(tensor)
     values: list[Any] = tensor.data or []
-    while values and isinstance(values[0], list):
-        values = [one for part in values for one in (part if isinstance(part, list) else [part])]
-    expected = 1
-    for length in tensor.shape:
-        expected *= length
-    if len(values) != expected or any(length < 0 for length in tensor.shape):
+    for _ in tensor.shape[1:]:
+        if not values or not all(isinstance(part, list) for part in values):
+            break
+        values = list(chain.from_iterable(values))
+    if len(values) != expected:
         raise ConfigError(
-            f"expected {expected} values for shape {tensor.shape} of {tensor.name!r}, got {len(values)}"
+            f"expected {expected} values for shape {tensor.shape} of {shown(tensor.name)}, "
+            f"got {len(values)}"
+        )
+    if not {list, dict}.isdisjoint(map(type, values)):
+        raise ConfigError(
+            f"expected values of {shown(tensor.name)}, got lists or objects",
+            hint="data is flat, or nested as its shape says",
         )
     return values
+
+
+def _size(tensor: Tensor) -> int:
+    """Return how many values a tensor's shape says that it has."""
+    shape = tensor.shape
+    if len(shape) > DIMENSIONS or not all(0 <= length <= MOST_LENGTH for length in shape):
+        raise ConfigError(
+            f"expected a shape of {shown(tensor.name)} of at most {DIMENSIONS} lengths, each from "
+            f"0 to {MOST_LENGTH:,}, got {shown(shape)}"
+        )
+    return math.prod(shape)

@@ -80,7 +80,8 @@ class Worker:
         self.batcher = Batcher(deliver)
         parts = (name, roles, self.follower, self.writer, self.batcher)
         self.desk = Desk(*parts) if explore is None else ExploringDesk(*parts, explore, home)
-        self.desk.landed = LandedIds(home, name)
+        self.desk.landed = landed = LandedIds(home, name)
+        self.desk.kind_landed = landed.kind
         self.follower.counters = self.desk.counters
         self.office = office
         self.access = Access(Tokens(tokens_of(home)), name)

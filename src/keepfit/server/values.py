@@ -1,0 +1,221 @@
+"""What a row may hold: what is taken in is what the loop can bring into the lake.
+
+A row that is answered with 200 is kept for good, and every start of the loop reads it again.
+What could not land is told to whoever sends it instead.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from keepfit.batch import RESERVED, Roles
+from keepfit.errors import SchemaMismatch
+from keepfit.learners.models import FittedModel
+from keepfit.server.cells import seconds
+from keepfit.server.labels import AHEAD, WHOLE, fitted
+from keepfit.server.nesting import DEEPEST, shallow
+
+if TYPE_CHECKING:
+    from keepfit.server.models import Serving
+
+Row = dict[str, Any]
+
+EARLIEST = -62_135_596_800.0
+"""The year 1 in seconds since 1970: what is before it is no time in Python."""
+
+FURTHEST = 366 * 86_400.0
+"""Seconds that the time of a row may lie ahead: what is planned may be asked about, such as a
+flight, and what is further ahead is a clock that is wrong."""
+
+MOST_COLUMNS = 10_000
+"""Columns of the rows of one request."""
+
+_PLAIN = frozenset({float, str, bool, type(None)})
+"""What may be as it is; text, too: it is of no other length than the body that it came in."""
+
+_KNOWN: set[tuple[str, ...]] = set()
+"""Names that may stand together, as they came lately: most rows are of one form."""
+
+_MOST_KNOWN, _LONGEST = 64, 8_192
+"""How many of them are known at once, and how many letters they have together."""
+
+
+def checked(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
+    """Raise where rows hold what cannot land; return whether a label was put in another form.
+
+    As with `/labels`, ``true`` is 1 where labels are whole numbers.
+
+    Raises
+    ------
+    SchemaMismatch
+        A name is one of keepfit's own, or there twice but for its case; a time is none, before
+        year 1 or far ahead; a whole number is too large; a label is not of the model's type.
+    """
+    names = _names(rows)
+    for row in rows:
+        if not _PLAIN.issuperset(map(type, row.values())):
+            _whole(row, serving, (roles.id, roles.label))
+    for name in (roles.time, roles.known_at):
+        if name in names:
+            latest = time.time() + FURTHEST
+            for row in rows:
+                _timed(row, name, latest)
+    return roles.label in names and _labelled(rows, roles, serving)
+
+
+def _names(rows: Sequence[Row]) -> Collection[str]:
+    """Return the names of rows once it is known that they may stand together."""
+    forms = {tuple(row) for row in rows}
+    if len(forms) == 1:
+        (names,) = forms
+        if names in _KNOWN:
+            return names
+        distinct(names)
+        if len(_KNOWN) < _MOST_KNOWN and sum(map(len, names)) <= _LONGEST:
+            _KNOWN.add(names)
+        return names
+    together = set[str]().union(*forms)
+    distinct(together)
+    return together
+
+
+def distinct(names: Collection[str]) -> None:
+    """Raise where names cannot stand together in a table, which tells no case of letters.
+
+    Raises
+    ------
+    SchemaMismatch
+        One is keepfit's own, two differ only in case, or they are too many.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise SchemaMismatch(f"expected at most {MOST_COLUMNS:,} columns, got {len(names):,}")
+    folded: dict[str, str] = {}
+    for name in names:
+        lower = name.casefold()
+        if lower in RESERVED:
+            raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")
+        other = folded.setdefault(lower, name)
+        if other != name:
+            raise SchemaMismatch(
+                f"expected columns that differ in more than case, got `{other}` and `{name}`",
+                hint="rename one of them, or leave it out",
+            )
+
+
+def shallows(body: bytes, rows: Sequence[Row]) -> None:
+    """Raise where a body of rows is nested too deep.
+
+    Raises
+    ------
+    SchemaMismatch
+        It is.
+    """
+    if shallow(body, len(rows)):
+        return
+    several = ((name, value) for row in rows for name, value in row.items())
+    deep = next((name for name, value in several if _deep(value)), None)
+    where = "rows" if deep is None else f"a value in `{deep}`"
+    raise SchemaMismatch(
+        f"expected {where} nested at most {DEEPEST} deep, got lists or objects deeper than that",
+        hint="send what the model needs, and leave out what is deeply nested",
+    )
+
+
+def _deep(value: Any) -> bool:
+    if not isinstance(value, list | dict):
+        return False
+    try:
+        return not shallow(msgspec.json.encode(value))
+    except RecursionError:
+        return True
+
+
+def _whole(row: Row, serving: Serving | None, others: Collection[str | None]) -> None:
+    """Raise where a whole number is too large for its column, but for columns looked at elsewhere.
+
+    Up to 64 bits, with a sign or without, it is kept in any column.
+    """
+    for name, value in row.items():
+        if type(value) is not int or -WHOLE <= value < 2 * WHOLE or name in others:
+            continue
+        if name in numbers(serving):
+            if _finite(value):
+                continue
+            limit = "a number up to 1.8e308"
+        else:
+            limit = "a whole number of at most 64 bits"
+        raise SchemaMismatch(
+            f"expected {limit} in `{name}`, got {shown(value)}",
+            hint="send it as text where it is rather a name than a number, or leave it out",
+        )
+
+
+def numbers(serving: Serving | None) -> list[str]:
+    """Return the columns that a model reads as numbers with a point: they are kept as such."""
+    model = None if serving is None else serving.answerer.model
+    if not isinstance(model, FittedModel):
+        return []
+    return [one.name for one in model.head.encoding.columns if one.kind == "number"]
+
+
+def _finite(value: int) -> bool:
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
+
+
+def timely(value: Any, latest: float) -> bool:
+    """Return whether a value is missing, or a time between year 1 and the latest that may be."""
+    return value is None or (isinstance(value, str) and EARLIEST <= seconds(value) <= latest)
+
+
+def _timed(row: Row, name: str | None, latest: float) -> None:
+    at = row.get(name) if name is not None else None
+    if timely(at, latest):
+        return
+    told = seconds(at) if isinstance(at, str) else math.nan
+    if told > latest:
+        raise SchemaMismatch(
+            f"expected a time up to a year from now in `{name}`, got {shown(at)}",
+            hint="look at the clock that wrote it, or leave it out: then it is now",
+        )
+    kind = "a time since year 1" if told < EARLIEST else "a time"
+    raise SchemaMismatch(
+        f"expected {kind} in `{name}`, got {shown(at)}",
+        hint='write it as "2024-03-09T12:00:00Z", or leave it out: then it is now',
+    )
+
+
+def _labelled(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
+    """Put labels of rows in the type of the model's, and return whether one was of another."""
+    altered = False
+    latest = time.time() + AHEAD / 1e6
+    for row in rows:
+        label = row.get(roles.label)  # type: ignore[arg-type]
+        if label is None:
+            continue
+        known = None if roles.known_at is None else row.get(roles.known_at)
+        if not timely(known, latest):
+            raise SchemaMismatch(
+                f"expected a time up to now in `{roles.known_at}`, when the label became known, "
+                f"got {shown(known)}",
+                hint="a label may be sent once it is known",
+            )
+        found = fitted(label, serving)
+        if type(found) is not type(label):
+            row[roles.label] = found  # type: ignore[index]
+            altered = True
+    return altered
+
+
+def shown(value: Any) -> str:
+    """Return a value in words short enough to be told."""
+    text = repr(value[:61] if isinstance(value, str | list) else value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
