@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+from estimate_errors import Judged, Line, tally
+from estimate_streams import Life, Stream, stream
 from peers import Silent, Tool, say
 from peers.estimating import Scored, spans
 from peers.report import Answer, asked, cell, peak, seconds, table
@@ -34,6 +35,7 @@ class Scale:
     repeats: int = 5
     budget: float = 20.0
     timeout: float = 900.0
+    draws: int = 5
     streams: Sequence[str] = (*STREAMS, "flights")
 
 
@@ -68,6 +70,7 @@ QUICK = Scale(
     repeats=1,
     budget=1.0,
     timeout=120.0,
+    draws=1,
     streams=("bike_hour",),
 )
 
@@ -234,111 +237,11 @@ def realised(path: Path, metric: str, chunk: int) -> np.ndarray:
     return np.array([measure(rows.labels[cut], rows.scores[cut]) for cut in cuts])
 
 
-@dataclass(frozen=True)
-class Life:
-    """A stream in three parts: rows that trained a model, its reference, and what came then."""
-
-    stream: str
-    reference: Path
-    rows: Path
-    chunk: int
-
-
-def stream(name: str, streams: Path | None) -> pl.DataFrame | None:
-    """Return a stream in time order, with the column `label`; None where it is not at hand."""
-    if name == "flights":
-        from keepfit import datasets
-
-        rows = datasets.flights().drop_nulls("late").sort("scheduled_at", "id")
-        return rows.drop("id", "landed_at").rename({"scheduled_at": "time", "late": "label"})
-    path = streams / f"{name}.parquet" if streams else None
-    return pl.read_parquet(path).drop("id") if path and path.exists() else None
-
-
-def lives(name: str, frame: pl.DataFrame, folder: Path, task: Task) -> Iterator[tuple[str, Life]]:
-    """Score a stream as it came, and, with time taken out, as if the mix of rows changed."""
-    labels = frame["label"].cast(pl.Float64 if task.numbers else pl.Int64).to_numpy()
-    columns = _Features.of(frame.drop("label", "time"))
-    chunk = 5_000 if frame.height > 100_000 else 500
-    train, end = int(0.3 * frame.height), int(0.5 * frame.height)
-    rng = np.random.default_rng(0)
-    for kind, order in (("time", np.arange(frame.height)), ("mix", rng.permutation(frame.height))):
-        model = columns.trained(labels, order[:train], task)
-        later = order[end : end + (frame.height - end) // chunk * chunk]
-        if kind == "mix":
-            later = columns.resampled(model, order[end:], chunk, rng)
-        scores = columns.scored(model, task)
-        for part, which in (("reference", order[train:end]), ("rows", later)):
-            columns.save(folder / kind / part, labels[which], scores[which], which)
-        yield kind, Life(name, folder / kind / "reference", folder / kind / "rows", chunk)
-
-
-@dataclass(frozen=True)
-class _Features:
-    """The features of a stream as arrays, texts as codes."""
-
-    numbers: dict[str, np.ndarray]
-    categories: dict[str, tuple[np.ndarray, np.ndarray]]
-
-    @classmethod
-    def of(cls, frame: pl.DataFrame) -> _Features:
-        numbers, categories = {}, {}
-        for column in frame:
-            if column.dtype == pl.String:
-                levels = column.fill_null("").unique().sort()
-                codes = column.fill_null("").cast(pl.Enum(levels)).to_physical()
-                categories[column.name] = (
-                    codes.to_numpy().astype(np.int32),
-                    levels.to_numpy().astype(str),
-                )
-            else:
-                values = column.cast(pl.Float64).fill_null(float("nan"))
-                numbers[column.name] = values.to_numpy()
-        return cls(numbers, categories)
-
-    @property
-    def matrix(self) -> np.ndarray:
-        codes = [codes for codes, _ in self.categories.values()]
-        return np.column_stack([*self.numbers.values(), *codes])
-
-    def trained(self, labels: np.ndarray, rows: np.ndarray, task: Task) -> Any:
-        """Return the model whose performance is to be estimated."""
-        import lightgbm as lgb
-
-        kind = lgb.LGBMRegressor if task.numbers else lgb.LGBMClassifier
-        model = kind(n_estimators=100, random_state=0, verbosity=-1)
-        return model.fit(self.matrix[rows], labels[rows])
-
-    def scored(self, model: Any, task: Task) -> np.ndarray:
-        """Return what the model answers."""
-        answers = model.predict if task.numbers else model.predict_proba
-        found = answers(self.matrix)
-        return np.asarray(found if task.numbers else found[:, 1])
-
-    def resampled(
-        self, model: Any, pool: np.ndarray, chunk: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Draw chunks that favour high, then low values of each of the five most used features."""
-        drawn = []
-        for used in np.argsort(-model.booster_.feature_importance("gain"))[:5]:
-            values = np.nan_to_num(self.matrix[pool, used])
-            ranks = np.searchsorted(np.sort(values), values) / pool.size
-            for slope in (2.0, -2.0, 4.0, -4.0):
-                weights = np.exp(slope * ranks)
-                drawn.append(rng.choice(pool, chunk, replace=False, p=weights / weights.sum()))
-        return np.concatenate(drawn)
-
-    def save(self, folder: Path, labels: np.ndarray, scores: np.ndarray, which: np.ndarray) -> None:
-        """Write some rows, and what a model answered."""
-        numbers = {name: values[which] for name, values in self.numbers.items()}
-        categories = {n: (codes[which], all_) for n, (codes, all_) in self.categories.items()}
-        Scored.save(folder, labels, scores, numbers, categories)
-
-
 def accuracy(folder: Path, scale: Scale, streams: Path | None) -> list[str]:
     """Compare estimated with realised values on streams."""
     absent: list[str] = []
-    found = {task: _tables(task, folder, scale, streams, absent) for task in (CLASSES, NUMBERS)}
+    found = {task: _judged(task, folder, scale, streams, absent) for task in (CLASSES, NUMBERS)}
+    mixed = MIXED.format(last=scale.draws - 1)
     return [
         "### Estimated against realised",
         "",
@@ -348,20 +251,20 @@ def accuracy(folder: Path, scale: Scale, streams: Path | None) -> list[str]:
         "lay in keepfit's interval of 95 %, and half the interval's mean width. NannyML's band is "
         "three standard errors of sampling, not an interval at a level, and it has no log_loss.",
         "",
-        *found[CLASSES]["time"],
+        *_in_time(CLASSES, found[CLASSES]["time"]),
         "",
-        MIXED,
+        mixed,
         "",
-        *found[CLASSES]["mix"],
+        *_mixed(CLASSES, found[CLASSES]["mix"]),
         "",
         "Regressors of a column from the others; all but the realised value in units of the "
         "reference's own.",
         "",
-        *found[NUMBERS]["time"],
+        *_in_time(NUMBERS, found[NUMBERS]["time"]),
         "",
-        MIXED,
+        mixed,
         "",
-        *found[NUMBERS]["mix"],
+        *_mixed(NUMBERS, found[NUMBERS]["mix"]),
         "",
         *([f"Streams not at hand: {', '.join(sorted(set(absent)))}.", ""] if absent else []),
     ]
@@ -369,71 +272,107 @@ def accuracy(folder: Path, scale: Scale, streams: Path | None) -> list[str]:
 
 MIXED = (
     "The same with the rows shuffled first, and each chunk drawn with more of the high, or the "
-    "low, values of one of the five features that the model uses most: only the mix changes."
+    "low, values of one of the five features that the model uses most: only the mix changes. "
+    "A figure is the mean over draws of the shuffle, and with it of the model, the reference and "
+    "the chunks: seeds 0 to {last}. After each of keepfit's columns stands its mean error less "
+    "NannyML's, paired by draw, with the t interval of 95 % over the draws: below zero keepfit is "
+    "nearer. Draws share a stream's rows, so that it is narrower than one over streams would be."
 )
+ABOUT = ("", "metric", "chunks", "realised", "as in the reference")
 
 
-def _tables(
+def _in_time(task: Task, lines: Sequence[Line]) -> list[str]:
+    """Return the table of the streams as they came."""
+    labels = [tool.label for tool in task.tools]
+    body = [[*line.about(), *(_nearness(line, tool) for tool in task.tools)] for line in lines]
+    return table([*ABOUT, *labels], body)
+
+
+def _mixed(task: Task, lines: Sequence[Line]) -> list[str]:
+    """Return the table of changed mixes, with differences to the peer, and a tally of them."""
+    *ours, peer = task.tools
+    labels = [name for tool in ours for name in (tool.label, "less NannyML's")]
+    body = [
+        [
+            *line.about(),
+            *(cell for tool in ours for cell in _beside(line, tool, peer)),
+            _nearness(line, peer),
+        ]
+        for line in lines
+    ]
+    sums = "; ".join(tally(tool.label, peer.label, lines) for tool in ours)
+    return [*table([*ABOUT, *labels, peer.label], body), "", f"{sums}."]
+
+
+def _beside(line: Line, tool: Tool, peer: Tool) -> list[str]:
+    """Return how far a tool's estimates are, and how much farther than a peer's."""
+    gap = line.difference(tool.label, peer.label)
+    return [_nearness(line, tool), "–" if gap is None else str(gap)]
+
+
+def _nearness(line: Line, tool: Tool) -> str:
+    """Return how far a tool's estimates are, and how good keepfit's intervals."""
+    return line.error(tool.label) + (line.interval(tool.label) if tool.peer is None else "")
+
+
+def _judged(
     task: Task, folder: Path, scale: Scale, streams: Path | None, absent: list[str]
-) -> dict[str, list[str]]:
-    """Return a task's tables: of the streams in time, and under changes of the mix."""
-    body: dict[str, list[list[str]]] = {"time": [], "mix": []}
+) -> dict[str, list[Line]]:
+    """Return a line per stream and metric: of streams in time, and under changes of the mix."""
+    found: dict[str, list[Line]] = {"time": [], "mix": []}
     for name in scale.streams:
         frame = stream(name, streams)
         if frame is None:
             absent.append(name)
             continue
         for target in PREDICTED.get(name, ()) if task.numbers else ("label",):
-            about = f"{name}, {target}" if task.numbers else name
-            chosen = frame
+            rows, place = Stream(name, frame), folder / name / target
             if task.numbers:
                 chosen = frame.drop("label").rename({target: "label"}).drop_nulls("label")
-            for kind, life in lives(about, chosen, folder / name / target, task):
-                body[kind].extend(_judged(life, task, scale))
-    labels = [tool.label for tool in task.tools]
-    head = ["", "metric", "chunks", "realised", "as in the reference", *labels]
-    return {kind: table(head, rows) for kind, rows in body.items()}
+                rows = Stream(f"{name}, {target}", chosen, numbers=True)
+            lives = [rows.mixed(place / str(seed), seed) for seed in range(scale.draws)]
+            found["time"] += _lines([rows.in_time(place / "time")], task, scale)
+            found["mix"] += _lines(lives, task, scale)
+    return found
 
 
-def _judged(life: Life, task: Task, scale: Scale) -> list[list[str]]:
-    """Return a line per metric."""
-    answers = []
+def _lines(lives: Sequence[Life], task: Task, scale: Scale) -> list[Line]:
+    """Return a line per metric, of the draws of a stream."""
+    said = [_said(life, task, scale) for life in lives]
+    return [
+        Line(
+            lives[0].stream,
+            metric,
+            lives[0].chunk,
+            [_one(life, answers, metric, task) for life, answers in zip(lives, said, strict=True)],
+        )
+        for metric in task.metrics
+    ]
+
+
+def _said(life: Life, task: Task, scale: Scale) -> dict[str, dict[str, Any]]:
+    """Return what each tool says of a life; those that do not answer are left out."""
+    said = {}
     for tool in task.tools:
         wanted = ",".join(task.asked_of(tool))
         question = (life.reference, life.rows, "--chunk", life.chunk, "--metrics", wanted)
-        answers.append(asked(tool, *question, about=life.stream, timeout=scale.timeout))
-        if isinstance(answers[-1], Silent):
-            say(answers[-1])
+        answer = asked(tool, *question, about=life.stream, timeout=scale.timeout)
+        if isinstance(answer, Silent):
+            say(answer)
+        else:
+            said[tool.label] = answer["said"]
+    return said
+
+
+def _one(life: Life, said: dict[str, dict[str, Any]], metric: str, task: Task) -> Judged:
     rows = len(Scored.load(life.reference).labels)
-    lines = []
-    for metric in task.metrics:
-        truth = realised(life.rows, metric, life.chunk)
-        before = realised(life.reference, metric, rows)[0]
-        unit = before if task.numbers else 1.0
-        lines.append(
-            [
-                life.stream,
-                metric,
-                f"{len(truth)} of {life.chunk:,}",
-                f"{truth.mean():.3f}",
-                f"{np.abs(truth - before).mean() / unit:.4f}",
-                *(
-                    _nearness(answer, metric, truth, unit, ours=tool.peer is None)
-                    for tool, answer in zip(task.tools, answers, strict=True)
-                ),
-            ]
-        )
-    return lines
-
-
-def _nearness(answer: Answer, metric: str, truth: np.ndarray, unit: float, *, ours: bool) -> str:
-    """Return how far the estimates are from what was realised, and how good their intervals."""
-    if isinstance(answer, Silent) or metric not in answer["said"]:
-        return "–"
-    value, low, high = np.array(answer["said"][metric], dtype=np.float64).T
-    error = f"{np.abs(value - truth).mean() / unit:.4f}"
-    inside, half = ((low <= truth) & (truth <= high)).mean(), (high - low).mean() / 2
-    return f"{error} ({100 * inside:.0f} %, ±{half / unit:.3f})" if ours else error
+    before = float(realised(life.reference, metric, rows)[0])
+    return Judged(
+        realised(life.rows, metric, life.chunk),
+        before,
+        before if task.numbers else 1.0,
+        {tool: np.array(of[metric], dtype=float) for tool, of in said.items() if metric in of},
+    )
 
 
 def main(*, quick: bool = False, streams: Path | None = None) -> list[str]:
