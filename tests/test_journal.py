@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -299,3 +300,17 @@ def test_events_are_found_without_reading_what_lies_between(path: Path) -> None:
     (plan,) = journal.connection.execute(f"EXPLAIN QUERY PLAN {plans[0]}").fetchall()
     assert "entries_events" in plan[3]
     journal.close()
+
+
+def test_an_event_under_its_former_key_is_known_and_is_no_other(path: Path) -> None:
+    def event(key: str, source: str, id_: str) -> New:
+        body = msgspec.json.encode({"source": source, "id": id_})
+        return New(EVENT, key, 0, None, None, body)
+
+    writer = Writer(path)
+    # Both made this key once, and the second one was taken for the first.
+    assert writer.write([event("a b c", "a b", "c")]) == (Fate.ACCEPTED,)
+    assert writer.write([event(" 3 a b c", "a b", "c")]) == (Fate.REPEATED,)
+    assert writer.write([event("a b c", "a", "b c")]) == (Fate.ACCEPTED,)
+    assert writer.write([event("a b c", "a", "b c")]) == (Fate.REPEATED,)
+    writer.close()

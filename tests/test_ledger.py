@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -950,3 +952,31 @@ def test_facts_are_json_that_any_tool_can_read(tmp_path: Path) -> None:
         assert row[:4] == ("churn", 1, "2024-01-01T00:00:00.000000+00:00", "Signalled")
         assert msgspec.json.decode(row[4]) == {"kind": "Signalled", "event": "sale"}
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+@pytest.mark.parametrize("levels", [33, 200, 970, 50_000])
+def test_a_deep_event_of_an_older_version_is_read_as_far_as_one_can_follow(
+    tmp_path: Path, levels: int
+) -> None:
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.append("churn", [Signalled(event="prices", data={"a": "[{"})], at=START)
+        deep = "[" * levels + "]" * levels
+        body = f'{{"kind":"Signalled","event":"prices","data":{{"id":"7","data":{deep},"z":1}}}}'
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE facts SET body = ?", (body,))
+        (entry,) = ledger.facts("churn")
+        assert isinstance(entry.fact, Signalled)
+        assert (entry.fact.data["id"], entry.fact.data["z"]) == ("7", 1)
+        assert "…" in repr(entry.fact.data["data"])
+        assert ledger.check() == []
+        assert msgspec.json.encode(entry.fact)
+
+
+def test_an_event_that_nobody_could_follow_is_refused(ledger: Ledger) -> None:
+    data: Any = []
+    for _ in range(40):
+        data = [data]
+    with pytest.raises(ConfigError, match="nested deeper"):
+        ledger.append("churn", [Signalled(event="prices", data={"data": data})], at=START)
+    assert ledger.seq("churn") == 0

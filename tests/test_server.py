@@ -266,6 +266,46 @@ def test_events_too_many_or_too_large_are_refused(trees: Served) -> None:
     assert len(trees.kept(EVENT)) == before
 
 
+def nested(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+@pytest.mark.parametrize("levels", [31, 100, 960, 990, 100_000])
+@pytest.mark.parametrize("whole", [True, False], ids=["structured", "binary"])
+def test_an_event_that_is_too_deep_is_refused(trees: Served, levels: int, whole: bool) -> None:
+    before = len(trees.kept(EVENT))
+    event = b'{"specversion":"1.0","id":"d","source":"s","type":"t","data":%s}' % nested(levels)
+    binary = {"ce-specversion": "1.0", "ce-id": "d", "ce-source": "s", "ce-type": "t"} | JSON
+    body, headers = (event, JSON) if whole else (nested(levels + 1), binary)
+    status, told = trees.ask("POST", "/events", body, headers)
+    assert (status, told["error"]["hint"] is not None) == (400, True)
+    assert len(trees.kept(EVENT)) == before
+
+
+def test_an_event_that_is_deep_enough_to_be_borne_is_taken(trees: Served) -> None:
+    event = b'{"specversion":"1.0","id":"d1","source":"s","type":"t","data":%s}' % nested(30)
+    assert trees.ask("POST", "/events", event, JSON)[1] == {"accepted": 1, "repeated": 0}
+    with contextlib.closing(Guide(trees.world.made.home, "churn")) as guide:
+        guide.look()
+        assert guide.ledger.facts("churn", kind="Signalled")[-1].fact.event == "t"
+
+
+def test_nobody_elses_event_is_named_as_keepfits_own(trees: Served) -> None:
+    event = {"specversion": "1.0", "id": "u", "source": "s", "type": "not served"}
+    status, told = trees.ask("POST", "/events", event | {"version": "v3", "reason": "URGENT"})
+    assert (status, "'not served'" in told["error"]["hint"]) == (400, True)
+
+
+def test_no_two_sources_and_ids_are_one_event(trees: Served) -> None:
+    event = {"specversion": "1.0", "type": "prices"}
+    pairs = [("a", "b c"), ("a b", "c"), ("a b c", "d"), ("a", "b c d"), ("4", "a b c")]
+    told = [
+        trees.ask("POST", "/events", event | {"source": source, "id": id_})[1]["accepted"]
+        for source, id_ in pairs + pairs
+    ]
+    assert told == [1] * 5 + [0] * 5
+
+
 @pytest.mark.parametrize(
     "event",
     [{}, [], 7, {"id": "1", "source": "a"}, {"id": 1, "source": "a", "type": "b"}],

@@ -16,6 +16,7 @@ from keepfit.facts import Entry, Signalled
 from keepfit.hand import Hand
 from keepfit.journal import EVENT, Journal, New, Writer
 from keepfit.learners.models import MAGIC
+from keepfit.loop import SAVED_EVERY
 from keepfit.registry import Version
 from keepfit.server.follower import Follower
 from keepfit.server.guide import Guide
@@ -281,6 +282,29 @@ def test_a_storm_of_events_is_handed_on_in_order_and_at_once(world: World, guide
     told = [entry.fact.data["id"] for entry in entries if isinstance(entry.fact, Signalled)]
     assert told == [str(number) for number in range(300)]
     assert len({entry.at for entry in entries}) == 1
+
+
+def test_a_deep_event_that_an_older_version_took_holds_up_nothing(
+    world: World, guide: Guide
+) -> None:
+    deep = b"[" * 5_000 + b"]" * 5_000
+    body = b'{"type":"prices","source":"shop","id":"deep","data":%s}' % deep
+    writer = Writer(guide.journal.path)
+    # Before it was looked at what an event is, it was taken as it came.
+    writer.write([New(EVENT, "shop deep", 0, None, None, body), event("after")])
+    writer.close()
+    guide.look()
+    told = [entry.fact.data["id"] for entry in signalled(world)]
+    assert told == ["deep", "after"]
+    world.steps()
+
+
+def test_an_event_with_a_number_that_no_cache_holds_does_not_stop_the_loop(world: World) -> None:
+    many = [{"number": 10**30, "n": n} for n in range(SAVED_EVERY + 1)]
+    for data in many:
+        world.loop.append([Signalled(event="prices", data=data)], world.clock.now())
+    world.loop = world.opened()
+    world.steps()
 
 
 def test_events_are_handed_on_once_when_a_guide_dies_before_it_marks_them(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -407,7 +407,10 @@ class Loop:
         if cached is not None:
             try:
                 state = State.loads(cached[1])
-            except ValueError:  # written by another version: fold again from the first fact
+            except (
+                ValueError,
+                RecursionError,
+            ):  # another version's: fold again from the first fact
                 state = State()
         return state.fold(self.memory.ledger.facts(self.pipeline.name, after=state.seq))
 
@@ -427,11 +430,17 @@ class Loop:
         self.state.fold(entries)
         self._written.extend(entries)
         if self.state.seq - self._saved >= SAVED_EVERY and not self.simulated:
-            self.memory.ledger.save_fold(name, FOLD, self.state.seq, self.state.dumps())
-            self._saved = self.state.seq
+            self._save()
         if self.listen is not None:
             for entry in entries:
                 self.listen(entry)
+
+    def _save(self) -> None:
+        """Cache what the facts add up to; where an event holds what no cache can, do without."""
+        self._saved = self.state.seq
+        with suppress(OverflowError, RecursionError):  # such as a number of thirty digits
+            body = self.state.dumps()
+            self.memory.ledger.save_fold(self.pipeline.name, FOLD, self._saved, body)
 
     def append_decision(self, new: Sequence[Fact], at: datetime) -> bool:
         """Write facts that hold only if nobody else has written; where somebody has, take that in."""

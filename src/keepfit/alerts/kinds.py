@@ -205,7 +205,7 @@ def _kind(fact: facts.Fact) -> Kind | None:
         decay = fact.decision.train and cause(fact.decision) == "decay"
         return Kind.DECAY if decay else None
     if isinstance(fact, facts.Signalled):
-        return Kind.NOT_SERVED if fact.event == facts.NOT_SERVED else None
+        return Kind.NOT_SERVED if fact.own else None
     return _PLAIN.get(type(fact))
 
 

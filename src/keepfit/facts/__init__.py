@@ -9,7 +9,9 @@ import msgspec
 
 from keepfit.facts.base import Fact
 from keepfit.facts.hands import (
+    JOURNAL,
     NOT_SERVED,
+    OWN_EVENTS,
     ApprovalAsked,
     Approved,
     Declined,
@@ -81,8 +83,10 @@ __all__ = [
     "Finding",
     "Found",
     "Judged",
+    "JOURNAL",
     "KINDS",
     "NOT_SERVED",
+    "OWN_EVENTS",
     "UNLEARNT",
     "Origin",
     "Outcome",

@@ -10,6 +10,12 @@ from keepfit.facts.base import Fact
 NOT_SERVED = "not served"
 """The event by which a server says that a champion does not serve, and why."""
 
+OWN_EVENTS = (NOT_SERVED,)
+"""Events that keepfit itself writes: nobody else's may be named so."""
+
+JOURNAL = "journal"
+"""What the data of an event from outside names: the journal that it came by, and where in it."""
+
 
 class Paused(Fact, frozen=True, kw_only=True):
     """The loop goes on collecting and scoring, and neither trains nor promotes."""
@@ -65,7 +71,12 @@ class Declined(Fact, frozen=True, kw_only=True):
 
 
 class Signalled(Fact, frozen=True, kw_only=True):
-    """An event from outside."""
+    """An event from outside, or one of keepfit's own (`OWN_EVENTS`)."""
 
     event: str
     data: dict[str, Any] = {}
+
+    @property
+    def own(self) -> bool:
+        """Whether it is keepfit's own: it did not come over the network under such a name."""
+        return self.event in OWN_EVENTS and JOURNAL not in self.data

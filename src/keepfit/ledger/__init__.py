@@ -15,6 +15,7 @@ import msgspec
 from keepfit.clock import utc
 from keepfit.errors import ConfigError, KeepfitError, nearest
 from keepfit.facts import KINDS, Entry, Fact, decode, encode
+from keepfit.facts.depth import DEEPEST, shallow
 from keepfit.ledger import statements
 from keepfit.ledger.adding import Waiting, add, last
 from keepfit.ledger.connection import Connection, moment
@@ -349,22 +350,37 @@ def _row(pipeline: str, fact: Fact, at: datetime) -> dict[str, Any]:
         body = encode(fact)
         decode(body)  # what could not be read back would make the whole pipeline unreadable
         text = body.decode()
+        if _borne(text) != text:
+            raise ValueError(f"it is nested deeper than {DEEPEST} lists and dictionaries")
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{fact.kind} cannot be kept in the ledger: {error}",
-            hint="use numbers that are finite, text, true, false, lists and dictionaries of these",
+            hint="use numbers that are finite, text, true, false, and a few lists and dictionaries of these",
         ) from error
     return {"pipeline": pipeline, "at": at, "kind": fact.kind, "body": text}
 
 
 def _entry(pipeline: str, seq: int, at: Any, body: str) -> Entry:
     try:
-        return Entry(pipeline=pipeline, seq=seq, at=moment(at), fact=decode(body))
+        return Entry(pipeline=pipeline, seq=seq, at=moment(at), fact=decode(_borne(body)))
     except (msgspec.MsgspecError, ValueError) as error:
         raise KeepfitError(
             f"fact {seq} of pipeline {pipeline!r} cannot be read: {error}",
             hint="`keepfit doctor` lists what is damaged; if a newer keepfit wrote it, upgrade",
         ) from error
+
+
+def _borne(body: str) -> str:
+    """Return a fact's body as deep as whoever reads it can follow: the only free data is an event's.
+
+    An older version took in events of any depth, and what has been added is never taken away.
+    """
+    return shallow(body, DEEPEST + _WRAPPED) if body.startswith(_EVENT) else body
+
+
+_EVENT = '{"kind":"Signalled"'
+_WRAPPED = 1
+"""The fact itself, around the event, whose attributes are the fact's data."""
 
 
 def _kinds(kind: str | Iterable[str] | None) -> list[str] | None:
@@ -397,7 +413,7 @@ def _disorder(connection: Connection) -> list[str]:
             problems.append(f"{pipeline}: facts {before + 1} to {seq - 1} are missing")
         last[pipeline] = seq
         try:
-            fact = decode(body)
+            fact = decode(_borne(body))
         except (msgspec.MsgspecError, ValueError) as error:
             problems.append(f"{pipeline}: fact {seq} cannot be read: {error}")
             continue

@@ -11,6 +11,8 @@ from urllib.parse import unquote
 import msgspec
 
 from keepfit.errors import ConfigError
+from keepfit.facts import OWN_EVENTS
+from keepfit.facts.depth import DEEPEST, shallow
 
 STRUCTURED = "application/cloudevents+json"
 BATCHED = "application/cloudevents-batch+json"
@@ -54,9 +56,16 @@ def read(body: bytes, headers: Mapping[str, str]) -> list[dict[str, Any]]:
 
 def _decoded(body: bytes) -> Any:
     try:
-        return msgspec.json.decode(body)
+        found = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(f"expected an event as JSON, got: {error}", hint=_HINT) from None
+    text = body.decode()
+    if shallow(text, DEEPEST - 1) != text:  # of data alone the event is around it
+        raise ConfigError(
+            f"expected at most {DEEPEST - 1} lists and objects one in another in an event, got more",
+            hint="send its data flat, or as text",
+        )
+    return found
 
 
 def _binary(body: bytes, headers: Mapping[str, str], kind: str) -> dict[str, Any]:
@@ -94,6 +103,11 @@ def _checked(event: Any) -> dict[str, Any]:
         value = event.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= MOST_LETTERS:
             raise ConfigError(f"expected text for {name!r} of an event, got {value!r}", hint=_HINT)
+    if event["type"] in OWN_EVENTS:
+        raise ConfigError(
+            f"expected a type that is not keepfit's own, got {event['type']!r}",
+            hint=f"keepfit itself writes {', '.join(map(repr, OWN_EVENTS))}: name it otherwise",
+        )
     if event.get("specversion", "1.0") != "1.0":
         raise ConfigError(f"expected CloudEvents 1.0, got {event['specversion']!r}", hint=_HINT)
     length = len(msgspec.json.encode(event))
@@ -103,3 +117,18 @@ def _checked(event: Any) -> dict[str, Any]:
             hint="store what is large, and send where it lies",
         )
     return event
+
+
+def key(event: Mapping[str, Any]) -> str:
+    """Return what an event is told by: its source and id, of which no two make one key.
+
+    A source is a URI reference, in which there is no blank; one that has blanks says how long it
+    is, behind a blank that no other key begins with.
+
+    Examples
+    --------
+    >>> key({"source": "shop", "id": "17 b"}), key({"source": "shop 17", "id": "b"})
+    ('shop 17 b', ' 7 shop 17 b')
+    """
+    source, id_ = event["source"], event["id"]
+    return f" {len(source)} {source} {id_}" if " " in source else f"{source} {id_}"

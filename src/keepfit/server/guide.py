@@ -17,7 +17,17 @@ from msgspec.structs import replace as replaced
 from keepfit.artifacts import Artifacts
 from keepfit.clock import WallClock
 from keepfit.errors import LedgerConflict
-from keepfit.facts import NOT_SERVED, Fact, Paused, Promoted, RolledBack, RolledOut, Signalled
+from keepfit.facts import (
+    JOURNAL,
+    NOT_SERVED,
+    Fact,
+    Paused,
+    Promoted,
+    RolledBack,
+    RolledOut,
+    Signalled,
+)
+from keepfit.facts.depth import shallow
 from keepfit.home import places
 from keepfit.journal import EVENT, Journal, Kept, journal_of
 from keepfit.landing import Place
@@ -267,8 +277,10 @@ class Guide:
         self.journal.set_mark("events", waiting[-1].position)
 
     def _signalled(self, kept: Kept) -> Signalled:
-        event = msgspec.json.decode(kept.body, type=dict[str, Any])
-        data = {**event, "journal": f"{self.journal.identity} {kept.position}"}
+        """Return an event as a fact; one that an older version took is cut to a bearable depth."""
+        text = shallow(kept.body.decode())
+        event = msgspec.json.decode(text, type=dict[str, Any])
+        data = {**event, JOURNAL: f"{self.journal.identity} {kept.position}"}
         return Signalled(event=str(data.pop("type")), data=data)
 
     def _handed(self) -> int:
@@ -277,7 +289,7 @@ class Guide:
         for entry in newest:
             fact = entry.fact
             assert isinstance(fact, Signalled)
-            identity, _, position = str(fact.data.get("journal", "")).partition(" ")
+            identity, _, position = str(fact.data.get(JOURNAL, "")).partition(" ")
             if identity == self.journal.identity:
                 return int(position)
         return 0
