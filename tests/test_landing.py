@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepfit.facts import Arrived, Found, Scored
-from keepfit.journal import LABEL, ROW, Journal, New
+from keepfit.journal import ANSWER, LABEL, ROW, Journal, New
 from keepfit.landing import Place, served
 from keepfit.landing.values import as_stored, plain
 from tests.servers import World, labels, micro, sent
@@ -109,6 +109,57 @@ def test_a_row_that_is_sent_again_with_its_label_or_another_value_says_so(world:
         (arrived,) = [fact for fact in world.steps() if isinstance(fact, Arrived)]
         found.append((arrived.rows, arrived.labels, arrived.duplicates, arrived.corrections))
     assert found == [(1, 0, 0, 0), (0, 1, 1, 0), (1, 0, 0, 1)]
+
+
+def asked(id_: int, x: float, score: float, at: datetime, **more: Any) -> New:
+    row = {"x": x, "y": 0.5, "kind": "a"} | more
+    return New(ANSWER, id_, micro(at), "v1", score, msgspec.json.encode(row))
+
+
+def kept(world: World, id_: int) -> list[tuple[float, Any, Any]]:
+    """Return value, score and label of an id, of each of its rows that a reader sees."""
+    lake, at = world.loop.memory.lake, world.clock.now()
+    parts = [lake.batch(one).join(lake.scored(one, at), on="_id") for one in lake.batches()]
+    found = pl.concat(parts, how="diagonal_relaxed").filter(pl.col("_id") == id_)
+    return found.select("x", "_score", "_label").rows()
+
+
+def test_a_row_that_is_asked_about_again_changes_nothing_that_is_known(world: World) -> None:
+    source = [x for x, _, _ in kept(world, 7)]
+    assert source != [99.0]
+    at = world.clock.now()
+    world.write(
+        [asked(7, 99.0, 0.25, at), asked(9_000, 0.5, 0.25, at), asked(9_000, 0.75, 0.5, at)]
+    )
+    world.clock.sleep(timedelta(hours=1))
+    (arrived,) = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert (arrived.rows, arrived.duplicates, arrived.corrections) == (1, 1, 0)
+    world.write([asked(9_000, 1.5, 0.75, world.clock.now(), label=1)])
+    world.clock.sleep(timedelta(hours=1))
+    (arrived,) = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert (arrived.rows, arrived.labels, arrived.corrections) == (0, 1, 0)
+    assert [x for x, _, _ in kept(world, 7)] == source
+    assert kept(world, 9_000) == [(0.5, 0.25, 1)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_row_that_is_sent_corrects_the_one_that_was_asked_about(
+    world: World, together: bool
+) -> None:
+    at, row = world.clock.now(), {"x": 0.75, "y": 0.5, "kind": "a"}
+    world.write([asked(9_000, 0.5, 0.25, at)])
+    if not together:
+        world.clock.sleep(timedelta(hours=1))
+        world.steps()
+    at = world.clock.now() + timedelta(seconds=1)
+    world.write([New(ROW, 9_000, micro(at), None, None, msgspec.json.encode(row))])
+    world.write([asked(9_000, 1.5, 0.5, at + timedelta(seconds=1))])
+    world.clock.sleep(timedelta(hours=1))
+    (arrived,) = [fact for fact in world.steps() if isinstance(fact, Arrived)]
+    assert (arrived.rows, arrived.corrections) == (1, int(not together))
+    lake = world.loop.memory.lake
+    newest = lake.batch(arrived.batch).filter(pl.col("_id") == 9_000)
+    assert newest.get_column("x").to_list() == [0.75]
 
 
 def test_a_crash_between_landing_and_the_fact_lands_once(world: World) -> None:

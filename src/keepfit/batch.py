@@ -78,7 +78,8 @@ class Batch:
     say what the source met on the way, and ``backlog`` is true when more is waiting.
     ``repeated`` counts rows that were left out because another with their id, which arrived at
     the same time, has other content. ``left_out`` counts what came and cannot be kept: such a batch
-    is not empty, so that it lands and its findings are told.
+    is not empty, so that it lands and its findings are told. ``asked`` are the ids of rows of which
+    only an answer was asked: such a row never takes the place of one that is known.
     """
 
     rows: pl.DataFrame
@@ -89,6 +90,7 @@ class Batch:
     backlog: bool = False
     repeated: int = 0
     left_out: int = 0
+    asked: frozenset[int | str] = frozenset()
 
     @property
     def empty(self) -> bool:

@@ -163,7 +163,8 @@ class Delta:
         if rows.is_empty() and batch.labels.height and not self._table("rows").exists:
             rows = rows.with_columns(pl.col(ID).cast(batch.labels.schema[ID]))
         rows = self._conform("rows", rows)
-        return new_rows(rows, self._index().versions(rows.get_column(ID).to_list()))
+        versions = self._index().versions(rows.get_column(ID).to_list())
+        return new_rows(rows, versions, batch.asked)
 
     def _new_labels(
         self, batch: Batch, rows: pl.DataFrame, number: int

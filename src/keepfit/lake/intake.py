@@ -51,8 +51,13 @@ def prepare_rows(rows: pl.DataFrame, number: int) -> pl.DataFrame:
     return kept.sort(TIME, ID)
 
 
-def new_rows(rows: pl.DataFrame, versions: Sequence[Row]) -> NewRows:
-    """Compare rows with the newest version of each that the lake holds."""
+def new_rows(
+    rows: pl.DataFrame, versions: Sequence[Row], asked: frozenset[int | str] = frozenset()
+) -> NewRows:
+    """Compare rows with the newest version of each that the lake holds.
+
+    One of which only an answer was asked changes nothing: whoever may ask may not write history.
+    """
     hashes = hashes_of(rows)
     if not versions:
         return NewRows(rows, hashes)
@@ -60,6 +65,9 @@ def new_rows(rows: pl.DataFrame, versions: Sequence[Row]) -> NewRows:
     joined = rows.select(ID).join(held, on=ID, how="left", maintain_order="left")
     content = joined.get_column(_LAST)
     repeated = hashes.eq_missing(content)
+    if asked:
+        only_asked = pl.Series(list(asked), dtype=rows.schema[ID]).implode()
+        repeated |= content.is_not_null() & rows.get_column(ID).is_in(only_asked)
     corrected = content.is_not_null() & ~repeated
     return NewRows(
         rows.filter(~repeated),

@@ -121,6 +121,7 @@ def _batch(
     if entries:
         rows = read_at(rows, moment(entries[-1].at), roles.label_delay or timedelta(0))
     own = labels_of(rows)
+    rows = rows.filter(_tells([one for (one, _), reach in zip(came, near, strict=True) if reach]))
     labels = pl.concat([own, alone], how="diagonal_relaxed") if own.height else alone
     storable(labels)  # what the lake does not keep is none here already
     batch = Batch(
@@ -128,12 +129,34 @@ def _batch(
         labels=labels,
         cursor="",
         findings=findings,
+        asked=_asked([one for one, _ in came], known),
     )
     return batch, [*left, *more, *others]
 
 
+def _tells(entries: Sequence[Kept]) -> list[bool]:
+    """Return which rows say what is to be kept: one that is asked about again says nothing new.
+
+    Who may ask for a prediction could otherwise write another row over one that is known. Whoever
+    may write rows may correct them.
+    """
+    seen = set[str]()
+    found = []
+    for one in entries:
+        id_ = str(one.id)
+        found.append(one.kind == ROW or id_ not in seen)
+        seen.add(id_)
+    return found
+
+
+def _asked(entries: Sequence[Kept], known: Mapping[str, pl.DataType]) -> frozenset[int | str]:
+    """Return the ids of rows of which nothing but an answer was asked."""
+    sent = {str(one.id) for one in entries if one.kind == ROW}
+    return frozenset(_ids([one.id for one in entries if str(one.id) not in sent], known))
+
+
 def outranking(bodies: Iterable[tuple[int | str, bytes]], roles: Roles) -> dict[int | str, Row]:
-    """Return the rows that were answered, by id, the newest of each; those that can land."""
+    """Return the rows that were answered, by id, the first of each; those that can land."""
     found: dict[int | str, Row] = {}
     for id_, body in bodies:
         try:
@@ -141,7 +164,7 @@ def outranking(bodies: Iterable[tuple[int | str, bytes]], roles: Roles) -> dict[
         except ValueError:
             continue
         if isinstance(row, dict):
-            found[id_] = row
+            found.setdefault(id_, row)
     near = in_reach(times([row.get(roles.time) for row in found.values()]))
     return {id_: found[id_] for id_, reach in zip(found, near, strict=True) if reach}
 
