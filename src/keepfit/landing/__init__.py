@@ -203,9 +203,9 @@ class Answered(Scorer):
         if self._journal is None or rows.is_empty():
             return super().predict(state, number, rows)
         told = dict[Any, tuple[str, Any]]()
-        for id_, version, scores in self._journal.answers(rows.get_column(ID).to_list()):
-            if version in state.versions:
-                told.setdefault(id_, (version, scores))  # of the first row, which is the one kept
+        for id_, by, scores in self._journal.answers(rows.get_column(ID).to_list()):
+            if by in state.versions:
+                told.setdefault(id_, (by, scores))  # of the first row, which is the one kept
         if not told:
             return super().predict(state, number, rows)
         answered = pl.DataFrame(
