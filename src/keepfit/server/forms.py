@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +17,6 @@ import msgspec
 from keepfit.batch import Roles
 from keepfit.errors import SchemaMismatch
 from keepfit.journal.sheets import packed
-from keepfit.server.nesting import shallow
 from keepfit.server.quick import Matrix
 from keepfit.server.values import FURTHEST, distinct, timely
 
@@ -45,9 +44,18 @@ class Table(NamedTuple):
 
 
 class Form:
-    """The columns of rows, in the order in which they are sent, of which the model needs some."""
+    """The columns of rows, in the order in which they are sent, of which the model needs some.
 
-    def __init__(self, names: tuple[str, ...], needed: Sequence[str], roles: Roles) -> None:
+    ``single`` are those in which it takes no list: what is in others is looked at here.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        needed: Sequence[str],
+        single: Collection[str],
+        roles: Roles,
+    ) -> None:
         self.names = names
         fields = [f"c{place}" for place in range(len(names))]
         row = msgspec.defstruct(
@@ -61,6 +69,7 @@ class Form:
         self._pick = _picking([names.index(name) for name in needed], len(names))
         self._id = names.index(roles.id) if roles.id in names else None
         self._time = names.index(roles.time) if roles.time in names else None
+        self._others = [place for place, name in enumerate(names) if name not in single]
 
     def rows(self, body: bytes) -> list[Values]:
         """Return the values of each object of a list.
@@ -82,7 +91,11 @@ class Form:
         """
         if self._time is not None:
             latest = time.time() + FURTHEST
-            if not all(timely(row[self._time], latest) for row in rows):
+            times = [at for row in rows if (at := row[self._time]) is not None]
+            if not all(timely(at, latest) for at in times):
+                return None
+        for place in self._others:
+            if any(isinstance(row[place], list | dict) for row in rows):
                 return None
         ids = [None] * len(rows) if self._id is None else [row[self._id] for row in rows]
         values = rows if self._pick is None else list(map(self._pick, rows))
@@ -125,6 +138,7 @@ class Forms:
         answerer = serving.answerer
         able = isinstance(answerer, Matrix) and answerer.alone
         self._needed = answerer.encoder.names if isinstance(answerer, Matrix) and able else None
+        self._single = frozenset(answerer.model.features)
         self._roles = roles
         self._known: dict[tuple[str, ...], Form] = {}
         self._last: Form | None = None
@@ -135,10 +149,8 @@ class Forms:
             return None
         try:
             if body[:1] == b"[":
-                rows = self._last.rows(body)
-                return self._last.table(rows) if shallow(body, len(rows)) else None
-            found = _named(body)
-            return self._listed(found) if shallow(body, len(found.rows)) else None
+                return self._last.table(self._last.rows(body))
+            return self._listed(_named(body))
         except (msgspec.MsgspecError, RecursionError, OverflowError):
             return None  # it is read in the other way, which says what is wrong, if anything is
 
@@ -158,7 +170,7 @@ class Forms:
         if names not in self._known:
             if len(self._known) >= KNOWN or not self._plain(names):
                 return
-            self._known[names] = Form(names, self._needed, self._roles)
+            self._known[names] = Form(names, self._needed, self._single, self._roles)
         self._last = self._known[names]
 
     def _plain(self, names: tuple[str, ...]) -> bool:

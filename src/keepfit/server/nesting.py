@@ -5,25 +5,22 @@ from __future__ import annotations
 import re
 
 DEEPEST = 32
-"""Lists and objects that may lie one in the other in a body, far below what any reader bears."""
+"""Lists and objects that may lie one in the other in a value, far below what any reader bears."""
 
 _TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*+"', re.DOTALL)
 _OPENS = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def shallow(body: bytes, rows: int = 1) -> bool:
+def shallow(body: bytes) -> bool:
     """Return whether JSON is nested no deeper than it may be, in time that grows with its length.
-
-    ``rows`` is how many lists or objects of it lie beside one another: with them alone in it
-    there is nothing to look at.
 
     Examples
     --------
     >>> shallow(b'{"a": [[1]], "b": "[[["}'), shallow(b"[" * 33 + b"]" * 33)
     (True, False)
     """
-    if body.count(b"[") + body.count(b"{") - rows < DEEPEST:
+    if body.count(b"[") + body.count(b"{") <= DEEPEST:
         return True
     left = _TEXT.sub(b"", body).translate(_OPENS, _OTHERS)
     for _ in range(DEEPEST):

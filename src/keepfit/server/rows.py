@@ -11,7 +11,7 @@ import msgspec
 
 from keepfit.errors import ConfigError, SchemaMismatch
 from keepfit.server.limits import few
-from keepfit.server.values import shallows, shown
+from keepfit.server.values import shown
 
 Row = dict[str, Any]
 ARROW = "application/vnd.apache.arrow.stream"
@@ -43,8 +43,6 @@ def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
     ------
     ConfigError
         The body is none of these.
-    SchemaMismatch
-        It is nested too deep.
     TooLarge
         They are more than a request may hold.
     """
@@ -57,9 +55,7 @@ def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(f"expected rows as JSON, got: {error}", hint=_FORMS) from None
     alone = isinstance(found, dict) and not _wrapped(found)
-    rows = [found] if alone else _several(found, body)
-    shallows(body, rows)
-    return rows, alone
+    return [found] if alone else _several(found, body), alone
 
 
 def _several(found: Any, body: bytes) -> list[Row]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,9 +36,6 @@ flight, and what is further ahead is a clock that is wrong."""
 MOST_COLUMNS = 10_000
 """Columns of the rows of one request."""
 
-_PLAIN = frozenset({float, str, bool, type(None)})
-"""What may be as it is; text, too: it is of no other length than the body that it came in."""
-
 _KNOWN: set[tuple[str, ...]] = set()
 """Names that may stand together, as they came lately: most rows are of one form."""
 
@@ -57,31 +55,33 @@ def checked(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
         year 1 or far ahead; a whole number is too large; a label is not of the model's type.
     """
     names = _names(rows)
-    for row in rows:
-        if not _PLAIN.issuperset(map(type, row.values())):
-            _whole(row, serving, (roles.id, roles.label))
+    kinds = _kinds(rows)
+    if list in kinds or dict in kinds:
+        _nested(rows)
+    if int in kinds and not _of_64_bits(rows):
+        _whole(rows, serving, (roles.id, roles.label))
     for name in (roles.time, roles.known_at):
-        if name in names:
+        if name is not None and name in names:
             latest = time.time() + FURTHEST
             for row in rows:
-                _timed(row, name, latest)
+                at = row.get(name)
+                if at is not None and not timely(at, latest):
+                    raise _untimely(name, at, latest)
     return roles.label in names and _labelled(rows, roles, serving)
 
 
 def _names(rows: Sequence[Row]) -> Collection[str]:
     """Return the names of rows once it is known that they may stand together."""
-    forms = {tuple(row) for row in rows}
-    if len(forms) == 1:
-        (names,) = forms
-        if names in _KNOWN:
-            return names
+    if len(rows) != 1:
+        together = set[str]().union(*rows)
+        distinct(together)
+        return together
+    names = tuple(rows[0])
+    if names not in _KNOWN:
         distinct(names)
         if len(_KNOWN) < _MOST_KNOWN and sum(map(len, names)) <= _LONGEST:
             _KNOWN.add(names)
-        return names
-    together = set[str]().union(*forms)
-    distinct(together)
-    return together
+    return rows[0]
 
 
 def distinct(names: Collection[str]) -> None:
@@ -107,23 +107,20 @@ def distinct(names: Collection[str]) -> None:
             )
 
 
-def shallows(body: bytes, rows: Sequence[Row]) -> None:
-    """Raise where a body of rows is nested too deep.
+def _kinds(rows: Sequence[Row]) -> set[type]:
+    if len(rows) == 1:
+        return set(map(type, rows[0].values()))
+    return set(map(type, chain.from_iterable(map(dict.values, rows))))
 
-    Raises
-    ------
-    SchemaMismatch
-        It is.
-    """
-    if shallow(body, len(rows)):
-        return
-    several = ((name, value) for row in rows for name, value in row.items())
-    deep = next((name for name, value in several if _deep(value)), None)
-    where = "rows" if deep is None else f"a value in `{deep}`"
-    raise SchemaMismatch(
-        f"expected {where} nested at most {DEEPEST} deep, got lists or objects deeper than that",
-        hint="send what the model needs, and leave out what is deeply nested",
-    )
+
+def _nested(rows: Sequence[Row]) -> None:
+    """Raise where a value is nested too deep."""
+    deep = next((name for row in rows for name, value in row.items() if _deep(value)), None)
+    if deep is not None:
+        raise SchemaMismatch(
+            f"expected a value in `{deep}` nested at most {DEEPEST} deep, got one deeper than that",
+            hint="send what the model needs, and leave out what is deeply nested",
+        )
 
 
 def _deep(value: Any) -> bool:
@@ -135,24 +132,34 @@ def _deep(value: Any) -> bool:
         return True
 
 
-def _whole(row: Row, serving: Serving | None, others: Collection[str | None]) -> None:
+def _whole(
+    rows: Sequence[Row],
+    serving: Serving | None,
+    others: Collection[str | None],
+) -> None:
     """Raise where a whole number is too large for its column, but for columns looked at elsewhere.
 
     Up to 64 bits, with a sign or without, it is kept in any column.
     """
-    for name, value in row.items():
+    numeric = numbers(serving)
+    for name, value in chain.from_iterable(row.items() for row in rows):
         if type(value) is not int or -WHOLE <= value < 2 * WHOLE or name in others:
             continue
-        if name in numbers(serving):
-            if _finite(value):
-                continue
-            limit = "a number up to 1.8e308"
-        else:
-            limit = "a whole number of at most 64 bits"
-        raise SchemaMismatch(
-            f"expected {limit} in `{name}`, got {shown(value)}",
-            hint="send it as text where it is rather a name than a number, or leave it out",
-        )
+        if name not in numeric or not _finite(value):
+            most = "a number up to 1.8e308" if name in numeric else "a whole number up to 64 bits"
+            raise SchemaMismatch(
+                f"expected {most} in `{name}`, got {shown(value)}",
+                hint="send it as text where it is rather a name than a number, or leave it out",
+            )
+
+
+def _of_64_bits(rows: Sequence[Row]) -> bool:
+    """Return whether all whole numbers fit, as MessagePack tells without a look at each here."""
+    try:
+        msgspec.msgpack.encode(rows)
+    except OverflowError:
+        return False
+    return True
 
 
 def numbers(serving: Serving | None) -> list[str]:
@@ -171,23 +178,20 @@ def _finite(value: int) -> bool:
     return True
 
 
-def timely(value: Any, latest: float) -> bool:
-    """Return whether a value is missing, or a time between year 1 and the latest that may be."""
-    return value is None or (isinstance(value, str) and EARLIEST <= seconds(value) <= latest)
+def timely(at: Any, latest: float) -> bool:
+    """Return whether a value is a time between year 1 and the latest that may be."""
+    return isinstance(at, str) and EARLIEST <= seconds(at) <= latest
 
 
-def _timed(row: Row, name: str | None, latest: float) -> None:
-    at = row.get(name) if name is not None else None
-    if timely(at, latest):
-        return
+def _untimely(name: str, at: Any, latest: float) -> SchemaMismatch:
     told = seconds(at) if isinstance(at, str) else math.nan
     if told > latest:
-        raise SchemaMismatch(
+        return SchemaMismatch(
             f"expected a time up to a year from now in `{name}`, got {shown(at)}",
             hint="look at the clock that wrote it, or leave it out: then it is now",
         )
     kind = "a time since year 1" if told < EARLIEST else "a time"
-    raise SchemaMismatch(
+    return SchemaMismatch(
         f"expected {kind} in `{name}`, got {shown(at)}",
         hint='write it as "2024-03-09T12:00:00Z", or leave it out: then it is now',
     )
@@ -202,7 +206,7 @@ def _labelled(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> boo
         if label is None:
             continue
         known = None if roles.known_at is None else row.get(roles.known_at)
-        if not timely(known, latest):
+        if known is not None and not timely(known, latest):
             raise SchemaMismatch(
                 f"expected a time up to now in `{roles.known_at}`, when the label became known, "
                 f"got {shown(known)}",
