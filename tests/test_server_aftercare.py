@@ -211,6 +211,28 @@ def test_what_neither_version_can_answer_is_no_fault(
     assert home.metric("failed", version) > 0
 
 
+@pytest.mark.parametrize("fault", ["raises", "nan"])
+def test_what_two_versions_fail_alike_is_wrong_itself_and_counts_against_nobody(
+    home: Promoting, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    version = home.promote(fault)
+    care = home.care
+    assert care is not None
+
+    def fails(rows: Any) -> Any:
+        if fault == "nan":
+            return [float("nan")] * len(rows)
+        raise OverflowError("int too large to convert to float")
+
+    monkeypatch.setattr(care.previous.answerer, "many", fails)
+    before = home.metric("failed", version)
+    for _ in range(5):
+        status, answer = home.served.ask("POST", "/predict/churn", FAR)
+        assert (status, f"{version} and v1 fail alike" in answer["error"]["message"]) == (422, True)
+    assert care.faults.faults == 0
+    assert home.metric("failed", version) == before
+
+
 def test_without_a_version_before_the_error_is_told_and_counted(home: Promoting) -> None:
     version = home.trained("nan")
     home.append(RolledBack(version="v1", to=version, reason="only this one is left"))

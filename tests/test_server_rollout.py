@@ -408,6 +408,38 @@ def test_a_request_fails_no_more_than_the_champion_does(rolling: Rolling) -> Non
     assert challenger.faults == Faults()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.999])
+def test_what_the_champion_fails_too_is_no_fault_of_the_challenger(
+    rolling: Rolling, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    rolling.roll_out("raises", share)
+    challenger, champion = rolling.follower.challenger, rolling.follower.current
+    assert challenger is not None
+    assert champion is not None
+
+    def fails(rows: Any) -> Any:
+        raise OverflowError("int too large to convert to float")
+
+    far = row(x=1e6)
+    with monkeypatch.context() as broken:
+        broken.setattr(champion.answerer, "one", fails)
+        broken.setattr(champion.answerer, "many", fails)
+        for body in (far, [far, far]):
+            for _ in range(5):
+                status, told = rolling.served.ask("POST", "/predict/churn", body)
+                if share:
+                    assert (status, "fail alike" in told["error"]["message"]) == (422, True)
+                else:
+                    assert status == 500
+                time.sleep(0.03)
+    assert challenger.faults == Faults()
+    # As soon as the champion answers such rows, it is the challenger's fault again.
+    for _ in range(3):
+        rolling.ask(far)
+        time.sleep(0.03)
+    until(lambda: challenger.faults.faults > 0)
+
+
 def test_what_workers_tell_adds_up(rolling: Rolling) -> None:
     journal = rolling.guide.journal
     tell(journal, "r/other", "a", Faults(1, 100, "ValueError: one"))

@@ -85,8 +85,7 @@ class Aftercare:
 
         def heard(answers: Answers) -> None:
             if fault(answers):
-                self.counters.fail(champion.version)
-                then(error, champion)
+                then(neither(error, champion, answers, self.previous), champion)
             else:
                 then(answers, self.previous)
                 self.count(champion, fault(error))
@@ -221,8 +220,8 @@ class _Question:
             else:
                 self.care.pass_by()
         elif self._error is not None:
-            self.care.counters.fail(self.champion.version)
-            self._tell(self._error, self.champion)
+            error = neither(self._error, self.champion, answers, self.care.previous)
+            self._tell(error, self.champion)
         else:
             self._turned = False  # the champion may answer yet
 
@@ -231,6 +230,23 @@ class _Question:
         if self._timer is not None:
             self._timer.cancel()
         self.then(answers, by)
+
+
+def neither(error: Exception, by: Serving, answers: Answers | None, other: Serving) -> Exception:
+    """Return what is told of rows that one version fails with an error, and another one too.
+
+    What two versions fail is wrong itself, unless the machine fails them. But of one that misses a
+    column, or has too much to do, it is not known what it would have answered.
+    """
+    if isinstance(error, SchemaMismatch) or answers is None or isinstance(answers, KeepfitError):
+        return error
+    if any(isinstance(one, OSError | MemoryError) for one in (error, answers)):
+        return error
+    return SchemaMismatch(
+        f"expected rows that a model can answer, got some that {by.version} and {other.version} "
+        f"fail alike: {fault(error)}",
+        hint="look at the values: very large numbers, or ones of another kind than usual",
+    )
 
 
 def told_as(answers: Answers) -> Exception:

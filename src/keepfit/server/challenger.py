@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
+from keepfit.errors import KeepfitError
 from keepfit.rollouts import Assignment, Faults
 from keepfit.server.batcher import Answers, Batcher, Told
-from keepfit.server.quick import Answer, Row
+from keepfit.server.quick import Row
 from keepfit.server.watched import fault, limit, overdue, watched
 
 COPIED_EVERY = 0.02
@@ -22,6 +23,10 @@ All rows are shown to it as they land; here it is found out whether it is quick 
 
 MOST = 5_000
 """Rows that may wait for a challenger; beyond that the champion answers."""
+
+
+Heard: TypeAlias = "Callable[[Answers | None], None]"
+"""Hears what a challenger answers, or why it does not, or None."""
 
 
 class Challenge(msgspec.Struct, frozen=True):
@@ -85,11 +90,21 @@ class Challenger:
         now = time.monotonic()
         if not self.challenge.share and now - self._copied >= COPIED_EVERY:
             self._copied = now
-            self.ask(rows, lambda answers: None)
+            self.ask(rows, lambda answers: self.blame(len(rows), answers))
 
-    def ask(self, rows: Sequence[Row], done: Callable[[list[Answer] | None], None]) -> None:
-        """Ask for the answers to rows; ``done`` hears them in time, or None, exactly once."""
+    def ask(self, rows: Sequence[Row], done: Heard) -> None:
+        """Ask for the answers to rows; ``done`` hears them in time, exactly once.
+
+        It hears None where it was not asked, or has not answered through no fault of its own. What
+        is wrong with answers counts as its fault once somebody else has answered: see `blame`.
+        """
         _Question(self, rows, done).put()
+
+    def blame(self, rows: int, answers: Answers | None) -> None:
+        """Count what is wrong with answers to rows that somebody else has answered."""
+        why = "" if answers is None else fault(answers)
+        if why:
+            self.count(rows, why)
 
     def submit(self, rows: Sequence[Row], done: Callable[[Answers], None]) -> bool:
         """Hand rows to the thread that answers; return False when too many wait."""
@@ -119,7 +134,7 @@ class _Question:
         self,
         challenger: Challenger,
         rows: Sequence[Row],
-        done: Callable[[list[Answer] | None], None],
+        done: Heard,
     ) -> None:
         self.challenger, self.rows, self.done = challenger, rows, done
         self._told = False
@@ -136,18 +151,17 @@ class _Question:
     def _answered(self, answers: Answers) -> None:
         if self._told:
             return
-        wrong = fault(answers)
-        self.challenger.count(len(self.rows), wrong)
-        self._tell(None if wrong else answers)  # type: ignore[arg-type]
+        if not fault(answers):
+            self.challenger.count(len(self.rows))
+        self._tell(answers)
 
     def _late(self, seconds: float) -> None:
         if self._told:
             return
-        if self.challenger.overdue(len(self.rows)):
-            self.challenger.count(len(self.rows), f"no answer in {seconds:.2f} s")
-        self._tell(None)
+        late = self.challenger.overdue(len(self.rows))
+        self._tell(KeepfitError(f"no answer in {seconds:.2f} s") if late else None)
 
-    def _tell(self, answers: list[Answer] | None) -> None:
+    def _tell(self, answers: Answers | None) -> None:
         self._told = True
         if self._timer is not None:
             self._timer.cancel()

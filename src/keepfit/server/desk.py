@@ -263,7 +263,6 @@ class Desk:
         elif care is not None:
             care.rescue(rows, told_as(answers), serving, then)
         else:
-            self.counters.fail(serving.version)
             then(told_as(answers), serving)
 
     def keeping(self, received: Received, tell: Tell, send: Send) -> Then:
@@ -287,7 +286,7 @@ class Desk:
         They are errors, or all of them numbers.
         """
         if isinstance(answers, Exception):
-            send(refused(answers))
+            self.fail(answers, versions[0], send)
             return
         try:
             scores = _all_kept(answers)
@@ -303,6 +302,12 @@ class Desk:
             self._write((entry,), lambda fates: reply, send)
         else:
             self._write(Sheet(ids, at, versions, scores, body), lambda fates: reply, send)
+
+    def fail(self, error: Exception, version: str, send: Send) -> None:
+        """Tell why rows were not answered; it counts against the version unless it is the rows."""
+        if not isinstance(error, SchemaMismatch):
+            self.counters.fail(version)
+        send(refused(error))
 
     def take(self, body: bytes, kind: str, send: Send) -> None:
         """Keep rows, with or without their label, that nobody asks a prediction of."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from keepfit.server.aftercare import neither
 from keepfit.server.batcher import Answers
 from keepfit.server.quick import Answer, Row, complete
-from keepfit.server.replies import Reply, Send, refused
+from keepfit.server.replies import Reply, Send
+from keepfit.server.watched import fault
 
 if TYPE_CHECKING:
     from keepfit.server.challenger import Challenger
@@ -66,12 +68,12 @@ class Split:
         drawn = [challenger.takes(row, id_) for row, id_ in zip(rows, received.ids, strict=True)]
         if not any(drawn) or challenger.ended or (not all(drawn) and self.mixed is None):
             self._by_champion(received, send)
-            challenger.copy(rows)
             return
+        asked = [row for row, one in zip(rows, drawn, strict=True) if one]
 
-        def theirs(answers: list[Answer] | None) -> None:
-            if answers is None:
-                self._by_champion(received, send)
+        def theirs(answers: Answers | None) -> None:
+            if answers is None or isinstance(answers, Exception) or fault(answers):
+                self._by_champion(received, send, answers, len(asked))
             elif all(drawn):
                 self.desk.keeping(received, self.tell, send)(answers, challenger.serving)
                 if self.champion.aftercare is not None:
@@ -79,11 +81,30 @@ class Split:
             else:
                 self._by_both(received, drawn, answers, send)
 
-        challenger.ask([row for row, one in zip(rows, drawn, strict=True) if one], theirs)
+        challenger.ask(asked, theirs)
 
-    def _by_champion(self, received: Received, send: Send) -> None:
+    def _by_champion(
+        self, received: Received, send: Send, theirs: Answers | None = None, asked: int = 0
+    ) -> None:
+        """Let the champion answer rows, of which the challenger has failed some that it was asked.
+
+        What the champion then answers was a fault of the challenger's; what fails both is wrong
+        itself. For the same reason the challenger gets copies only of what has been answered.
+        """
         keep = self.desk.keeping(received, self.tell, send)
-        self.desk.ask(received.rows, self.champion, keep, send)
+        challenger = self.challenger
+
+        def heard(ours: Answers, by: Serving) -> None:
+            if isinstance(ours, Exception):
+                keep(neither(ours, by, theirs, challenger.serving), by)
+                return
+            keep(ours, by)
+            if theirs is None:
+                challenger.copy(received.rows)
+            else:
+                challenger.blame(asked, theirs)
+
+        self.desk.ask(received.rows, self.champion, heard, send)
 
     def _by_both(
         self, received: Received, drawn: list[bool], theirs: list[Answer], send: Send
@@ -94,7 +115,7 @@ class Split:
 
         def keep(ours: Answers, by: Serving) -> None:
             if isinstance(ours, Exception):
-                send(refused(ours))
+                self.desk.fail(ours, by.version, send)
                 return
             if by.classes != self.champion.classes:  # they do not go together
                 self._by_champion(received, send)
