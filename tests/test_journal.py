@@ -72,6 +72,23 @@ def test_a_label_is_accepted_repeated_corrected_or_waits_for_its_row(path: Path)
     journal.close()
 
 
+def test_a_correction_is_known_after_what_it_corrects(path: Path) -> None:
+    writer = Writer(path)
+    for at, body, fate in (
+        (100, b"1", Fate.WAITING),
+        (60, b"0", Fate.CORRECTED),
+        (60, b"0", Fate.REPEATED),
+        (101, b"1", Fate.CORRECTED),
+        (500, b"0", Fate.CORRECTED),
+    ):
+        assert writer.write([label("a", body)._replace(at=at)]) == (fate,)
+    writer.close()
+    journal = Journal(path)
+    kept = [(one.at, one.body) for one in journal.after(0, kinds=(LABEL,))]
+    assert kept == [(100, b"1"), (101, b"0"), (102, b"1"), (500, b"0")]
+    journal.close()
+
+
 def test_a_label_in_one_group_with_its_row_finds_it(path: Path) -> None:
     writer = Writer(path)
     told: list[Outcome] = []

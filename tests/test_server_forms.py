@@ -25,6 +25,7 @@ from keepfit.server.quick import AT_ONCE, quickest
 from keepfit.server.replies import Reply
 
 ROLES = Roles(label="late", id="id", time="at")
+DEEP = msgspec.json.decode(b"[" * 900 + b"]" * 900)
 NUMBERS = st.none() | st.integers(-(10**20), 10**20) | st.floats(-9, 9)
 ROW = st.fixed_dictionaries(
     {
@@ -139,6 +140,16 @@ def test_rows_of_a_known_form_are_answered_and_kept_as_others_are(
         ({"_id": 1}, 422),
         ({"at": "soon"}, 422),
         ({"at": 2**70}, 422),
+        ({"at": [1]}, 422),
+        ({"at": "2199-01-01T00:00:00Z"}, 422),
+        ({"at": "+12000-01-01T00:00:00Z"}, 422),
+        ({"at": "9999-12-31T23:59:59-14:00"}, 422),
+        ({"at": "0000-06-01T00:00:00Z"}, 422),
+        ({"a": 10**400}, 422),
+        ({"kind": 2**70}, 422),
+        ({"note": 2**64}, 422),
+        ({"note": 2**64 - 1}, 200),
+        ({"note": DEEP}, 422),
         ({"a": 2**70}, 200),
         ({"id": [1]}, 422),
     ],
@@ -146,7 +157,7 @@ def test_rows_of_a_known_form_are_answered_and_kept_as_others_are(
 def test_rows_that_are_not_of_the_form_are_answered_as_ever(
     change: dict[str, Any], status: int
 ) -> None:
-    good = {"a": 1.0, "b": 2, "kind": "u", "at": None, "id": "x"}
+    good = {"a": 1.0, "b": 2, "kind": "u", "at": None, "id": "x", "note": None}
     bad = {name: value for name, value in (good | change).items() if value is not ...}
     reply, kept = asked(learned([good]), [good, bad])
     assert reply == asked(desk(), {"rows": [good, bad]})[0]
@@ -192,3 +203,21 @@ def test_a_long_body_is_read_in_the_other_way_at_once() -> None:
     forms.learn([row, row])
     assert forms.read(msgspec.json.encode([row])) is not None
     assert forms.read(msgspec.json.encode([row]) + b" " * SHORT) is None
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a\x01b"])
+def test_names_that_no_struct_takes_are_read_in_the_other_way(name: str) -> None:
+    row = {"a": 1.0, "b": 2, "kind": "u", name: 1}
+    made = desk()
+    for _ in range(2):
+        reply, kept = asked(made, [row, row])
+        assert reply.status == 200
+        assert rows_of(kept) == [row, row]
+
+
+@pytest.mark.parametrize("change", [{"late": 1}, {"_id": 1}, {"A": 1}])
+def test_a_form_with_a_label_or_names_that_may_not_be_is_not_learnt(change: dict[str, int]) -> None:
+    row = {"a": 1, "b": 2, "kind": "u"} | change
+    forms = Forms(serving(), ROLES)
+    forms.learn([row, row])
+    assert forms.read(msgspec.json.encode([row])) is None

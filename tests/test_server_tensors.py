@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepfit.errors import ConfigError
+from keepfit.errors import ConfigError, TooLarge
 from keepfit.server.tensors import (
     FORMS,
     Inference,
@@ -83,6 +84,7 @@ def test_binary_inputs_lie_one_behind_the_other_with_json_between() -> None:
         (b"{}", "3"),
         (b"{}", "-1"),
         (b"{}", "two"),
+        (b"{}", "9" * 5_000),
         body(tensor(8), tail=b"1234567"),
         body(tensor(8), tail=b"123456789"),
         body(tensor(7), tail=b"1234567"),
@@ -145,9 +147,60 @@ def test_outputs_are_those_asked_for_in_that_order_each_in_its_form() -> None:
         [Tensor("x", [1], "FP64", [1]), Tensor("y", [2], "FP64", [1, 2])],
         [Tensor("x", [1], "FP64", [1]), Tensor("x", [1], "FP64", [2])],
         [Tensor("x", [-1], "FP64", [1])],
+        [Tensor("x", [2], "FP64", [[1], [2]])],
+        [Tensor("x", [2, 1], "FP64", [[1], 2])],
+        [Tensor("x", [1, 1], "FP64", [[[1]]])],
+        [Tensor("x", [1], "FP64", [{"a": 1}])],
+        [Tensor("x", [10**4_000] * 8, "FP64", [1])],
+        [Tensor("x", [1] * 9, "FP64", [1])],
     ],
-    ids=["width", "few", "negative", "lengths", "twice", "shape"],
-)
+    ids=[
+        "width", "few", "negative", "lengths", "twice", "shape", "deeper", "mixed", "deep", "object",
+        "large", "dimensions",
+    ],
+)  # fmt: skip
 def test_tensors_that_are_no_rows_are_told(inputs: list[Tensor]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         rows_of(inputs, ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [Tensor("x", [20_000], "FP64", [1] * 20_000)],
+        [Tensor("all", [20_000, 2], "FP64", [1] * 40_000)],
+    ],
+    ids=["columns", "matrix"],
+)
+def test_more_rows_than_a_request_may_hold_are_not_made(inputs: list[Tensor]) -> None:
+    with pytest.raises(TooLarge, match="expected at most 10,000 in a request, got 20,000"):
+        rows_of(inputs, ["x", "y"])
+
+
+class Counted(list[Any]):
+    """A list that counts how often its items are asked for."""
+
+    asked = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        Counted.asked += 1
+        return super().__iter__()
+
+
+def test_a_tensor_is_flattened_in_as_many_passes_as_its_shape_has_lengths() -> None:
+    deep: Any = 1
+    for _ in range(800):
+        deep = [deep]
+    Counted.asked = 0
+    with pytest.raises(ConfigError, match=r"expected 1 values for shape \[1\] of 'x', got 3"):
+        rows_of([Tensor("x", [1], "FP64", Counted([deep, 0, 0]))], ["x"])
+    assert Counted.asked == 0
+    flat = rows_of([Tensor("x", [2, 1, 1], "FP64", [[[1]], [[2]]])], ["x"])
+    assert flat == [{"x": 1}, {"x": 2}]
+
+
+def test_a_shape_of_many_lengths_is_refused_before_it_is_multiplied() -> None:
+    shape = [2**62] * 40_000
+    with pytest.raises(ConfigError, match="of at most 8 lengths") as told:
+        rows_of([Tensor("x", shape, "FP64", [1])], ["x"])
+    assert len(told.value.message) < 300

@@ -101,8 +101,9 @@ def distinct(names: Collection[str]) -> None:
             raise SchemaMismatch(f"expected other names than keepfit's own, got `{name}`")
         other = folded.setdefault(lower, name)
         if other != name:
+            both = sorted((other, name))
             raise SchemaMismatch(
-                f"expected columns that differ in more than case, got `{other}` and `{name}`",
+                f"expected columns that differ in more than case, got `{both[0]}` and `{both[1]}`",
                 hint="rename one of them, or leave it out",
             )
 
