@@ -6,13 +6,15 @@ import io
 import json
 import sys
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
 from keepfit import facts, terminal
-from keepfit.errors import ConfigError, SchemaMismatch
+from keepfit.errors import ConfigError, KeepfitError, SchemaMismatch
 from keepfit.results import Line
+from keepfit.results.sentences import Story
+from keepfit.terminal import laid_out
 from tests.lives import START, Life, churn, golden
 
 
@@ -208,3 +210,32 @@ def test_an_error_says_what_and_what_next(capsys: pytest.CaptureFixture[str]) ->
         "ConfigError: expected a duration, got '14 days'\n\nhint: write \"14d\"\n"
         "SchemaMismatch: column `age` is missing\n"
     )
+
+
+# What comes from outside ------------------------------------------------------------------
+
+HOSTILE = "over\n2026-01-01  promoted\x1b[2J\x9b\u202e\r"
+
+
+def test_a_fact_from_outside_is_one_line_and_moves_no_cursor() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for fact in (
+        facts.Signalled(event=HOSTILE, data={HOSTILE: HOSTILE}),
+        facts.Paused(reason=HOSTILE, by=HOSTILE),
+    ):
+        line = Story().line(facts.Entry(seq=1, at=now, pipeline="churn", fact=fact))
+        shown = laid_out(line, 1_000)
+        assert shown.isprintable()
+        assert str(line).isprintable()
+        assert "over\\n2026-01-01  promoted\\x1b[2J\\x9b\\u202e\\r" in shown
+
+
+def test_words_and_errors_keep_their_lines_and_nothing_else_that_controls(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal.say(HOSTILE)
+    terminal.show(HOSTILE)
+    terminal.error(KeepfitError(HOSTILE, hint=HOSTILE))
+    told = capsys.readouterr()
+    assert set(told.out + told.err).isdisjoint("\x1b\x9b\u202e\r")
+    assert told.out == "over\n2026-01-01  promoted\\x1b[2J\\x9b\\u202e\\r\n"

@@ -15,7 +15,7 @@ import msgspec
 from keepfit.clock import humanise
 from keepfit.errors import KeepfitError
 from keepfit.facts import Entry
-from keepfit.results.line import Line
+from keepfit.results.line import Line, printable
 from keepfit.results.log import record
 from keepfit.results.sentences import Fold, Story
 
@@ -50,7 +50,7 @@ ASCII = str.maketrans(
 
 def say(text: str = "", tone: str = "plain") -> None:
     """Write words to stderr."""
-    _write(sys.stderr, paint(text, tone, sys.stderr) + "\n")
+    _write(sys.stderr, paint(printable(text, lines=True), tone, sys.stderr) + "\n")
 
 
 def hint(text: str) -> None:
@@ -60,7 +60,7 @@ def hint(text: str) -> None:
 
 def show(text: str) -> None:
     """Write an answer, for a person to read, to stdout."""
-    _write(sys.stdout, text + "\n")
+    _write(sys.stdout, printable(text, lines=True) + "\n")
 
 
 def data(value: Any) -> None:
@@ -75,6 +75,7 @@ def error(problem: BaseException) -> None:
         what, next_ = problem.message, problem.hint
     else:
         what, next_ = str(problem) or name, getattr(problem, "hint", None)
+    what, next_ = printable(what, lines=True), next_ and printable(next_, lines=True)
     _write(sys.stderr, f"{paint(name, 'bad', sys.stderr)}: {what}\n")
     if next_:
         _write(sys.stderr, f"\n{paint('hint:', 'head', sys.stderr)} {next_}\n")

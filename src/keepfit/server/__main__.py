@@ -14,17 +14,18 @@ import typer
 
 from keepfit import terminal
 from keepfit.cli.words import stopped, verb
+from keepfit.results.line import printable
 from keepfit.server.order import Order
 
 
 def main(order: Order) -> None:
     """Carry out an order until this process is asked to end."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    heard(logging.INFO if order.parent is None else logging.WARNING)
     sock = socket.socket(fileno=order.sock)
     if order.parent is None:
         from keepfit.server.process import serve
 
-        heard()
         try:
             serve(order, sock, started=lambda: _tell(order))
         except KeyboardInterrupt as stop:
@@ -52,19 +53,24 @@ def _tell(order: Order) -> None:
     terminal.say(f"  POST {order.address}/predict/{order.pipeline}; Ctrl-C ends it", "dim")
 
 
+_WHOLE = logging.Formatter()
+
+
 class _Told(logging.Handler):
     """Tells people what the server has to say, as all else is told."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell a record."""
         style = "warn" if record.levelno >= logging.WARNING else "dim"
-        terminal.say(f"  {record.getMessage()}", style)
+        terminal.say(f"  {printable(record.getMessage())}", style)
+        if record.exc_info:
+            terminal.say(_WHOLE.formatException(record.exc_info), "dim")
 
 
-def heard() -> None:
-    """Let people hear what the server has to say."""
+def heard(level: int = logging.INFO) -> None:
+    """Let people hear what a process of the server has to say, from a level on."""
     logger = logging.getLogger("keepfit.server")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     logger.addHandler(_Told())
 
 

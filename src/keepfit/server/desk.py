@@ -73,7 +73,7 @@ class Desk:
                 return
             rows, alone = sent.read(body, kind)
             if not caller.may_label and (name := self.labelled(rows)):
-                send(unlabelled(name))
+                send(label_refused(name))
                 return
             kept = b"" if kind.startswith(sent.ARROW) else body
             if alone and serving.answerer.alone:
@@ -464,7 +464,7 @@ def _all_kept(answers: Sequence[Answer]) -> Sequence[float | bytes]:
     return cast("Sequence[float]", answers)
 
 
-def unlabelled(name: str) -> Reply:
+def label_refused(name: str) -> Reply:
     """Return what is told of a label by a caller whose token is not good for labels."""
     return said(
         403,

@@ -13,7 +13,7 @@ from keepfit import __version__
 from keepfit.errors import VersionUnknown
 from keepfit.learners.models import FittedModel
 from keepfit.server import exploring, tensors
-from keepfit.server.desk import Desk, unlabelled
+from keepfit.server.desk import Desk, label_refused
 from keepfit.server.models import Serving
 from keepfit.server.quick import Answer, Row
 from keepfit.server.replies import Reply, Send, answered, refused
@@ -125,7 +125,7 @@ class _Doors:
         asked = tensors.read(body, request.headers.get(tensors.LENGTH))
         rows = tensors.rows_of(asked.inputs, serving.answerer.model.features)
         if not request.state.caller.may_label and (name := self.desk.labelled(rows)):
-            return unlabelled(name)
+            return label_refused(name)
         pinned = "version" in request.path_params
         return await later(lambda send: self._answer(rows, serving, asked, pinned, send))
 

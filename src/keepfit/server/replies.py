@@ -19,6 +19,7 @@ from keepfit.errors import (
     TooLarge,
     VersionUnknown,
 )
+from keepfit.server.traces import TRACES
 
 if TYPE_CHECKING:
     from keepfit.server.models import Serving
@@ -71,10 +72,13 @@ def said(status: int, message: str, hint: str | None = None, retry: int | None =
 
 
 def refused(error: Exception) -> Reply:
-    """Return what went wrong as a reply."""
+    """Return what went wrong as a reply; a fault of the server's own goes to its log."""
     if isinstance(error, KeepfitError):
         status = STATUS.get(type(error), 500)
+        if status == 500:
+            TRACES.write(error)
         return said(status, error.message, error.hint, RETRY.get(type(error)))
+    TRACES.write(error)
     return said(500, f"{type(error).__name__}: {error}", "the server's log has the whole way there")
 
 
