@@ -105,6 +105,7 @@ def test_no_rows_are_answered_with_none(served: Served) -> None:
     assert served.ask("POST", "/predict/churn", []) == (200, {"predictions": [], "version": "v1"})
 
 
+DEEP = json.loads("[" * 900 + "]" * 900)
 BAD: dict[str, tuple[Any, int, str]] = {
     "no json": (b"{x", 400, "expected rows as JSON"),
     "empty": (b"", 400, "expected rows as JSON"),
@@ -122,6 +123,31 @@ BAD: dict[str, tuple[Any, int, str]] = {
         ROW_ | {"time": "2199-01-01T00:00:00Z"},
         422,
         "expected a time up to a year from now in `time`",
+    ),
+    "a time before year 1": (ROW_ | {"time": "0000-06-01T00:00:00Z"}, 422, "a time since year 1"),
+    "a list for a time": (ROW_ | {"time": [1]}, 422, "expected a time in `time`, got [1]"),
+    "an id of 5,000 digits": (ROW_ | {"id": "9" * 5_000}, 422, "expected a whole number as id"),
+    "a number of 400 digits": (ROW_ | {"x": 10**400}, 422, "a number up to 1.8e308 in `x`"),
+    "60 digits as a text": (ROW_ | {"kind": 10**60}, 422, "up to 64 bits in `kind`"),
+    "60 digits elsewhere": (ROW_ | {"z": 10**60}, 422, "up to 64 bits in `z`"),
+    "two cases": (ROW_ | {"X": 1}, 422, "differ in more than case, got `X` and `x`"),
+    "a deep value": (ROW_ | {"z": DEEP}, 422, "a value in `z` nested at most 32 deep"),
+    "a label of another type": (ROW_ | {"label": "abc"}, 422, "a label of type int, got 'abc'"),
+    "a label of 60 digits": (ROW_ | {"label": 10**60}, 422, "a label of type int, got 1000"),
+    "columns too long": (
+        {"columns": {"x": [1] * 10_001, "y": [1]}},
+        400,
+        "lists of one length",
+    ),
+    "too many in columns": (
+        {"columns": {"x": [1] * 10_001}},
+        413,
+        "expected at most 10,000 in a request, got 10,001",
+    ),
+    "too many in lists": (
+        {"names": ["x"], "rows": [[1]] * 10_001},
+        413,
+        "expected at most 10,000 in a request, got 10,001",
     ),
     "a time that is none": (ROW_ | {"time": "soon"}, 422, "expected a time in `time`"),
     "a name of keepfit's": (ROW_ | {"_score": 1}, 422, "other names than keepfit's own"),
@@ -142,6 +168,15 @@ def test_what_cannot_be_answered_is_told_in_the_form_of_the_house(
     found, told = served.ask("POST", "/predict/churn", body)
     assert (found, message in told["error"]["message"]) == (status, True)
     assert len(served.kept(ANSWER)) == before
+
+
+def test_a_label_that_comes_with_its_row_is_kept_as_labels_are(served: Served) -> None:
+    for path in ("/predict/churn", "/rows/churn"):
+        for body in (ROW_ | {"label": True}, [ROW_ | {"label": True}, ROW_ | {"label": 0.0}]):
+            assert served.ask("POST", path, body)[0] == 200
+    kept = [json.loads(one.body)["label"] for one in served.kept(ANSWER, ROW)[-6:]]
+    assert kept == [1, 1, 0, 1, 1, 0]
+    assert {type(one) for one in kept} == {int}
 
 
 def test_an_arrow_stream_that_is_none_is_told_so(served: Served) -> None:
@@ -194,9 +229,18 @@ def test_labels_are_accepted_repeated_corrected_or_wait(trees: Served) -> None:
         ({"id": "a", "label": 1}, 422),
         ({"id": 1, "label": 1, "known_at": "2999-01-01T00:00:00Z"}, 422),
         ({"id": 1, "label": 1, "known_at": "soon"}, 400),
+        ({"id": 1, "label": 1, "known_at": "0001-01-01T00:00:00+14:00"}, 422),
+        ({"id": 1, "label": 1, "known_at": "9999-12-31T23:59:59-14:00"}, 422),
+        ({"id": 1, "label": 1e300}, 422),
+        ({"id": 1, "label": 2**63}, 422),
+        ({"id": 1, "label": 10**400}, 422),
+        ([{"id": 1, "label": 1}] * 10_001, 413),
     ],
-    ids=["no label", "null", "more", "text", "id", "not yet", "no time"],
-)
+    ids=[
+        "no label", "null", "more", "text", "id", "not yet", "no time", "before year 1",
+        "after year 9999", "a large number", "65 bits", "400 digits", "too many",
+    ],
+)  # fmt: skip
 def test_labels_that_are_none_are_refused(trees: Served, body: Any, status: int) -> None:
     before = len(trees.kept(LABEL))
     assert trees.ask("POST", "/labels/churn", body)[0] == status
