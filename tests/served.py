@@ -19,6 +19,7 @@ import uvicorn
 
 from keepfit import Pipeline
 from keepfit.journal import Journal, Kept
+from keepfit.ledger.steps import Steps, steps_of
 from keepfit.registry import State
 from keepfit.server.access import Tls
 from keepfit.server.models import Pointer, point
@@ -46,6 +47,12 @@ class Inside:
     async def standing(self) -> State:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: self._pipeline.loop().refold())
+
+    async def stepping(self) -> Steps:
+        def look() -> Steps:
+            return steps_of(self._pipeline.loop().memory.ledger, self._pipeline.name)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, look)
 
     def close(self) -> None:
         self._thread.submit(self._hands.close).result()

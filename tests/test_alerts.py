@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from keepfit import Ledger, facts
-from keepfit.alerts import Settings, Target, Teller, settings_of
+from keepfit.alerts import Settings, Target, Teller, settings_of, tell
 from keepfit.alerts.kinds import KINDS, Chronicle, Kind
 from keepfit.alerts.teller import MOST
 from keepfit.clock import SimulatedClock, utc
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, ColumnDrift, Cost, Fact, Judged, Promoted, Verdict
+from keepfit.ledger.steps import Stepping
 from tests.shell import FILE, keepfit
 from tests.worlds import stream
 
@@ -298,6 +299,78 @@ def test_who_hears_nothing_of_stale_labels_costs_nothing(
         one.look()
     assert not one.waiting
     assert receiver.got == []
+
+
+# A loop that is stuck ---------------------------------------------------------------------
+
+
+def fails(ledger: Ledger, times: int, error: Exception) -> None:
+    steps = Stepping(ledger, "churn", "here")
+    for _ in range(times):
+        steps.fall(START, error)
+
+
+def test_a_loop_that_is_stuck_is_told_once_for_each_cause_until_it_is_not(
+    ledger: Ledger, receiver: Receiver
+) -> None:
+    target = Target(receiver.url, "desk", about=("failed",))
+    fails(ledger, 2, OverflowError("too large"))
+    teller(ledger, target).look()
+    assert receiver.got == []
+    fails(ledger, 1, OverflowError("too large"))
+    for _ in range(3):  # each try is a process of its own
+        teller(ledger, target).look()
+    assert receiver.titles() == ["churn: the loop is stuck"]
+    assert receiver.got[0]["type"] == "failure"
+    assert "3 times in a row: OverflowError: too large" in receiver.got[0]["message"]
+    fails(ledger, 1, RecursionError("too deep"))
+    teller(ledger, target).look()
+    assert len(receiver.got) == 2
+    Stepping(ledger, "churn", "here").come_through(START)
+    one = teller(ledger, target)
+    one.look()
+    one.look()
+    assert len(receiver.got) == 2
+    fails(ledger, 3, OverflowError("too large"))
+    teller(ledger, target).look()
+    assert len(receiver.got) == 3
+
+
+def test_a_loop_that_is_stuck_over_its_file_is_told_too(tmp_path: Path, receiver: Receiver) -> None:
+    home = tmp_path / ".keepfit"
+    (tmp_path / "keepfit.toml").write_text(
+        f'[[alerts.to]]\nurl = "{receiver.url}"\nname = "desk"\n'
+    )
+    with Ledger(str(home / "ledger.db")) as opened:
+        fails(opened, 3, ConfigError("churn.py cannot be read"))
+    tell(home, "churn")
+    tell(home, "churn")
+    assert receiver.titles() == ["churn: the loop is stuck"]
+
+
+# What outsiders say -----------------------------------------------------------------------
+
+
+def test_an_event_from_outside_is_never_told_as_keepfits_own(
+    ledger: Ledger, receiver: Receiver
+) -> None:
+    data = {"version": "v3", "reason": "URGENT", "source": "s", "id": "1", "journal": "1f 7"}
+    one = teller(ledger, Target(receiver.url, "desk"))
+    told(ledger, facts.Signalled(event="not served", data=data))
+    one.look()
+    assert receiver.got == []
+    told(
+        ledger, facts.Signalled(event="not served", data={"version": "v3", "reason": "it crashed"})
+    )
+    one.look()
+    assert len(receiver.got) == 1
+
+
+def test_control_characters_do_not_come_through(ledger: Ledger, receiver: Receiver) -> None:
+    one = teller(ledger, Target(receiver.url, "desk"))
+    told(ledger, facts.Paused(reason="all is well\x1b[2J\u202e"))
+    one.look()
+    assert "all is well\\x1b[2J\\u202e" in receiver.got[0]["message"]
 
 
 # Waiting for approval ---------------------------------------------------------------------

@@ -15,6 +15,7 @@ from lightgbm import LGBMClassifier
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from keepfit.ledger.steps import Stepping
 from keepfit.server.counters import EDGES
 from keepfit.server.tally import Counts, Tally
 from tests.served import ROW_, Served, opened
@@ -128,6 +129,26 @@ def test_the_facts_of_a_pipeline_are_told(trees: Served) -> None:
     quality = {one.labels["bound"]: one.value for one in found["keepfit_quality"]}
     assert quality == {"value": newest.value, "low": newest.low, "high": newest.high}
     assert found["keepfit_quality"][0].labels["metric"] == newest.metric
+
+
+def test_how_the_loop_comes_through_its_steps_is_told(trees: Served) -> None:
+    steps = Stepping(trees.world.loop.memory.ledger, "churn", "here")
+    now = trees.world.clock.now()
+    steps.come_through(now)
+    steps.fall(now, OverflowError("too large"))
+    found = told(trees)
+    assert value(found["keepfit_loop_steps_failed"]) == 1
+    assert value(found["keepfit_loop_step_timestamp_seconds"]) == now.timestamp()
+    assert value(found["keepfit_loop_step_age_seconds"]) > 0
+    for _ in range(2):
+        steps.fall(now, OverflowError("too large"))
+    status, shown = trees.ask("GET", "/status")
+    assert (status, shown["condition"]) == (200, "unhealthy")
+    assert shown["stuck"]["message"] == "OverflowError: too large"
+    assert trees.ask("GET", "/health/ready")[0] == 200
+    steps.come_through(now)
+    assert value(told(trees)["keepfit_loop_steps_failed"]) == 0
+    assert trees.ask("GET", "/status")[1]["condition"] == "healthy"
 
 
 def test_what_people_do_shows_at_once(trees: Served) -> None:

@@ -18,6 +18,7 @@ from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
 from keepfit.lake import Landed
 from keepfit.ledger import Lease
+from keepfit.ledger.steps import Stepping
 from keepfit.probes import Prober
 from keepfit.protocols import CheckContext, Evidence, Source
 from keepfit.registry import State
@@ -102,6 +103,7 @@ class Loop:
         self.prober = Prober(self)
         self.release = Release(self)
         self.backlog = False
+        self.steps = Stepping(memory.ledger, pipeline.name)
         self.state = self._folded()
         self._saved = self.state.seq
         self._lease: Lease | None = None
@@ -286,6 +288,8 @@ class Loop:
         """Step until interrupted, or (``once``) until nothing is waiting; return the last step."""
         while True:
             step = self.step()
+            if step.held_by is None:
+                self.steps.come_through(self.clock.now())
             if step.backlog or (step.entries and step.held_by is None):
                 continue
             if once:

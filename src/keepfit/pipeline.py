@@ -266,9 +266,12 @@ class Pipeline:
 
     def status(self) -> Status:
         """Return what serves, how current it is, what was decided last and what comes next."""
+        from keepfit.ledger.steps import steps_of
         from keepfit.results import Status
 
-        return Status.of(self.name, self.loop().refold())
+        loop = self.loop()
+        steps = steps_of(loop.memory.ledger, self.name)
+        return Status.of(self.name, loop.refold(), steps=steps)
 
     def check(self) -> Checked:
         """Return what the rows not read yet hold, and what a step would do; nothing is written.

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from keepfit.alerts.kinds import KINDS, Kind, Message
 from keepfit.alerts.settings import Settings, Target, settings_of
-from keepfit.alerts.teller import Teller, telling
+from keepfit.alerts.teller import Teller, tell, telling
 
-__all__ = ["KINDS", "Kind", "Message", "Settings", "Target", "Teller", "settings_of", "telling"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "Message",
+    "Settings",
+    "Target",
+    "Teller",
+    "settings_of",
+    "tell",
+    "telling",
+]

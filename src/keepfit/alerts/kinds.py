@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from keepfit import facts
 from keepfit.facts import Answer, Entry
 from keepfit.results.approvals import command
 from keepfit.results.line import Line
 from keepfit.results.sentences import Story, cause
+
+if TYPE_CHECKING:
+    from keepfit.ledger.steps import Steps
 
 
 class Kind(StrEnum):
@@ -33,8 +36,8 @@ class Kind(StrEnum):
 
 KINDS = tuple(kind.value for kind in Kind)
 
-STANDING = frozenset({Kind.STALE_LABELS, Kind.APPROVAL})
-"""What is no event: told while it lasts, whatever has been told of facts."""
+STUCK = "stuck "
+"""What the causes begin with for which the loop does not come through a step."""
 
 GOOD = frozenset({Kind.PROMOTED, Kind.RESUMED})
 BAD = frozenset({Kind.FAILED, Kind.ROLLED_BACK, Kind.NOT_SERVED})
@@ -46,7 +49,8 @@ class Message(NamedTuple):
     ``cause`` is the same for alerts of one cause, of which the first is told; it is empty where
     each is an event of its own. ``look`` is what follows ``keepfit`` on the command line and the
     server's address in a link: ``why/v7``, or ``status``. ``again`` is after how long it is told
-    again, where it says so itself.
+    again, where it says so itself. What is ``standing`` is no event: it is told while it lasts,
+    whatever has been told of facts.
     """
 
     kind: Kind
@@ -57,6 +61,7 @@ class Message(NamedTuple):
     look: str
     cause: str = ""
     again: timedelta | None = None
+    standing: bool = False
 
 
 class Chronicle:
@@ -93,8 +98,8 @@ class Chronicle:
             kind=kind,
             seq=entry.seq,
             at=entry.at,
-            title=f"{self.pipeline}: {what}",
-            body=text,
+            title=cleaned(f"{self.pipeline}: {what}").replace("\n", " "),
+            body=cleaned(text),
             look="status" if version is None else f"why/{version}",
             cause=self._cause(fact),
         )
@@ -176,11 +181,12 @@ class Unapproved:
             at=now,
             title=f"{pipeline}: {fact.version} waiting for approval",
             body=f"{fact.version} waits since {since:%Y-%m-%d %H:%M} until {fact.until:%Y-%m-%d %H:%M}"
-            f"{instead}; it passed the rest: {fact.reason}\n"
+            f"{instead}; it passed the rest: {cleaned(fact.reason)}\n"
             f"{command(fact.version)} lets it go on, `keepfit refuse` ends it",
             look=f"why/{fact.version}",
             cause=self.cause,
             again=fact.remind,
+            standing=True,
         )
 
     def _is(self, version: str) -> bool:
@@ -194,6 +200,37 @@ class Unapproved:
         if isinstance(fact, facts.RolledBack):
             return fact.share is None
         return isinstance(fact, facts.Promoted)
+
+
+def stuck(pipeline: str, seq: int, now: datetime, steps: Steps) -> Message:
+    """Return what people are told while the loop does not come through a step."""
+    since = "" if steps.since is None else f" since {steps.since:%Y-%m-%d %H:%M}"
+    return Message(
+        kind=Kind.FAILED,
+        seq=seq,
+        at=now,
+        title=f"{pipeline}: the loop is stuck",
+        body=f"it has not come through a step{since}, {steps.failed} times in a row: "
+        f"{cleaned(steps.error)}\n"
+        "what is answered is kept; nothing lands, and nothing is trained or promoted",
+        look="status",
+        cause=f"{STUCK}{steps.kind}",
+        standing=True,
+    )
+
+
+def cleaned(text: str) -> str:
+    r"""Return text as it may stand in a message: what it was put together from may be anybody's.
+
+    Examples
+    --------
+    >>> print(cleaned("urgent" + chr(27) + "[2J"))
+    urgent\x1b[2J
+    """
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in text
+    )
 
 
 def _kind(fact: facts.Fact) -> Kind | None:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keepfit.alerts.kinds import STANDING, Chronicle, Kind, Message, Unapproved, Waiting
+from keepfit.alerts.kinds import STUCK, Chronicle, Kind, Message, Unapproved, Waiting, stuck
 from keepfit.alerts.posting import Post
 from keepfit.alerts.settings import Settings, settings_of
 from keepfit.clock import Clock, WallClock, humanise
 from keepfit.errors import LeaseLost
+from keepfit.ledger.steps import steps_of
 from keepfit.periodic import Periodic
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from keepfit.alerts.settings import Target
     from keepfit.facts import Entry
     from keepfit.ledger import Ledger
@@ -82,6 +85,7 @@ class Teller:
         self._chronicle, self._unlabelled = Chronicle(pipeline), Waiting()
         self._unapproved = Unapproved()
         self._seq = 0
+        self._over: set[str] = set()
         self.waiting: list[Message] = []
         self._tried: dict[str, tuple[float, float]] = {}
         self._told = self._begin()
@@ -107,7 +111,8 @@ class Teller:
             self._add(self._heed(entry))
         self._add(self._stale())
         self._add(self._asked())
-        if not self.waiting:
+        self._add(self._stuck())
+        if not self.waiting and not self._over:
             return
         try:
             lease = self.ledger.lease(f"{self.pipeline} alerts")
@@ -115,7 +120,8 @@ class Teller:
             return  # another process tells, and is looked after when it has
         with lease:
             self._catch_up()
-            if self._send():
+            over = self._forget()
+            if self._send() or over:
                 self._keep()
 
     # What there is to tell ----------------------------------------------------------------
@@ -174,6 +180,7 @@ class Teller:
                 f"{self._unlabelled.rows():,} rows in all",
                 look="status",
                 cause=cause,
+                standing=True,
             )
         )
 
@@ -183,6 +190,28 @@ class Teller:
         self.waiting = [one for one in self.waiting if one.kind is not Kind.APPROVAL]
         message = self._unapproved.message(self.pipeline, self._seq, self._clock.now())
         return None if message is None else self._unless_told(message)
+
+    def _stuck(self) -> Message | None:
+        """Return an alert when the loop does not come through a step, once until it does."""
+        self.waiting = [one for one in self.waiting if not one.cause.startswith(STUCK)]
+        steps = steps_of(self.ledger, self.pipeline)
+        self._over = {
+            cause
+            for causes in self._told.causes.values()
+            for cause in causes
+            if cause.startswith(STUCK) and not steps.failed
+        }
+        if not steps.stuck:
+            return None
+        return self._unless_told(stuck(self.pipeline, self._seq, self._clock.now(), steps))
+
+    def _forget(self) -> bool:
+        """Forget the causes that are over, so that they are told when they come again."""
+        over, self._over = self._over, set()
+        for causes in self._told.causes.values():
+            for cause in over:
+                causes.pop(cause, None)
+        return bool(over)
 
     def _unless_told(self, message: Message) -> Message | None:
         """Return an alert that is due for somebody, and is not among those that wait."""
@@ -218,7 +247,7 @@ class Teller:
         upto, before = self._told.upto[target.key], dict(self._told.to(target.key))
         due = []
         for message in self.waiting:
-            known = message.seq <= upto and message.kind not in STANDING
+            known = message.seq <= upto and not message.standing
             if known or not target.hears(self.pipeline, message.kind):
                 continue
             if self._is_due(message, before):
@@ -246,16 +275,20 @@ class Teller:
         return True
 
     def _keep(self) -> None:
-        standing = (Kind.STALE_LABELS.value, self._unapproved.cause)
+        # Of what goes on it is known for as long as it does that it was told.
         for key, causes in self._told.causes.items():
             now = max(causes.values(), default=self._clock.now())
             self._told.causes[key] = {
                 cause: at
                 for cause, at in causes.items()
-                if now - at < self.settings.again or cause in standing
+                if now - at < self.settings.again or self._goes_on(cause)
             }
         body = msgspec.json.encode(self._told)
         self.ledger.save_fold(self.pipeline, FOLD, self._seq, body)
+
+    def _goes_on(self, cause: str) -> bool:
+        standing = (Kind.STALE_LABELS.value, self._unapproved.cause)
+        return cause in standing or cause.startswith(STUCK)
 
     def _failed(self, error: Exception) -> None:
         logger.exception("alerts about %s cannot be sent for now", self.pipeline)
@@ -276,17 +309,29 @@ def _bounded(due: Sequence[Message]) -> Sequence[Message]:
 @contextlib.contextmanager
 def telling(pipeline: Pipeline) -> Iterator[Teller | None]:
     """Tell people of a pipeline while what is inside runs, where ``keepfit.toml`` names any."""
-    settings = settings_of(pipeline.home)
+    with _teller(pipeline.home, pipeline.name, pipeline.source.roles.label_delay) as teller:
+        if teller is not None:
+            teller.start()
+        yield teller
+
+
+def tell(home: Path, name: str) -> None:
+    """Tell people once what is new of a pipeline that runs no more, as one whose file fails."""
+    with _teller(home, name, timedelta.max / 2):  # what it says of late labels is not known
+        pass
+
+
+@contextlib.contextmanager
+def _teller(home: Path, name: str, delay: timedelta | None) -> Iterator[Teller | None]:
+    settings = settings_of(home)
     if not settings.targets:
         yield None
         return
     from keepfit.home import places
     from keepfit.ledger import Ledger
 
-    with Ledger(places(pipeline.home)["ledger"]) as ledger:
-        delay = pipeline.source.roles.label_delay
-        teller = Teller(ledger, pipeline.name, settings, label_delay=delay)
-        teller.start()
+    with Ledger(places(home)["ledger"]) as ledger:
+        teller = Teller(ledger, name, settings, label_delay=delay)
         try:
             yield teller
         finally:

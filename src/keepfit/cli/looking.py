@@ -22,11 +22,13 @@ def status(
 ) -> None:
     """Show one screen: champion, data, last decision, next."""
     from keepfit.clock import WallClock
+    from keepfit.ledger.steps import steps_of
     from keepfit.results import Status
 
     with known(home, pipeline, file=file, past=past) as found:
         now = None if found.past else WallClock().now()
-        answer(Status.of(found.name, found.state(), now), as_json=as_json)
+        steps = steps_of(found.ledger, found.name)
+        answer(Status.of(found.name, found.state(), now, steps), as_json=as_json)
 
 
 @verb

@@ -226,7 +226,9 @@ def _stores(home: Path) -> dict[str, Any]:
 
 def _lake_and_champion(home: Path, name: str) -> tuple[list[str], list[str]]:
     from keepfit.home import open_memory
+    from keepfit.ledger.steps import steps_of
     from keepfit.registry import State
+    from keepfit.results.failing import Stuck
 
     memory = open_memory(home, name)
     try:
@@ -236,6 +238,8 @@ def _lake_and_champion(home: Path, name: str) -> tuple[list[str], list[str]]:
             ends = f"the ledger knows batch {state.batch}, the lake ends at {memory.lake.last()}"
             problems.append(f"lake of {name}: {ends}")
         problems += _missing(name, state, memory.artifacts)
+        if (stuck := Stuck.of(steps_of(memory.ledger, name))) is not None:
+            problems.append(f"loop of {name}: {stuck.lines()[0]}")
         champion = state.versions.get(state.champion or "")
         if champion is None:
             return problems, []

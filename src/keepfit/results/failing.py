@@ -1,4 +1,4 @@
-"""Trainings that fail in a row, and labels that none of them learns: what keeps a champion old."""
+"""Trainings or steps that fail in a row, and labels that none learns: what keeps a champion old."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from keepfit.ledger.steps import Steps
 from keepfit.registry import State
 from keepfit.results import page
 from keepfit.results.sentences import counted
@@ -52,6 +53,34 @@ class Failing:
         return [
             f"{many} in a row, since {page.day(self.since)}; {self.version}: {self.message}",
             f"`keepfit why {self.version}` says more",
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stuck:
+    """The steps that the loop did not come through since the last that it did: how many, and why."""
+
+    steps: int
+    since: datetime | None
+    done_at: datetime | None
+    message: str
+
+    @classmethod
+    def of(cls, steps: Steps | None) -> Stuck | None:
+        """Return how the loop is stuck; None where it is not, or nobody knows."""
+        if steps is None or not steps.stuck:
+            return None
+        return cls(
+            steps=steps.failed, since=steps.since, done_at=steps.done_at, message=steps.error
+        )
+
+    def lines(self) -> list[str]:
+        """Return it as a person reads it."""
+        times = f"{self.steps:,} times in a row"
+        return [
+            f"does not come through a step, {times}, since {page.day(self.since)}: {self.message}",
+            "what is answered is kept, nothing lands; the server's log says more, `keepfit run FILE "
+            "--once` tries a step",
         ]
 
 

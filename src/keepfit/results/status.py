@@ -13,12 +13,14 @@ from keepfit.facts import Cost, Decision, Scored
 from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.approvals import Awaited
-from keepfit.results.failing import Failing, unlearnt
+from keepfit.results.failing import Failing, Stuck, unlearnt
 from keepfit.results.sentences import counted, deciding, metric, rounded
 from keepfit.rollouts import told as stage_told
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from keepfit.ledger.steps import Steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Status:
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
     that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
     pass by themselves, and ``explored`` those of them that were let through at random. ``approval``
-    is the version that waits for a person. ``failing`` tells of trainings that fail in a row, and
+    is the version that waits for a person. ``failing`` tells of trainings that fail in a row, ``stuck`` of steps, and
     ``unlearnt`` counts the rows that the newest training left out, by the label that is no class.
     """
 
@@ -115,6 +117,7 @@ class Status:
     drifted: tuple[str, ...] = ()
     paused: str | None = None
     failing: Failing | None = None
+    stuck: Stuck | None = None
     unlearnt: Mapping[str, int] = field(default_factory=dict)
     newest: str | None = None
     cost: Cost | None = None
@@ -123,15 +126,17 @@ class Status:
     counts: Counts
 
     @classmethod
-    def of(cls, name: str, state: State, now: datetime | None = None) -> Status:
-        """Return the status that a state shows."""
+    def of(
+        cls, name: str, state: State, now: datetime | None = None, steps: Steps | None = None
+    ) -> Status:
+        """Return the status that a state shows, and how the loop comes through its steps."""
         champion = state.versions.get(state.champion or "")
         asked_at = now or _latest(state, champion)
         decided = state.last_decision
-        trained = costs.newest(state)
+        trained, stuck = costs.newest(state), Stuck.of(steps)
         return cls(
             pipeline=name,
-            condition=_condition(state),
+            condition=_condition(state) if stuck is None else "unhealthy",
             asked_at=asked_at,
             champion=state.champion,
             challenger=None if champion is None else champion.challenger,
@@ -167,6 +172,7 @@ class Status:
             drifted=tuple(state.drifted),
             paused=state.paused,
             failing=Failing.of(state),
+            stuck=stuck,
             unlearnt={} if trained is None else trained.snapshot.unlearnt,
             newest=None if trained is None else trained.name,
             cost=None if trained is None else trained.cost,
@@ -183,7 +189,7 @@ class Status:
                 {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
                 for item in shown[several]
             ]
-        for one in ("rollout", "approval", "failing"):
+        for one in ("rollout", "approval", "failing", "stuck"):
             if (part := shown[one]) is not None:
                 shown[one] = {named.name: getattr(part, named.name) for named in fields(part)}
         found: dict[str, Any] = page.plain(shown)
@@ -235,6 +241,7 @@ class Status:
 
     def _titled(self) -> list[tuple[str, list[str]]]:
         return [
+            ("loop", [] if self.stuck is None else self.stuck.lines()),
             ("champion", self._champion()),
             ("approval", [] if self.approval is None else self.approval.lines()),
             ("rollout", self._rollout()),

@@ -27,6 +27,7 @@ from keepfit.server.office import Hands
 
 if TYPE_CHECKING:
     from keepfit.ledger import Ledger
+    from keepfit.ledger.steps import Steps
     from keepfit.registry import State
 
 IDLE = 60.0
@@ -85,14 +86,29 @@ class Clerk:
         """Return what the facts so far add up to, to be looked at."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._folded)
 
+    async def stepping(self) -> Steps:
+        """Return how the loop comes through its steps."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._stepped)
+
     def _folded(self) -> State:
-        from keepfit.ledger import Ledger
         from keepfit.registry import State
 
-        if self._ledger is None or self._state is None:
-            self._ledger, self._state = Ledger(places(self._home)["ledger"]), State()
-        self._state.fold(self._ledger.facts(self._name, after=self._state.seq))
+        if self._state is None:
+            self._state = State()
+        self._state.fold(self._book().facts(self._name, after=self._state.seq))
         return self._state
+
+    def _stepped(self) -> Steps:
+        from keepfit.ledger.steps import steps_of
+
+        return steps_of(self._book(), self._name)
+
+    def _book(self) -> Ledger:
+        from keepfit.ledger import Ledger
+
+        if self._ledger is None:
+            self._ledger = Ledger(places(self._home)["ledger"])
+        return self._ledger
 
     def close(self) -> None:
         """End the process, and let go of the ledger."""

@@ -24,6 +24,7 @@ from keepfit.server.replies import Reply
 from keepfit.server.tally import Counts, Tally
 
 if TYPE_CHECKING:
+    from keepfit.ledger.steps import Steps
     from keepfit.registry import State
     from keepfit.server.access import Access
     from keepfit.server.desk import Desk
@@ -66,8 +67,11 @@ def counted(desk: Desk) -> Counts:
 class _Collector:
     """The counts of a server, and how its pipeline stands."""
 
-    def __init__(self, name: str, counts: Counts, standing: State | None) -> None:
-        self._name, self._counts, self._standing = name, counts, standing
+    def __init__(
+        self, name: str, counts: Counts, standing: State | None, steps: Steps | None
+    ) -> None:
+        self._name, self._counts = name, counts
+        self._standing, self._steps = standing, steps
 
     def collect(self) -> Iterator[Metric]:
         counts = self._counts
@@ -96,8 +100,11 @@ class _Collector:
             "Whether the ledger could be read.",
             value=float(self._standing is not None),
         )
+        now = WallClock().now()
         if self._standing is not None:
-            yield from gauges.families(self._name, self._standing, WallClock().now())
+            yield from gauges.families(self._name, self._standing, now)
+        if self._steps is not None:
+            yield from gauges.stepping(self._name, self._steps, now)
 
     def _workers(self) -> Iterator[Metric]:
         for name, what, found in (
@@ -171,11 +178,12 @@ def endpoint(
         caller = access.admit(request.scope["headers"], request.scope["client"], "read")
         if isinstance(caller, Reply):
             return response(caller)
-        standing = None
+        standing = steps = None
         with suppress(Exception):  # without the ledger there is still what was counted
+            steps = await office.stepping()  # which says what keeps the facts from being read
             standing = await office.standing()
         registry = CollectorRegistry()
-        registry.register(_Collector(desk.name, tally.total(), standing))
+        registry.register(_Collector(desk.name, tally.total(), standing, steps))
         return Response(generate_latest(registry), media_type=TEXT)
 
     return shown

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
+    from keepfit.ledger.steps import Steps
     from keepfit.registry import State
 
 PIPELINE = ("pipeline",)
@@ -21,6 +22,25 @@ def families(name: str, state: State, now: datetime) -> Iterator[Metric]:
     yield from _age(name, state, now)
     yield from _data(name, state)
     yield from _happened(name, state)
+
+
+def stepping(name: str, steps: Steps, now: datetime) -> Iterator[Metric]:
+    """Yield how the loop comes through its steps."""
+    if steps.done_at is not None:
+        yield _gauge(
+            "keepfit_loop_step_timestamp_seconds",
+            "When the loop last came through a step, as seconds since 1970.",
+            name,
+            steps.done_at.timestamp(),
+        )
+        age = max(0.0, (now - steps.done_at).total_seconds())
+        yield _gauge("keepfit_loop_step_age_seconds", "How long ago that was.", name, age)
+    yield _gauge(
+        "keepfit_loop_steps_failed",
+        "Steps in a row that the loop did not come through; 0 when all is well.",
+        name,
+        steps.failed,
+    )
 
 
 def _quality(name: str, state: State) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from keepfit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from keepfit.ledger.steps import Steps
     from keepfit.pipeline import Pipeline
     from keepfit.registry import State
     from keepfit.server.app import Asked
@@ -26,6 +27,9 @@ class Office(Protocol):
 
     async def standing(self) -> State:
         """Return what the facts so far add up to, to be looked at."""
+
+    async def stepping(self) -> Steps:
+        """Return how the loop comes through its steps."""
 
     def close(self) -> None:
         """Let go of what it took to answer."""

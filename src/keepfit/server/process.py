@@ -191,7 +191,14 @@ Start = Callable[[], "subprocess.Popen[bytes]"]
 
 
 def _looping(order: Order) -> Start:
-    command = [sys.executable, "-m", "keepfit.server.looping", order.file, order.home]
+    command = [
+        sys.executable,
+        "-m",
+        "keepfit.server.looping",
+        order.file,
+        order.home,
+        order.pipeline,
+    ]
     # Ctrl-C is for the server, which ends the loop.
     return lambda: subprocess.Popen([*command, str(os.getpid())], process_group=0)
 
