@@ -19,7 +19,7 @@ from keepfit.learners.models import MAGIC
 from keepfit.loop import SAVED_EVERY
 from keepfit.registry import Version
 from keepfit.server.follower import Follower
-from keepfit.server.guide import Guide
+from keepfit.server.guide import UNREAD, Guide
 from keepfit.server.models import Models, Pointer, point, pointed
 from keepfit.server.trial import NICER, Request, Trial, Verdict, tried
 from tests.servers import World, sent
@@ -294,9 +294,21 @@ def test_a_deep_event_that_an_older_version_took_holds_up_nothing(
     writer.write([New(EVENT, "shop deep", 0, None, None, body), event("after")])
     writer.close()
     guide.look()
-    told = [entry.fact.data["id"] for entry in signalled(world)]
+    told = [
+        entry.fact.data["id"] for entry in signalled(world) if isinstance(entry.fact, Signalled)
+    ]
     assert told == ["deep", "after"]
     world.steps()
+
+
+def test_an_event_that_is_none_holds_up_nothing(world: World, guide: Guide) -> None:
+    writer = Writer(guide.journal.path)
+    writer.write([New(EVENT, "shop 1", 0, None, None, b'{"source":"shop","id":"1"}')])
+    writer.write([event("after")])
+    writer.close()
+    guide.look()
+    told = [entry.fact.event for entry in signalled(world) if isinstance(entry.fact, Signalled)]
+    assert told == [UNREAD, "prices"]
 
 
 def test_an_event_with_a_number_that_no_cache_holds_does_not_stop_the_loop(world: World) -> None:

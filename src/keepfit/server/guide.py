@@ -51,6 +51,9 @@ KEPT = 2 * 86_400
 
 TIDIED_EVERY = 60.0
 
+UNREAD = "unread event"
+"""What an event is called that is none."""
+
 _TRIED = 3
 
 
@@ -277,11 +280,17 @@ class Guide:
         self.journal.set_mark("events", waiting[-1].position)
 
     def _signalled(self, kept: Kept) -> Signalled:
-        """Return an event as a fact; one that an older version took is cut to a bearable depth."""
-        text = shallow(kept.body.decode())
-        event = msgspec.json.decode(text, type=dict[str, Any])
-        data = {**event, JOURNAL: f"{self.journal.identity} {kept.position}"}
-        return Signalled(event=str(data.pop("type")), data=data)
+        """Return an event as a fact; of one that an older version took, what can be borne.
+
+        Whatever it holds, those behind it must not wait for it.
+        """
+        place = {JOURNAL: f"{self.journal.identity} {kept.position}"}
+        try:
+            event = msgspec.json.decode(shallow(kept.body.decode()), type=dict[str, Any])
+            return Signalled(event=str(event.pop("type")), data=event | place)
+        except (KeyError, ValueError) as error:
+            logger.error("an event cannot be read, and is no more than counted: %s", error)
+            return Signalled(event=UNREAD, data={"reason": f"it cannot be read: {error}"} | place)
 
     def _handed(self) -> int:
         """Return the position of the newest event that the ledger has of this journal."""
