@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from keepfit.server.access import Access, Caller
@@ -24,7 +25,7 @@ MOST_HEAD_BYTES = 64 * 1024
 """Bytes of a request that are not its body, while more of it is awaited."""
 
 REQUEST_SECONDS = 30.0
-"""How long a client may take to send a request, from its first byte on."""
+"""How long a client may take to send a request, from its first byte on, or read no answer."""
 
 IDLE_SECONDS = 75.0
 """How long a connection may be silent."""
@@ -166,6 +167,9 @@ class Protocol(HttpToolsProtocol):
         self._length = 0
         self._seen: _Seen | None = None
         self._caller: Caller | None = None
+        self._upgrading = False
+        self._stuck: float | None = None
+        self._unsent = 0
         self._fresh = b""
         self._coming = self._spare = 0
         self._queue: deque[_Whole] = deque()
@@ -186,11 +190,36 @@ class Protocol(HttpToolsProtocol):
         self._coming = len(data)
         if self.begun is not None:
             self._spare -= self._coming
-        super().data_received(data)
+        self._feed(data)
         self._fresh = b""
         # The parser keeps headers, and the path, for as long as they do not end.
         if self.begun is not None and self._spare < 0:
             self._refuse(LONG_HEAD)
+
+    def _feed(self, data: bytes) -> None:
+        """Let the parser read on; that somebody would rather speak another protocol is ignored.
+
+        A server may do so (RFC 9110 (2022), section 7.8), but the parser takes the body for a part
+        of that protocol: it is given the request once more, without that wish.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as wish:
+            if self._upgrading:
+                head, self.parser = self._without_upgrade(), httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self._upgrading = False
+                self._feed(head + data[wish.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def _without_upgrade(self) -> bytes:
+        """Return the head of the request that has come, without the wish for another protocol."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % one for one in self.headers if one[0] != b"upgrade"]
+        return b"\r\n".join((*lines, b"", b""))
 
     def _quickly(self, data: bytes) -> bool:
         """Answer a request whose head is known; return whether that could be."""
@@ -215,6 +244,9 @@ class Protocol(HttpToolsProtocol):
         """Decide which way a request goes, once its headers are known."""
         self._hot, self._caller = False, None
         seen = _Seen(self.parser)
+        if seen.should_upgrade() and any(name == b"upgrade" for name, _ in self.headers):
+            self._upgrading = True
+            return
         # One by one: what came before is answered before.
         behind = self._answering or bool(self._queue)
         if not behind and self._announced() > MOST_BYTES:
@@ -276,6 +308,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer a request, or let it wait for its turn."""
+        if self._upgrading:
+            return
         self.begun = None
         if self._closing:
             return
@@ -287,7 +321,7 @@ class Protocol(HttpToolsProtocol):
         assert seen is not None
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._let_go()
-        if caller is None or self._answering or self._queue:
+        if caller is None or self._answering or self._queue or self.flow.write_paused:
             # One that came behind another was not asked yet who it is from.
             self._queue.append(_Whole(self._is_hot(seen), self.url, self.headers, body, seen))
             self.flow.pause_reading()
@@ -325,14 +359,28 @@ class Protocol(HttpToolsProtocol):
 
     def _next(self) -> None:
         """Begin with the request that waits, the way it would have gone by itself."""
-        while self._queue and not self._answering and self._free():
+        while self._queue and not self._answering and self._free() and not self.flow.write_paused:
             whole = self._queue.popleft()
             if whole.hot and (caller := self._admitted(whole.headers)) is not None:
                 self._answer(whole.headers, whole.body, whole.seen, caller)
                 continue
             self._replay(whole)
-        if not self._queue:
+        if not self._queue and not self.flow.write_paused:
             self.flow.resume_reading()
+
+    def pause_writing(self) -> None:
+        """Take no more requests while their answers are not read: they would pile up here."""
+        super().pause_writing()
+        self.flow.pause_reading()
+        self._stuck, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        """Go on with what has come meanwhile."""
+        super().resume_writing()
+        self._stuck = None
+        if self.begun is not None:
+            self.begun = self.loop.time()  # what is still to come was not read meanwhile
+        self._next()
 
     def on_response_complete(self) -> None:
         """Go on after a response that went the way of ASGI."""
@@ -391,7 +439,10 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def tire(self, now: float) -> None:
-        """End a connection that takes too long to send a request, or has none to send."""
+        """End a connection that takes too long to send a request, has none, or reads no answers."""
+        if self._stuck is not None:
+            self._wait_for_reader(self._stuck, now)
+            return
         if self._answering or self.transport is None:
             return
         if self.begun is not None:
@@ -399,6 +450,14 @@ class Protocol(HttpToolsProtocol):
                 self._refuse(TOO_SLOW)
         elif self._free() and now - self.touched > IDLE_SECONDS:
             self.transport.close()
+
+    def _wait_for_reader(self, since: float, now: float) -> None:
+        """Give up on a client that has read nothing for too long; a slow one may take its time."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent < self._unsent:
+            self._stuck, self._unsent = now, unsent
+        elif now - since > REQUEST_SECONDS:
+            self.transport.abort()
 
 
 async def tire(connections: Iterable[Any], every: float = 5.0) -> None:
