@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from keepfit.batch import Roles
 from keepfit.errors import SchemaMismatch
-from keepfit.server.nesting import DEEPEST, shallow
-from keepfit.server.values import MOST_COLUMNS, checked, distinct
+from keepfit.facts.depth import DEEPEST
+from keepfit.server.nesting import shallow
+from keepfit.server.values import MOST_COLUMNS, bounded, checked, distinct
 
 ROLES = Roles(label="late", id="id", time="at", known_at="known")
 
@@ -46,6 +47,11 @@ def test_depth_is_told_from_the_bytes_as_it_is_from_the_value(value: Any, times:
 def test_brackets_in_texts_hide_no_depth() -> None:
     assert not shallow(b'["]",' * 33 + b"1" + b"]" * 33)
     assert shallow(msgspec.json.encode(["[" * 100, {"[{": "\\"}]))
+
+
+def looked_at(rows: list[dict[str, Any]]) -> bool:
+    bounded(rows, ROLES, None)
+    return checked(rows, ROLES, None)
 
 
 FAR = (datetime.now(UTC) + timedelta(days=400)).isoformat()
@@ -81,7 +87,7 @@ def test_what_could_not_land_is_told_with_its_column(name: str, beside: int) -> 
     good = {"id": 1, "a": 0.5}
     for _ in range(2):  # what is known of names that came before does not let more through
         with pytest.raises(SchemaMismatch) as told:
-            checked([good] * beside + [good | change], ROLES, None)
+            looked_at([good] * beside + [good | change])
         assert message in told.value.message
 
 
@@ -101,8 +107,8 @@ def test_what_could_not_land_is_told_with_its_column(name: str, beside: int) -> 
 )
 def test_what_can_land_is_taken_as_it_is(row: dict[str, Any]) -> None:
     kept = dict(row)
-    assert not checked([row], ROLES, None)
-    assert not checked([row, row], ROLES, None)
+    assert not looked_at([row])
+    assert not looked_at([row, row])
     assert row == kept
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from keepfit.errors import ConfigError, KeepfitError, TooLarge
+from keepfit.facts.depth import DEEPEST
 from keepfit.server.limits import MOST_ROWS, few
-from keepfit.server.nesting import DEEPEST
 
 if TYPE_CHECKING:
     import polars as pl

@@ -71,7 +71,7 @@ class Desk:
             serving = self._serving()
             if begins_as_rows(body) and self._tabled(body, kind, serving, send, caller):
                 return
-            rows, alone = sent.read(body, kind)
+            rows, alone = sent.read(body, kind, self.roles, serving)
             if not caller.may_label and (name := self.labelled(rows)):
                 send(label_refused(name))
                 return
@@ -313,9 +313,9 @@ class Desk:
         """Keep rows, with or without their label, that nobody asks a prediction of."""
         send = self.counters.timed("rows", send)
         try:
-            rows, _ = sent.read(body, kind)
-            few(len(rows))
             serving = self.follower.current
+            rows, _ = sent.read(body, kind, self.roles, serving)
+            few(len(rows))
             checked(rows, self.roles, serving)
             if serving is not None:
                 for row in rows:

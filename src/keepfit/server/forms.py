@@ -69,7 +69,8 @@ class Form:
         self._pick = _picking([names.index(name) for name in needed], len(names))
         self._id = names.index(roles.id) if roles.id in names else None
         self._time = names.index(roles.time) if roles.time in names else None
-        self._others = [place for place, name in enumerate(names) if name not in single]
+        looked_at = {*single, roles.id, roles.time}
+        self._others = [place for place, name in enumerate(names) if name not in looked_at]
 
     def rows(self, body: bytes) -> list[Values]:
         """Return the values of each object of a list.
@@ -95,7 +96,7 @@ class Form:
             if not all(timely(at, latest) for at in times):
                 return None
         for place in self._others:
-            if any(isinstance(row[place], list | dict) for row in rows):
+            if any(isinstance(row[place], _SEVERAL) for row in rows):
                 return None
         ids = [None] * len(rows) if self._id is None else [row[self._id] for row in rows]
         values = rows if self._pick is None else list(map(self._pick, rows))
@@ -118,6 +119,7 @@ def begins_as_rows(body: bytes) -> bool:
     return body[:1] == b"[" or body[:9] == _NAMED
 
 
+_SEVERAL = (list, dict)
 _UNNAMED = re.compile(r'["\\\x00-\x1f]')
 
 

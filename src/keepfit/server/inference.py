@@ -19,6 +19,7 @@ from keepfit.server.quick import Answer, Row
 from keepfit.server.replies import Reply, Send, answered, refused
 from keepfit.server.split import Mixed, Split, Told
 from keepfit.server.tensors import Inference, Output
+from keepfit.server.values import bounded
 
 DATATYPES = {"number": "FP64", "boolean": "BOOL", "category": "BYTES", "time": "BYTES"}
 """What a column of each kind is as a tensor; a time is text, as in JSON."""
@@ -124,6 +125,7 @@ class _Doors:
             return body
         asked = tensors.read(body, request.headers.get(tensors.LENGTH))
         rows = tensors.rows_of(asked.inputs, serving.answerer.model.features)
+        bounded(rows, self.desk.roles, serving)
         if not request.state.caller.may_label and (name := self.desk.labelled(rows)):
             return label_refused(name)
         pinned = "version" in request.path_params

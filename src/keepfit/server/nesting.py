@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-DEEPEST = 32
-"""Lists and objects that may lie one in the other in a value, far below what any reader bears."""
+from keepfit.facts.depth import DEEPEST
 
 _TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*+"', re.DOTALL)
 _OPENS = bytes.maketrans(b"{}", b"[]")

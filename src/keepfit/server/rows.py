@@ -5,20 +5,37 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 
+from keepfit.batch import Roles
 from keepfit.errors import ConfigError, SchemaMismatch
 from keepfit.server.limits import few
-from keepfit.server.values import shown
+from keepfit.server.values import bounded, shown
+
+if TYPE_CHECKING:
+    from keepfit.server.models import Serving
 
 Row = dict[str, Any]
 ARROW = "application/vnd.apache.arrow.stream"
 _NAMED = {"names", "rows"}
 
 _decode = msgspec.json.Decoder().decode
+_Plain: TypeAlias = (
+    bool | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | float | str | None
+)
+_row = msgspec.json.Decoder(dict[str, _Plain]).decode
+_list = msgspec.json.Decoder(list[dict[str, _Plain]]).decode
 _TAG_BITS = 12
+
+
+class _Listed(msgspec.Struct, forbid_unknown_fields=True):
+    rows: list[dict[str, _Plain]]
+
+
+_listed = msgspec.json.Decoder(_Listed).decode
+_LISTED = b'{"rows":'
 
 
 class Label(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,7 +49,7 @@ class Label(msgspec.Struct, forbid_unknown_fields=True):
 _labels = msgspec.json.Decoder(Label | list[Label])
 
 
-def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
+def read(body: bytes, kind: str, roles: Roles, serving: Serving | None) -> tuple[list[Row], bool]:
     """Return the rows of a request, and whether it was one row alone.
 
     One JSON object is a row; a list is rows; ``{"rows": [...]}`` too. ``{"columns": {...}}`` holds
@@ -43,19 +60,49 @@ def read(body: bytes, kind: str) -> tuple[list[Row], bool]:
     ------
     ConfigError
         The body is none of these.
+    SchemaMismatch
+        A value is nested too deep, or a whole number is too large.
     TooLarge
         They are more than a request may hold.
     """
     if kind.startswith(ARROW):
         from keepfit.server import arrow
 
-        return arrow.rows(body), False
+        rows, alone = arrow.rows(body), False
+    elif (plain := _of_plain(body)) is not None:
+        return plain
+    else:
+        rows, alone = _of_any(body)
+    bounded(rows, roles, serving)
+    return rows, alone
+
+
+def _of_plain(body: bytes) -> tuple[list[Row], bool] | None:
+    """Return rows none of whose values there is anything to say of; None where there may be.
+
+    To read them so takes no longer than to read them as anything, and no look at each later.
+    """
+    try:
+        if body[:1] == b"[":
+            found = _list(body)
+        elif body[:8] == _LISTED:
+            found = _listed(body).rows
+        else:
+            return [_row(body)], True
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    few(len(found))
+    return found, False
+
+
+def _of_any(body: bytes) -> tuple[list[Row], bool]:
     try:
         found = _decode(body)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(f"expected rows as JSON, got: {error}", hint=_FORMS) from None
-    alone = isinstance(found, dict) and not _wrapped(found)
-    return [found] if alone else _several(found, body), alone
+    if isinstance(found, dict) and not _wrapped(found):
+        return [found], True
+    return _several(found, body), False
 
 
 def _several(found: Any, body: bytes) -> list[Row]:

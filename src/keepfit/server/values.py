@@ -16,10 +16,11 @@ import msgspec
 
 from keepfit.batch import RESERVED, Roles
 from keepfit.errors import SchemaMismatch
+from keepfit.facts.depth import DEEPEST
 from keepfit.learners.models import FittedModel
 from keepfit.server.cells import seconds
 from keepfit.server.labels import AHEAD, WHOLE, fitted
-from keepfit.server.nesting import DEEPEST, shallow
+from keepfit.server.nesting import shallow
 
 if TYPE_CHECKING:
     from keepfit.server.models import Serving
@@ -52,14 +53,9 @@ def checked(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
     ------
     SchemaMismatch
         A name is one of keepfit's own, or there twice but for its case; a time is none, before
-        year 1 or far ahead; a whole number is too large; a label is not of the model's type.
+        year 1 or far ahead; a label is not of the model's type.
     """
     names = _names(rows)
-    kinds = _kinds(rows)
-    if list in kinds or dict in kinds:
-        _nested(rows)
-    if int in kinds and not _of_64_bits(rows):
-        _whole(rows, serving, (roles.id, roles.label))
     for name in (roles.time, roles.known_at):
         if name is not None and name in names:
             latest = time.time() + FURTHEST
@@ -68,6 +64,21 @@ def checked(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
                 if at is not None and not timely(at, latest):
                     raise _untimely(name, at, latest)
     return roles.label in names and _labelled(rows, roles, serving)
+
+
+def bounded(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> None:
+    """Raise where a value of rows is nested too deep, or a whole number is too large.
+
+    Raises
+    ------
+    SchemaMismatch
+        One is.
+    """
+    kinds = set(map(type, chain.from_iterable(map(dict.values, rows))))
+    if list in kinds or dict in kinds:
+        _nested(rows)
+    if int in kinds and not _of_64_bits(rows):
+        _whole(rows, serving, (roles.id, roles.label))
 
 
 def _names(rows: Sequence[Row]) -> Collection[str]:
@@ -106,12 +117,6 @@ def distinct(names: Collection[str]) -> None:
                 f"expected columns that differ in more than case, got `{both[0]}` and `{both[1]}`",
                 hint="rename one of them, or leave it out",
             )
-
-
-def _kinds(rows: Sequence[Row]) -> set[type]:
-    if len(rows) == 1:
-        return set(map(type, rows[0].values()))
-    return set(map(type, chain.from_iterable(map(dict.values, rows))))
 
 
 def _nested(rows: Sequence[Row]) -> None:
