@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from keepfit.__main__ import main as command
+from keepfit.batch import Roles
+from keepfit.interrupts import handed_on
+from keepfit.server.order import Order
 from tests.shell import FILE, Said, keepfit, process, started
 from tests.waits import PATIENCE
 from tests.worlds import stream
@@ -201,3 +205,27 @@ def test_help_names_every_verb_on_a_line_of_its_own_and_the_exit_statuses(tmp_pa
     assert "..." not in shown.split("Commands:")[1]
     assert "3 blocked by a check" in shown
     assert keepfit(tmp_path, "--version").out.startswith("keepfit ")
+
+
+# While it begins --------------------------------------------------------------------------
+
+
+def test_ctrl_c_while_a_server_is_being_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    order = Order("churn", str(tmp_path), "churn.py", Roles(time="time", id="id"), 99, "", 1, False)
+    with handed_on():
+        child = subprocess.Popen(order.command(), stderr=subprocess.PIPE, text=True)
+    child.send_signal(signal.SIGINT)  # before its first line has run
+    _, err = child.communicate(timeout=PATIENCE)
+    assert (child.returncode, "Traceback" in err) == (130, False)
+
+
+def test_ctrl_c_while_the_command_is_being_loaded_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupts() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keepfit.cli.main", interrupts)
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 130

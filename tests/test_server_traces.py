@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lightgbm import LGBMClassifier
 
-from keepfit.errors import KeepfitError, SchemaMismatch
+from keepfit.errors import DiskFull, KeepfitError, SchemaMismatch
+from keepfit.journal import Journal
+from keepfit.ledger.sqlite import SQLite
 from keepfit.server import __main__ as process
 from keepfit.server import traces
+from keepfit.server.openapi import document
 from keepfit.server.replies import refused
 from keepfit.server.traces import EVERY, Traces
 from tests.served import ROW_, opened
@@ -107,3 +112,36 @@ def test_an_error_of_the_house_that_is_no_status_of_its_own_is_told_too(
     monkeypatch.setattr(traces.TRACES, "_seen", {})
     assert refused(fails(KeepfitError, "the model answers with no number")).status == 500
     assert "the model answers with no number" in told(caplog)[0]
+
+
+# What a person may mend -------------------------------------------------------------------
+
+
+def test_a_full_disk_is_no_fault_of_the_request_and_to_be_tried_again() -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorname = "SQLITE_FULL"
+    told = SQLite(None, durable=True).explain(full, "at ledger.db")
+    assert isinstance(told, DiskFull)
+    reply = refused(told)
+    assert (reply.status, reply.retry_after) == (503, 5)
+    assert json.loads(reply.body)["error"]["hint"] == "free some space; nothing was half written"
+
+
+def test_a_damaged_journal_is_told_from_one_that_may_not_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "churn.db"
+    path.write_bytes(b"this is no journal" * 500)
+    with pytest.raises(KeepfitError, match="cannot open the journal") as caught:
+        Journal(path)
+    assert (caught.value.hint or "").startswith("it is damaged, or no journal: move it away")
+    (tmp_path / "folder.db").mkdir()
+    with pytest.raises(KeepfitError, match="cannot open the journal") as caught:
+        Journal(tmp_path / "folder.db")
+    assert (caught.value.hint or "").startswith("this user must be able to write there")
+
+
+def test_the_document_names_each_form_in_which_events_come() -> None:
+    operation = json.loads(document("churn"))["paths"]["/events"]["post"]
+    content = operation["requestBody"]["content"]
+    assert content["application/cloudevents-batch+json"]["schema"]["type"] == "array"
+    assert "anyOf" not in content["application/cloudevents+json"]["schema"]
+    assert "anyOf" in content["application/json"]["schema"]

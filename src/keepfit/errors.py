@@ -16,6 +16,7 @@ KeepfitError
 ├── AccessDenied (PermissionError)    a server that asks for a token, or for another one
 ├── TooLarge (ValueError)             more in one request than a server takes
 ├── Unreachable (ConnectionError)     a server that does not answer, however often it is asked
+├── DiskFull (OSError)                nothing more can be kept
 ├── ArtifactCorrupt (OSError)         a stored file whose content is not what its name says
 └── ExtraMissing (ImportError)        an optional package is not installed
 """
@@ -103,6 +104,10 @@ class TooLarge(KeepfitError, ValueError):
 
 class Unreachable(KeepfitError, ConnectionError):
     """A server does not answer, however often it is asked."""
+
+
+class DiskFull(KeepfitError, OSError):
+    """Nothing more can be kept until somebody makes space."""
 
 
 class ArtifactCorrupt(KeepfitError, OSError):

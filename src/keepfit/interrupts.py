@@ -76,6 +76,28 @@ def free() -> Iterator[None]:
     check()
 
 
+@contextmanager
+def handed_on() -> Iterator[None]:
+    """Let Ctrl-C wait in a process that is begun in here, until that one says `ready`.
+
+    While Python and what it imports are loaded, nothing could take it but with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ready() -> None:
+    """Take Ctrl-C from now on, where whoever began this process has let it wait."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
 def check() -> None:
     """Take a signal that came."""
     global _came

@@ -206,9 +206,21 @@ def connected(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise KeepfitError(
             f"cannot open the journal at {path}: {error}",
-            hint="this user must be able to write there, on a disk of this machine with space",
+            hint=_DAMAGED if _damaged(error) else _UNWRITABLE,
         ) from error
     return connection
+
+
+_UNWRITABLE = "this user must be able to write there, on a disk of this machine with space"
+_DAMAGED = (
+    "it is damaged, or no journal: move it away with its -wal and -shm, and a new one begins; "
+    "what it held that had not landed yet is lost, unless a backup has it"
+)
+
+
+def _damaged(error: Exception) -> bool:
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from keepfit.errors import KeepfitError, LedgerConflict
+from keepfit.errors import DiskFull, KeepfitError, LedgerConflict
 from keepfit.ledger.connection import Values
 
 BUSY_SECONDS = 30.0
@@ -81,7 +81,8 @@ class SQLite:
         code = getattr(error, "sqlite_errorname", "")
         for name, (what, hint) in _TROUBLE.items():
             if code.startswith(name):
-                return KeepfitError(f"the ledger {place} {what} ({error})", hint=hint)
+                kind = DiskFull if name == "SQLITE_FULL" else KeepfitError
+                return kind(f"the ledger {place} {what} ({error})", hint=hint)
         return KeepfitError(f"the ledger {place} cannot be used: {error}")
 
 

@@ -14,12 +14,14 @@ import typer
 
 from keepfit import terminal
 from keepfit.cli.words import stopped, verb
+from keepfit.interrupts import ready
 from keepfit.results.line import printable
 from keepfit.server.order import Order
 
 
 def main(order: Order) -> None:
     """Carry out an order until this process is asked to end."""
+    ready()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     heard(logging.INFO if order.parent is None else logging.WARNING)
     sock = socket.socket(fileno=order.sock)

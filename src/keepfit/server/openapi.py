@@ -11,6 +11,7 @@ import msgspec
 from keepfit import __version__
 from keepfit.server import shapes
 from keepfit.server.app import Asked
+from keepfit.server.events import BATCHED, STRUCTURED
 from keepfit.server.rows import ARROW, Label
 from keepfit.server.tensors import Inference
 
@@ -30,7 +31,8 @@ MEANINGS = {
     413: "It is too large.",
     422: "Rows or labels are not as the pipeline has them.",
     500: "The server, or the model, has a fault.",
-    503: "Nothing serves yet, or too much waits; `Retry-After` says when to come again.",
+    503: "Nothing serves yet, too much waits, or the disk is full; `Retry-After` says when to come "
+    "again.",
 }
 
 
@@ -45,7 +47,7 @@ class Operation(NamedTuple):
 
 
 _TAKEN = (400, 404, 408, 413, 422, 500, 503)
-_ASKED = (400, 404, 408, 409, 413, 422, 500)
+_ASKED = (400, 404, 408, 409, 413, 422, 500, 503)
 _LOOKED = (404, 500)
 _ROWS = (dict[str, Any], list[dict[str, Any]], shapes.Rows, shapes.Named, shapes.Columns)
 _ANSWERS = (shapes.Answer, shapes.Answers)
@@ -137,7 +139,7 @@ def document(pipeline: str) -> bytes:
         problem = protocol if path.startswith("/v2") else house
         told["responses"] = _responses(path, one, _any(gives), problem)
         if takes:
-            told["requestBody"] = {"required": True, "content": _content(path, _any(takes))}
+            told["requestBody"] = {"required": True, "content": _content(path, takes)}
         paths.setdefault(path, {})[method.lower()] = told
     return msgspec.json.encode(
         {
@@ -182,14 +184,15 @@ def _place(name: str, pipeline: str) -> Schema:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, **known}
 
 
-def _content(path: str, schema: Schema) -> Schema:
-    content: Schema = {_JSON: {"schema": schema}}
+def _content(path: str, takes: list[Schema]) -> Schema:
+    content: Schema = {_JSON: {"schema": _any(takes)}}
     if path in ("/predict/{pipeline}", "/rows/{pipeline}"):
         content[ARROW] = _BINARY
     if path.endswith("/infer"):
         content[_BYTES] = _BINARY
     if path == "/events":
-        content["application/cloudevents+json"] = {"schema": schema}
+        one, several = takes
+        content |= {STRUCTURED: {"schema": one}, BATCHED: {"schema": several}}
     return content
 
 

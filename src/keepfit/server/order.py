@@ -13,6 +13,7 @@ import msgspec
 
 from keepfit.batch import Roles
 from keepfit.explore import Explore
+from keepfit.interrupts import handed_on
 from keepfit.server.access import Tls
 
 
@@ -58,4 +59,5 @@ def begin(order: Order) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, order.command())
+    with handed_on():
+        os.execv(sys.executable, order.command())

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from keepfit.errors import ConfigError, ExtraMissing, KeepfitError
+from keepfit.interrupts import handed_on
 from keepfit.periodic import Periodic
 from keepfit.server.access import Tls, bindable
 from keepfit.server.order import Order
@@ -205,7 +206,12 @@ def _looping(order: Order) -> Start:
 
 def _working(order: Order) -> Start:
     command = replace(order, parent=os.getpid()).command()
-    return lambda: subprocess.Popen(command, pass_fds=[order.sock])
+
+    def start() -> subprocess.Popen[bytes]:
+        with handed_on():
+            return subprocess.Popen(command, pass_fds=[order.sock])
+
+    return start
 
 
 class Family:

@@ -9,6 +9,7 @@ import msgspec
 
 from keepfit.errors import (
     ConfigError,
+    DiskFull,
     GateRefused,
     KeepfitError,
     LeaseLost,
@@ -31,6 +32,7 @@ STATUS: dict[type[KeepfitError], int] = {
     TooLarge: 413,
     VersionUnknown: 404,
     NoChampion: 503,
+    DiskFull: 503,
     GateRefused: 409,
     RollbackFailed: 409,
     LeaseLost: 409,
@@ -38,7 +40,7 @@ STATUS: dict[type[KeepfitError], int] = {
 }
 """The status of HTTP that each error is told with; 500 for all others."""
 
-RETRY: dict[type[KeepfitError], int] = {NoChampion: 1, LeaseLost: 5, LedgerConflict: 1}
+RETRY: dict[type[KeepfitError], int] = {NoChampion: 1, LeaseLost: 5, LedgerConflict: 1, DiskFull: 5}
 """Seconds after which what could not be done may be: the loop has ended its step, say."""
 
 JSON = b"application/json"
