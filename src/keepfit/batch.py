@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -148,6 +148,25 @@ def _content(column: pl.Series) -> Iterator[bytes | memoryview]:
     if values.dtype == pl.Boolean:
         values = values.cast(pl.UInt8)
     yield np.ascontiguousarray((values.fill_null(0) if gaps else values).to_numpy()).data.cast("B")
+
+
+def as_came(
+    rows: pl.DataFrame, lost: Iterable[str], retyped: Mapping[str, str], accepted: Collection[str]
+) -> pl.DataFrame:
+    """Return a batch with the columns it came with: the lake fills up those it did not have.
+
+    Of values in another kind only the kind is known; a word stands for them. What was accepted is
+    left as it is.
+    """
+    import polars as pl
+
+    gone = [name for name in lost if name not in accepted]
+    other = [name for name in retyped if name not in accepted]
+    if not gone and not other:
+        return rows
+    return rows.drop(gone, strict=False).with_columns(
+        pl.lit(f"{retyped[name]} not kept").alias(name) for name in other
+    )
 
 
 def complete(rows: pl.DataFrame, *columns: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from msgspec.structs import replace as replaced
 
 from keepfit import explore, facts, interrupts
-from keepfit.batch import ID, LABEL, Batch, complete, shortened
+from keepfit.batch import ID, LABEL, Batch, as_came, complete, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
 from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
@@ -194,7 +194,8 @@ class Loop:
         if state.pending.rows and self.checked is not None:
             findings.extend(self.checked.get(number, ()))
         elif state.pending.rows:
-            rows = _as_came(self.memory.lake.batch(number), state.pending, state.accepted)
+            lost, retyped = state.pending.lost, state.pending.retyped
+            rows = as_came(self.memory.lake.batch(number), lost, retyped, state.accepted)
             labels = complete(self.memory.lake.scored(number, now)[[ID, LABEL]], LABEL)
             rows, watermark = self.columns(rows), state.watermark
             came = Batch(rows=rows, labels=labels, cursor="", watermark=watermark)
@@ -477,22 +478,6 @@ def _planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
 def _arrived(landed: Landed) -> facts.Arrived:
     told = asdict(landed)
     return facts.Arrived(batch=told.pop("number"), **told)
-
-
-def _as_came(rows: Any, arrived: facts.Arrived, accepted: Sequence[str]) -> Any:
-    """Return a batch with the columns it came with: the lake fills up those it did not have.
-
-    Of values in another kind only the kind is known; a word stands for them.
-    """
-    import polars as pl
-
-    lost = [name for name in arrived.lost if name not in accepted]
-    retyped = [name for name in arrived.retyped if name not in accepted]
-    if not lost and not retyped:
-        return rows
-    return rows.drop(lost, strict=False).with_columns(
-        pl.lit(f"{arrived.retyped[name]} not kept").alias(name) for name in retyped
-    )
 
 
 class _Held:
