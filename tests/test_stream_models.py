@@ -40,7 +40,7 @@ def test_the_first_seed_keeps_all_rows_and_others_a_share_in_order_of_time(folde
 
 
 def test_batches_share_what_a_seed_draws_evenly(folder: Path) -> None:
-    rows, labels, cuts = table_of("made", folder, 1, Scale(batches=40))
+    rows, labels, cuts, _ = table_of("made", folder, 1, Scale(batches=40))
     assert rows.shape == (900, 1)
     assert (labels == (rows[:, 0] * ROWS).round() % 2).all()
     assert cuts[0] == 0
