@@ -33,8 +33,9 @@ def test_it_begins_after_a_tenth_of_the_rows_and_steps_a_hundredth_of_their_time
     tmp_path: Path,
 ) -> None:
     plan = planned(stream(DAYS, PER_DAY), tmp_path, every=None)
-    assert plan.since == START + 0.1 * DAYS * DAY
-    assert plan.every == pytest.approx(0.98 * DAYS * DAY / STEPS, rel=0.01)
+    history = DAYS * DAY - DAY / PER_DAY
+    assert abs(plan.since - (START + 0.1 * history)) <= timedelta(microseconds=1)
+    assert abs(plan.every - history / STEPS) <= timedelta(microseconds=1)
 
 
 @pytest.mark.parametrize("year", [1970, 2099])

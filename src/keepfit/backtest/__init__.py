@@ -65,8 +65,8 @@ def backtest(
     since
         When the first model is trained; when a tenth of the rows has come when not given.
     every
-        How far one step reaches; the pipeline's, else a hundredth of the time that all but the first
-        and the last hundredth of the rows take.
+        How far one step reaches; the pipeline's, else one per cent of the history, in which the
+        first and the last hundredth of the rows do not count.
     training_time
         How long a training takes on the simulated clock; until it is over the old model serves.
     compare

@@ -97,9 +97,8 @@ class Plan:
 
 
 def _step(arrived: pl.Series) -> timedelta:
-    """Return the step that takes rows as they mostly come in so many steps."""
-    stray = int(STRAY * arrived.len())
-    span: timedelta = arrived[-1 - stray] - arrived[stray]
+    """Return the step that takes rows as they mostly come through in so many steps."""
+    span = (_quantile(arrived, 1 - STRAY) - _quantile(arrived, STRAY)) / (1 - 2 * STRAY)
     return (span or arrived[-1] - arrived[0]) / STEPS
 
 
@@ -110,5 +109,13 @@ def _warm(arrived: pl.Series) -> datetime:
     moment brought as many, time tells.
     """
     first, last = arrived[0], arrived[-1]
-    start: datetime = arrived[int(WARM_UP * arrived.len())]
+    start = _quantile(arrived, WARM_UP)
     return start if start > first else first + (last - first) * WARM_UP
+
+
+def _quantile(arrived: pl.Series, share: float) -> datetime:
+    """Return the moment up to which a share of rows in order has come, between two in proportion."""
+    place = share * (arrived.len() - 1)
+    below: datetime = arrived[int(place)]
+    above: datetime = arrived[min(int(place) + 1, arrived.len() - 1)]
+    return below + (above - below) * (place - int(place))
