@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from keepfit.facts import Arrived, Finding, Found
 from keepfit.home import open_memory
 from keepfit.journal import ANSWER, LABEL, ROW, Kept, New, Writer, journal_of
 from keepfit.landing import served
-from keepfit.landing.unfit import landing
+from keepfit.landing.unfit import SEVERAL, landing
 from keepfit.landing.values import as_label, plain, times
 from keepfit.loop import Loop
 from tests.servers import World, labels, micro, sent
@@ -253,6 +254,20 @@ def test_what_nobody_has_thought_of_is_found_by_halves(
     assert alone <= {one.id for one in left}
     if not pairs:
         assert {one.id for one in left} == alone
+
+
+@pytest.mark.parametrize(("count", "lost"), [(SEVERAL - 1, True), (SEVERAL, False)])
+def test_where_not_one_of_several_lands_nothing_is_left_out(count: int, lost: bool) -> None:
+    entries = [Kept(i, ROW, i, 0, None, None, b"") for i in range(count)]
+
+    def make(some: Sequence[Kept]) -> list[int]:
+        if some:
+            raise ValueError("the lake is not what it was")
+        return []
+
+    with nullcontext() if lost else pytest.raises(ValueError, match="the lake is not"):
+        made, left = landing(entries, make)
+        assert (made, len(left)) == ([], count)
 
 
 def test_times_are_read_in_whatever_form_each_is_written() -> None:

@@ -21,6 +21,9 @@ from keepfit.journal import Kept
 EARLIEST, LATEST = -59_011_459_200_000_000, 221_845_392_000_000_000
 """Microseconds from 1970 to the years 100 and 9000: a time has room to be reckoned with."""
 
+SEVERAL = 20
+"""Entries of which none lands: that is rather the loop's fault than theirs."""
+
 T = TypeVar("T")
 
 
@@ -85,7 +88,8 @@ def landing(
     """Return what is made of all entries of which something can be made, and why not of the others.
 
     What is known to be no row is told of by name elsewhere. This is for what nobody has thought
-    of: halves are tried until what cannot be is alone.
+    of: halves are tried until what cannot be is alone. Where of several not one can be, the problem
+    is raised: a loop that is seen to stand still loses nothing.
     """
     try:
         return make(entries), []
@@ -93,6 +97,8 @@ def landing(
         raise
     except (Exception, pl.exceptions.PanicException):  # Polars' panics are no exceptions
         kept, left = _parted(entries, make)
+        if not kept and len(entries) >= SEVERAL:
+            raise
         return make(kept), left
 
 

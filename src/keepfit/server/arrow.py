@@ -20,7 +20,7 @@ from keepfit.server.limits import MOST_ROWS, few
 if TYPE_CHECKING:
     import polars as pl
 
-MOST_CELLS = 1_000_000
+MOST_CELLS = 2_000_000
 """Values of all columns of a request together, those in lists and dictionaries too."""
 
 MOST_DECODED = 32 * 1024 * 1024
