@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
@@ -28,6 +28,8 @@ from peers.report import table
 from stream_models import FIRST, STREAMS, Scale, at_hand, paced, stream_of
 
 FLIGHTS = "flights, weekly"
+KINDS = ("fits", "predictions", "fits of probes", "predictions of probes")
+TABLES = "tables of probes"
 
 
 class Meter:
@@ -97,9 +99,7 @@ def one(name: str, folder: Path, scale: Scale) -> dict[str, Any]:
 
     meter.watch(Boosting, "fit", "fits", None)
     meter.watch(FittedModel, "predict", "predictions", asked)
-    meter.watch(
-        trial.Trial, "_table", "fits of probes", None
-    )  # of numbers, as a learner's fit makes it
+    meter.watch(trial.Trial, "_table", TABLES, None)  # of numbers, as a learner's fit makes it
     meter.watch(trial, "_fitted", "fits of probes", None)
     meter.watch(trial, "answers", "predictions of probes", None)
     with tempfile.TemporaryDirectory() as home:
@@ -188,32 +188,39 @@ def main(*, quick: bool = False, scale: Scale | None = None) -> Iterator[str]:
         f"{scale.batches} batches.",
         "",
     ]
-    rows = []
-    for name in (*known, *(() if quick else (FLIGHTS,))):
-        found = alone(name, folder, scale)
-        floor = sum(found["seconds"].values())
-        seconds, counts = Counter(found["seconds"]), Counter(found["counts"])
-        seconds["fits of probes"] += seconds["tables of probes"]
-        parts = [
-            f"{counts[kind]:,}: {seconds[kind]:.1f}"
-            for kind in ("fits", "predictions", "fits of probes", "predictions of probes")
-        ]
-        ratio = f"**{found['total'] / floor:.2f}×**"
-        rows.append(
-            [
-                name,
-                f"{found['policies']}",
-                *parts,
-                f"{found['again']:.1f}",
-                f"{found['total']:.1f}",
-                ratio,
-            ]
-        )
+    found = {name: alone(name, folder, scale) for name in (*known, *(() if quick else (FLIGHTS,)))}
+    rows = [_row(name, told) for name, told in found.items()]
+    if len(found) > 1:
+        rows.append(_row("all of them", _together(list(found.values()))))
     heads = ["history", "policies", "fits", "predictions", "probes' fits", "probes' predictions"]
     yield from [
         *table([*heads, "asked twice", "all of it", "beside the floor"], rows),
         "",
     ]
+
+
+def _row(name: str, found: dict[str, Any]) -> list[str]:
+    counts, floor = found["counts"], sum(found["seconds"].values())
+    seconds = Counter(found["seconds"])
+    seconds["fits of probes"] += seconds[TABLES]
+    return [
+        name,
+        f"{found['policies']}",
+        *(f"{counts.get(kind, 0):,}: {seconds[kind]:.1f}" for kind in KINDS),
+        f"{found['again']:.1f}",
+        f"{found['total']:.1f}",
+        f"**{found['total'] / floor:.2f}×**",
+    ]
+
+
+def _together(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several comparisons cost as one."""
+
+    def summed(what: str) -> Counter[str]:
+        return sum((Counter(one[what]) for one in found), Counter())
+
+    plain = {what: sum(one[what] for one in found) for what in ("policies", "total", "again")}
+    return plain | {"seconds": summed("seconds"), "counts": summed("counts")}
 
 
 if __name__ == "__main__":
