@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-4"
+FOLD = "state-5"
 ATTEMPTS = 5
 
 
@@ -105,6 +105,7 @@ class Loop:
         self.backlog = False
         self.steps = Stepping(memory.ledger, pipeline.name)
         self.state = self._folded()
+        self.scorer.settle(self.state.metric)
         self._saved = self.state.seq
         self._lease: Lease | None = None
         self._written: list[Entry] = []

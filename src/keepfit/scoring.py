@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable, Collection, Hashable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keepfit import estimates, facts, learners, metrics
+from keepfit import estimates, facts, learners, metrics, unknown
 from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION, complete
 from keepfit.drift import Reference
 from keepfit.errors import RollbackFailed, SchemaMismatch
-from keepfit.learners import novel
 from keepfit.learners.labels import weights as weights_in
 from keepfit.protocols import Metric, Model
 from keepfit.registry import Rollout, State, Version
@@ -66,7 +65,7 @@ class Scorer:
 
     def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Said = False) -> None:
         self.artifacts = artifacts
-        self._spec = metric
+        self.spec = metric
         self.last_metric: Metric | None = None
         self.faults: dict[str, Faults] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
@@ -139,12 +138,22 @@ class Scorer:
             self._references = kept | {digest: Reference.loads(self.artifacts.get(digest))}
         return self._references[digest]
 
+    def settle(self, name: str) -> None:
+        """Judge by the metric that the pipeline began with, where it states none.
+
+        The usual one of two classes is another than that of three: once a third comes, what was
+        reached before and what is reached since must compare.
+        """
+        if self.spec is None and name in map(metrics.default_for, metrics.TASKS):
+            self.spec = name
+
     def metric(self, model: Model) -> Metric:
         """Return the pipeline's metric for a model's task and classes."""
         key = model.task, model.classes
         if key not in self._metrics:
-            spec = self._spec if self._spec is not None else metrics.default_for(model.task)
-            self._metrics[key] = metrics.get(spec, task=model.task, classes=model.classes)
+            if self.spec is None:
+                self.settle(metrics.default_for(model.task))
+            self._metrics[key] = metrics.get(self.spec, task=model.task, classes=model.classes)
             self.last_metric = self._metrics[key]
         return self._metrics[key]
 
@@ -309,10 +318,9 @@ class Scorer:
         alone = served.n_unique() == 1
         name = served[0] if alone else served.value_counts(sort=True)[VERSION][0]
         model = self.model(state.versions[name])
-        metric = self.metric(model)
-        labels, scores, weights = _aligned(model, known)
-        if labels.size < known.height:
-            shared["unlearnt"] = novel.counted(known.get_column(LABEL), model.classes)
+        found, strange = unknown.scored(self, state, model, known, _scores_of(model, known))
+        metric, labels, scores, weights = found
+        shared |= strange
         value = metrics.value_of(metric, labels, scores, weights)
         if value != value:
             reason = "the metric is not defined on these rows: one class only, or scores that are not finite"
@@ -331,21 +339,31 @@ class Scorer:
         )
 
     def reached(
-        self, version: Version, batch: int, rows: pl.DataFrame, known: pl.Series
+        self,
+        version: Version,
+        batch: int,
+        rows: pl.DataFrame,
+        known: pl.Series,
+        classes: Collection[str],
     ) -> float | None:
         """Return the metric of a version on labelled rows; None where it is not defined on them."""
-        model = self.model(version)
-        labels, scores = model.codes(known), self._answers(version, -batch, 0, rows)
-        kept = slice(None) if model.task == "regression" else labels >= 0
-        weights = weights_in(rows)
-        own = None if weights is None else weights[kept]
-        return _finite(metrics.value_of(self.metric(model), labels[kept], scores[kept], own))
+        model, scores = self.model(version), self._answers(version, -batch, 0, rows)
+        metric, *found = unknown.answered(self, model, known, scores, weights_in(rows), classes)
+        return _finite(metrics.value_of(metric, *found))
 
-    def errors(self, version: Version, rows: pl.DataFrame) -> list[float]:
-        """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers."""
+    def errors(
+        self, version: Version, rows: pl.DataFrame, classes: Collection[str] = ()
+    ) -> list[float]:
+        """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers.
+
+        A row of one of ``classes`` that it does not know is 1; of other labels that it does not
+        know there is none.
+        """
         model = self.model(version)
         served = complete(rows.filter(rows.get_column(VERSION) == version.name), LABEL, SCORE)
-        labels, scores, _ = _aligned(model, served)
+        labels, scores, _ = unknown.placed(
+            model, served.get_column(LABEL), _scores_of(model, served), None, classes
+        )
         if model.task == "regression":
             wrong: list[float] = abs(labels - scores).tolist()
             return wrong
@@ -359,8 +377,7 @@ class Scorer:
 
     def stored(self, version: Version, values: pl.Series) -> np.ndarray:
         """Return scores as a version gave them, from the form they are kept in."""
-        model = self.model(version)
-        return _scores(values, width=len(model.classes) if model.task == "multiclass" else None)
+        return _scores_of(self.model(version), values.alias(SCORE).to_frame())
 
     def estimate(
         self, version: Version, learnt: Any, scores: np.ndarray, rows: Callable[[], pl.DataFrame]
@@ -376,7 +393,7 @@ class Scorer:
     def name(self, state: State) -> str:
         """Return the name of the metric, as far as it is known yet."""
         if state.champion is None:
-            return str(self._spec or "")
+            return str(self.spec or "")
         return self.metric(self.model(state.versions[state.champion])).name
 
     def verify(self, version: Version, rows: pl.DataFrame, stored: pl.DataFrame) -> int:
@@ -452,17 +469,9 @@ def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:
     return late & Assignment(fact.rollout, fact.share).of(units)
 
 
-def _aligned(model: Model, known: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return codes of labels, scores and weights, without rows whose label the model does not know."""
-    labels = model.codes(known.get_column(LABEL))
-    scores = _scores(
-        known.get_column(SCORE), width=len(model.classes) if model.task == "multiclass" else None
-    )
-    weights = weights_in(known)
-    kept = labels >= 0
-    if model.task == "regression" or kept.all():
-        return labels, scores, weights
-    return labels[kept], scores[kept], None if weights is None else weights[kept]
+def _scores_of(model: Model, served: pl.DataFrame) -> np.ndarray:
+    width = len(model.classes) if model.task == "multiclass" else None
+    return _scores(served.get_column(SCORE), width=width)
 
 
 def _scores(values: pl.Series, width: int | None = None) -> np.ndarray:

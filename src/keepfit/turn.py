@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replaced
 
-from keepfit import costs, explore, footprint, gates, learners, relevance
+from keepfit import costs, explore, footprint, gates, learners, relevance, unknown
 from keepfit.approval import Asking
-from keepfit.batch import BATCH, CARRIED, LABEL, TIME, border, digest
+from keepfit.batch import BATCH, CARRIED, TIME, border, digest
 from keepfit.facts import (
     Answer,
     Donor,
@@ -25,7 +25,7 @@ from keepfit.final import FinalFit, refused
 from keepfit.learners.novel import Learnable, classifies, learnable, without
 from keepfit.learnt import again
 from keepfit.metrics import value_of
-from keepfit.past import PER_STRETCH, TO_SHOW, number, same_classes, scored_past, stretches
+from keepfit.past import PER_STRETCH, TO_SHOW, number, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
 from keepfit.standing import Chosen, Plan, Standings, Why, cost_of
@@ -69,6 +69,9 @@ class Turn:
         rows = {
             one.name: one.select.select(able[one.name].rows, moment) for one in standings.runnable()
         }
+        new = frozenset[str]().union(*(one.new for one in able.values()))
+        if champion is not None and unknown.due(loop, new):
+            why = Why.ALARM
         held = standings.held(rows, why)
         chosen = [
             Chosen(
@@ -361,22 +364,26 @@ class Turn:
             if judged:
                 self.loop.append(judged, at)
             return
-        version, best = self._best(passed)
+        version, best = self._best(passed, champion)
         reason = best.verdicts[0].reason if best.verdicts else "no gate but a person"
         self.asking.passed(judged, version, reason, at)
 
-    def _best(self, passed: list[Judged]) -> tuple[Version, Judged]:
+    def _best(self, passed: list[Judged], champion: Version) -> tuple[Version, Judged]:
         """Return the version to promote of those that passed: the preferred recipe's, or the best.
 
-        A leader has shown on many batches what a few rows of a holdout cannot show.
+        A leader has shown on many batches what a few rows of a holdout cannot show. Before all goes
+        one that learnt a class which came new: the others were not asked about its rows.
         """
-        versions = self.loop.state.versions
+        versions, scorer = self.loop.state.versions, self.loop.scorer
+        known = set(scorer.model(champion).classes)
         preferred = self.standings().preferred()
-        sign = 1.0 if self.loop.scorer.greater_is_better(self.loop.state) else -1.0
+        sign = 1.0 if scorer.greater_is_better(self.loop.state) else -1.0
 
-        def worth(one: Judged) -> tuple[bool, float]:
-            before = versions[one.version].challenger in preferred
-            return before, sign * one.value if one.value is not None else float("-inf")
+        def worth(one: Judged) -> tuple[int, bool, float]:
+            version = versions[one.version]
+            value = float("-inf") if one.value is None else sign * one.value
+            new = len({*scorer.model(version).classes} - known)
+            return new, version.challenger in preferred, value
 
         best = max(passed, key=worth)
         return versions[best.version], best
@@ -450,12 +457,11 @@ class Turn:
         """Return two models on the same labelled rows, for gates to judge by."""
         import numpy as np
 
-        labels = new.codes(rows.get_column(LABEL))
-        ours, theirs = same_classes(new, old, new.predict(rows), old.predict(rows))
+        metric, labels, ours, theirs = unknown.beside(self.loop.scorer, new, old, rows)
         kept = np.ones(labels.size, dtype=bool) if new.task == "regression" else labels >= 0
         weights = explore.weights(rows, self.loop.pipeline.explore)
         return Comparison(
-            metric=self.loop.scorer.metric(new),
+            metric=metric,
             labels=labels[kept],
             challenger=ours[kept],
             champion=theirs[kept],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit import estimates, explore, facts, relevance, triggers
+from keepfit import estimates, explore, facts, relevance, triggers, unknown
 from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION, complete
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
@@ -84,20 +84,24 @@ class Watch:
             seen = any(one.snapshot.to >= fact.from_ for one in followed)
             if seen or fact.batch > max(one.snapshot.batch for one in followed) + FRESH:
                 continue
-            values = self._reached(followed, fact.batch) | {fact.version: fact.value}
+            values = self._reached(followed, fact) | {fact.version: fact.value}
             found.append(
                 facts.Compared(batch=fact.batch, metric=fact.metric, n=fact.n, values=values)
             )
         return found
 
-    def _reached(self, versions: Sequence[Version], batch: int) -> dict[str, float]:
+    def _reached(self, versions: Sequence[Version], served: facts.Scored) -> dict[str, float]:
         """Return the metric of versions that do not serve on a batch, where it is defined."""
-        loop = self.loop
+        loop, batch = self.loop, served.batch
+        classes = {*unknown.names(loop.scorer.model(loop.state.versions[served.version]))}
+        classes |= served.unknown.keys()
         rows = loop.memory.lake.batch(batch)
         known = loop.memory.lake.scored(batch, loop.clock.now()).get_column(LABEL)
         rows = self._weighed(complete(rows.hstack([known.alias(LABEL)]), LABEL))
         known = rows.get_column(LABEL)
-        reached = {one.name: loop.scorer.reached(one, batch, rows, known) for one in versions}
+        reached = {
+            one.name: loop.scorer.reached(one, batch, rows, known, classes) for one in versions
+        }
         return {name: value for name, value in reached.items() if value is not None}
 
     def _early(self, arrived: facts.Arrived, now: datetime) -> bool:
@@ -338,7 +342,7 @@ class Watch:
             if not isinstance(fact, facts.Scored) or fact.version != loop.state.champion:
                 continue
             rows = explore.observed(loop.memory.lake.scored(fact.batch, now))
-            values = loop.scorer.errors(loop.state.versions[fact.version], rows)
+            values = loop.scorer.errors(loop.state.versions[fact.version], rows, fact.unknown)
             for detector in followers:
                 found.extend(self._followed(detector, values, fact.batch, fact.to, found))
         return found

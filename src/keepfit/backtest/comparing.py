@@ -177,7 +177,7 @@ class _Crew:
         stage, folder = self._stage, self._stage.pipeline.home / "backtest" / "shared"
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
         setting = Setting(
-            pipeline=_sent(stage.pipeline),
+            pipeline=_sent(stage.pipeline, stage.scorer.spec),
             plan=stage.plan,
             ledger=str(self._ledger),
             artifacts=str(folder.parent / "artifacts"),
@@ -192,12 +192,13 @@ class _Crew:
             return None
 
 
-def _sent(pipeline: Pipeline) -> Pipeline:
+def _sent(pipeline: Pipeline, metric: Any) -> Pipeline:
     """Return the pipeline as another process gets it: without its rows, training where it is."""
     executor = pipeline._executor
     here = executor is None or type(executor) is executors.Local and not _limited(executor)
     return pipeline.changed(
         source=_Roles(pipeline.source.roles),
+        metric=metric,
         _executor=executors.Inline() if here else executor,
     )
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit import facts
+from keepfit import facts, unknown
 from keepfit.batch import ID, LABEL
 from keepfit.facts import Entry
+from keepfit.learners import novel
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from keepfit.backtest.stage import Stage, Tell
     from keepfit.lake import Lake
+    from keepfit.protocols import Model
 
 MOST_MODELS = 200
 """Models that are asked about the future; of more, all that served and some of the others."""
@@ -113,16 +115,30 @@ class Ask:
         known: _Known = stage.kept.get("known") or _Known(stage)
         stage.kept["known"] = known
         model = stage.scorer.load(self.artifact)
-        metric = stage.scorer.metric(model)
         rows, labels, cuts = known.rows(self.batches)
-        codes, scores = model.codes(labels), model.predict(rows)
-        values = []
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
-            here, said = codes[first:last], scores[first:last]
-            if model.task != "regression":
-                here, said = here[here >= 0], said[here >= 0]
-            values.append(metric.value(here, said))
-        return values
+        scores = model.predict(rows)
+        found = unknown.placed(model, labels, scores, None, ())
+        if len(found.labels) < rows.height:
+            return _of_more(stage, model, rows, scores, cuts)
+        metric = stage.scorer.metric(model)
+        windows = zip(cuts[:-1], cuts[1:], strict=True)
+        return [metric.value(found.labels[a:b], scores[a:b]) for a, b in windows]
+
+
+def _of_more(
+    stage: Stage, model: Model, rows: pl.DataFrame, scores: NDArray[np.float64], cuts: list[int]
+) -> list[float]:
+    """Return the metric's value for each window, where some labels are none that a model knows."""
+    labels = rows.get_column(LABEL)
+    strange = novel.counted(labels, model.classes).keys()
+    classes = strange - novel.learnable(rows, model.classes).unlearnt.keys()
+    values = []
+    for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+        metric, codes, said, _ = unknown.answered(
+            stage.scorer, model, labels[a:b], scores[a:b], None, classes
+        )
+        values.append(metric.value(codes, said))
+    return values
 
 
 class _Known:

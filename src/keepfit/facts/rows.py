@@ -55,7 +55,8 @@ class Quarantined(Fact, frozen=True, kw_only=True):
 class Scored(Fact, frozen=True, kw_only=True):
     """How a version did on a batch whose labels are mature.
 
-    ``unlearnt`` counts the labels that are none of the classes it knows, which count for nothing.
+    Of the labels that are none of the classes it knows, ``unknown`` counts those that are classes,
+    whose rows count as wrong, and ``unlearnt`` the others, which count for nothing.
     """
 
     batch: int
@@ -69,6 +70,7 @@ class Scored(Fact, frozen=True, kw_only=True):
     to: datetime | None = None
     reason: str | None = None
     unlearnt: dict[str, int] = {}
+    unknown: dict[str, int] = {}
 
 
 class Estimated(Fact, frozen=True, kw_only=True):

@@ -24,10 +24,14 @@ SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Learnable:
-    """Labelled rows that a model can learn, and how many were left out, by their label."""
+    """Labelled rows that a model can learn, and how many were left out, by their label.
+
+    ``new`` names the classes that were not known yet.
+    """
 
     rows: pl.DataFrame
     unlearnt: dict[str, int] = field(default_factory=dict)
+    new: frozenset[str] = frozenset()
 
 
 def classifies(learner: Any) -> bool:
@@ -73,10 +77,12 @@ def learnable(
         return Learnable(rows)
     names = named(labels)
     counts = dict(names.filter(other).value_counts().sort(LABEL).iter_rows())
+    new: frozenset[str] = frozenset()
     if not closed:
         needed = min(SHARE, _rarest(labels, known))
-        counts = {name: n for name, n in counts.items() if not _enough(names == name, n, needed)}
-    return Learnable(without(rows, counts), counts)
+        new = frozenset(name for name, n in counts.items() if _enough(names == name, n, needed))
+        counts = {name: n for name, n in counts.items() if name not in new}
+    return Learnable(without(rows, counts), counts, new)
 
 
 def strangers(labels: pl.Series, classes: Sequence[Any]) -> pl.Series | None:

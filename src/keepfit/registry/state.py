@@ -47,6 +47,7 @@ from keepfit.facts import (
     TrainingStarted,
 )
 from keepfit.registry import adopted, approval, serving
+from keepfit.registry.strangers import counted
 from keepfit.registry.versions import Counts, Recipe, Request, Rollout, Service, Side, Version
 
 FORECAST_FROM = 200
@@ -72,7 +73,8 @@ class State(msgspec.Struct):
     it. ``recipes`` holds the record of each challenger, by its name. ``rollout`` is
     the challenger on its way, ``service`` the champion beside the one before, ``undone`` when
     champions were taken back, since the last pause ended. ``request`` is the version that waits
-    for a person.
+    for a person. ``metric`` is the one that the pipeline began with; ``strangers`` counts labels
+    that what served did not know, as `registry.strangers` does.
     """
 
     seq: int = 0
@@ -134,6 +136,8 @@ class State(msgspec.Struct):
     request: Request | None = None
     service: Service | None = None
     undone: list[tuple[datetime, str]] = []
+    metric: str = ""
+    strangers: dict[str, list[int]] = {}
     counts: Counts = msgspec.field(default_factory=Counts)
 
     def fold(self, entries: Iterable[Entry]) -> State:
@@ -287,6 +291,10 @@ class State(msgspec.Struct):
         if awaited is not None and fact.value is not None:
             self.estimates = [*self.estimates[-KEPT + 1 :], (*awaited, fact.value)]
         self.last_scored = fact
+        self.metric = self.metric or fact.metric
+        if self.strangers or fact.unknown or fact.unlearnt:
+            rows = fact.n + sum(fact.unlearnt.values())
+            self.strangers = counted(self.strangers, {**fact.unknown, **fact.unlearnt}, rows)
         if fact.value is not None:
             self.realised = [*self.realised[-KEPT + 1 :], (fact.batch, fact.value)]
         if fact.to is not None:

@@ -120,7 +120,7 @@ class Story:
         else:
             value = metric(fact.metric, fact.value, fact.low, fact.high)
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
-        text += left_out(fact.unlearnt)
+        text += left_out(fact.unknown, "wrong on") + left_out(fact.unlearnt)
         return Line(at, "·", "scored", text, tone="dim", loud=False)
 
     def _compared(self, fact: facts.Compared, at: datetime) -> Line:
@@ -458,11 +458,11 @@ def moved(column: facts.ColumnDrift) -> str:
     return f"{column.column}: {column.method} {value:.{digits}f} {sign} {limit:.{digits}f}"
 
 
-def left_out(labels: Mapping[str, int]) -> str:
+def left_out(labels: Mapping[str, int], how: str = "without") -> str:
     """Return how many rows were left out for a label that is no class, as the end of a line."""
     if not labels:
         return ""
-    return f"; without {counted(sum(labels.values()), 'row')} labelled {some(list(labels))}"
+    return f"; {how} {counted(sum(labels.values()), 'row')} labelled {some(list(labels))}"
 
 
 def some(texts: Sequence[str]) -> str:

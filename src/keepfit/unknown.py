@@ -1,0 +1,188 @@
+"""Rows of a class that a model does not know: it has answered them wrong, whatever it said.
+
+Leaving them out would let a model look perfect that cannot answer a third of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from keepfit.batch import LABEL
+from keepfit.learners import novel
+from keepfit.learners.labels import weights as weights_in
+from keepfit.learners.novel import ENOUGH, SHARE, named
+from keepfit.past import same_classes
+from keepfit.registry import strangers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from keepfit.loop import Loop
+    from keepfit.protocols import Metric, Model
+    from keepfit.registry import State
+    from keepfit.scoring import Scorer
+
+OF_ONE_CLASS = ("f1", "average_precision")
+"""Metrics of two classes that are about the second one: they mean something else of several."""
+
+
+class Answered(NamedTuple):
+    """A metric, with the labels, scores and weights of the rows that it is of."""
+
+    metric: Metric
+    labels: np.ndarray
+    scores: np.ndarray
+    weights: np.ndarray | None
+
+
+class Rows(NamedTuple):
+    """Codes of labels, scores and weights of rows."""
+
+    labels: np.ndarray
+    scores: np.ndarray
+    weights: np.ndarray | None
+
+
+def answered(
+    scorer: Scorer,
+    model: Model,
+    labels: pl.Series,
+    scores: np.ndarray,
+    weights: np.ndarray | None,
+    classes: Collection[str],
+) -> Answered:
+    """Return rows as a metric takes them.
+
+    Those whose label is one of ``classes``, as text, and none of the model's own count as given no
+    chance at all; other labels that it does not know, as a typing error, are left out. So are
+    both where the metric cannot be had of a class more.
+    """
+    metric = scorer.metric(model)
+    more = _of_one_more(scorer, metric, model) if classes else None
+    found = placed(model, labels, scores, weights, () if more is None else classes)
+    if more is not None and found.labels.max(initial=0) == len(model.classes):
+        return Answered(more, found.labels, _one_more(found.scores), found.weights)
+    return Answered(metric, *found)
+
+
+def placed(
+    model: Model,
+    labels: pl.Series,
+    scores: np.ndarray,
+    weights: np.ndarray | None,
+    classes: Collection[str],
+) -> Rows:
+    """Return rows whose label is a class: beyond those of the model where it does not know it."""
+    import numpy as np
+
+    codes = model.codes(labels)
+    kept = codes >= 0
+    if model.task == "regression" or kept.all():
+        return Rows(codes, scores, weights)
+    if classes:
+        wrong = ~kept & named(labels).is_in(list(classes)).fill_null(value=False).to_numpy()
+        codes, kept = np.where(wrong, len(model.classes), codes), kept | wrong
+    return Rows(codes[kept], scores[kept], None if weights is None else weights[kept])
+
+
+def scored(
+    scorer: Scorer, state: State, model: Model, known: pl.DataFrame, scores: np.ndarray
+) -> tuple[Answered, dict[str, dict[str, int]]]:
+    """Return the labelled rows of a batch as a metric takes them, and what labels are not known.
+
+    Those under ``unknown`` count as wrong, those under ``unlearnt`` are left out.
+    """
+    labels = known.get_column(LABEL)
+    strange = novel.counted(labels, model.classes)
+    new = classes(state.strangers, strange, known.height) if strange else set()
+    found = answered(scorer, model, labels, scores, weights_in(known), new)
+    if not strange:
+        return found, {}
+    wrong = new if found.metric is not scorer.metric(model) else set()
+    return found, {
+        "unknown": {name: n for name, n in strange.items() if name in wrong},
+        "unlearnt": {name: n for name, n in strange.items() if name not in wrong},
+    }
+
+
+def beside(
+    scorer: Scorer, new: Model, old: Model, rows: pl.DataFrame
+) -> tuple[Metric, np.ndarray, np.ndarray, np.ndarray]:
+    """Return a metric of two models on labelled rows, the codes of labels, and what each answers.
+
+    Codes are those of the new model's classes, and one more of all that the old one alone knows:
+    the new one gives those rows no chance. A label that neither knows is -1.
+    """
+    import numpy as np
+
+    labels, metric = rows.get_column(LABEL), scorer.metric(new)
+    answers, known = new.predict(rows), old.predict(rows)
+    ours, theirs = same_classes(new, old, answers, known)
+    codes = new.codes(labels)
+    lost = np.zeros(0, dtype=bool)
+    if new.task != "regression" and new.classes != old.classes:
+        lost = (codes < 0) & (old.codes(labels) >= 0)
+    more = _of_one_more(scorer, metric, new) if lost.any() else None
+    if more is None:
+        return metric, codes, ours, theirs
+    rest = len(new.classes)
+    wide = np.zeros((len(known), rest + 1))
+    for name, chance in zip(old.classes, each(known).T, strict=True):
+        wide[:, new.classes.index(name) if name in new.classes else rest] += chance
+    return more, np.where(lost, rest, codes), _one_more(ours), wide
+
+
+def _one_more(scores: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.column_stack([each(scores), np.zeros(len(scores))])
+
+
+def each(scores: np.ndarray) -> np.ndarray:
+    """Return the scores of every class, of two classes too."""
+    import numpy as np
+
+    return scores if scores.ndim == 2 else np.column_stack([1 - scores, scores])
+
+
+def _of_one_more(scorer: Scorer, metric: Metric, model: Model) -> Metric | None:
+    """Return the metric of one class more than a model knows, where it is on the same scale."""
+    from keepfit import metrics
+    from keepfit.metrics.base import Base
+    from keepfit.metrics.custom import Function
+
+    if model.task == "regression" or not isinstance(metric, Base) or isinstance(metric, Function):
+        return None
+    alike = model.task == "multiclass" or metric.name not in OF_ONE_CLASS
+    return metrics.get(scorer.spec, task="multiclass") if alike else None
+
+
+def classes(known: Mapping[str, Sequence[int]], unknown: Mapping[str, int], rows: int) -> set[str]:
+    """Return which labels of a batch, unknown to what served, are classes.
+
+    Those of 20 rows or more, a hundredth at least of the labels since the first of them.
+    """
+    total = strangers.counted(known, unknown, rows)
+    return {
+        label
+        for label in unknown
+        if label in total
+        and total[label][0] >= ENOUGH
+        and total[label][0] >= SHARE * total[label][1]
+    }
+
+
+def due(loop: Loop, new: Collection[str]) -> bool:
+    """Return whether a class can be learnt that no training from scratch has learnt yet."""
+    trained = reversed(loop.state.versions.values())
+    last = next((one for one in trained if one.start == "scratch" and one.artifact), None)
+    return bool(new) and last is not None and not names(loop.scorer.model(last)).issuperset(new)
+
+
+def names(model: Any) -> set[str]:
+    """Return the classes of a model as text."""
+    import polars as pl
+
+    return set(named(pl.Series(list(model.classes))).to_list()) if model.classes else set()
