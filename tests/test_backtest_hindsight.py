@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepfit import drift, gates, triggers
@@ -26,8 +26,8 @@ def matrices(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Return losses of a few models on a few windows, and their starts; the first starts at once."""
     models = draw(st.integers(1, 4))
     windows = draw(st.integers(1, 5))
-    # Sixteenths add up without rounding, so that ties are ties.
-    loss = st.integers(0, 16).map(lambda value: value / 16)
+    # Sixteenths add up without rounding, so that ties are ties; of few values many paths return.
+    loss = st.sampled_from([0.0, 1.0]) | st.integers(0, 16).map(lambda value: value / 16)
     row = st.lists(loss, min_size=windows, max_size=windows)
     losses = draw(st.lists(row, min_size=models, max_size=models))
     later = draw(st.lists(st.integers(0, windows - 1), min_size=models - 1, max_size=models - 1))
@@ -47,16 +47,42 @@ def by_brute_force(losses: np.ndarray, starts: np.ndarray, most: int) -> float:
     return least / windows
 
 
+RETURNING = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+"""A concept that comes back: two changes of the model gain what one alone does not."""
+
+
 @given(matrices(), st.integers(1, 6))
+@example((RETURNING, np.array([0, 0])), 3)
+@example((np.tile(RETURNING, 2)[:, :5], np.array([0, 0])), 5)
 def test_the_oracle_finds_what_trying_everything_finds(
-    matrix: tuple[np.ndarray, np.ndarray], trainings: int
+    matrix: tuple[np.ndarray, np.ndarray], most: int
 ) -> None:
     losses, starts = matrix
-    oracle = Oracle(losses, starts, most=trainings)
-    assert oracle.loss(trainings) == pytest.approx(by_brute_force(losses, starts, trainings))
+    oracle = Oracle(losses, starts, most=most)
+    for trainings in range(1, most + 1):
+        best = by_brute_force(losses, starts, trainings)
+        assert oracle.loss(trainings) == pytest.approx(best)
+        assert trainings < oracle.enough or oracle.loss(oracle.enough) == pytest.approx(best)
+
+
+def test_a_model_comes_back_when_its_concept_does() -> None:
+    oracle = Oracle(RETURNING, np.array([0, 0]), most=3)
+    assert [oracle.loss(trainings) for trainings in (1, 2, 3)] == [1 / 3, 1 / 3, 0.0]
+    assert oracle.enough == 3
+    assert oracle.path(2) == [Reign(0, 0)], "a second model alone would gain nothing"
+    assert oracle.path(3) == [Reign(0, 0), Reign(1, 1), Reign(2, 0)]
+
+
+def test_more_trainings_than_gain_anything_cost_no_time() -> None:
+    losses = np.vstack([np.full(3_000, 0.1), np.full((50, 3_000), 0.2)])
+    losses[1, 1_500:] = 0.0
+    oracle = Oracle(losses, np.zeros(51, dtype=np.intp), most=3_000)
+    assert oracle.enough == 2
+    assert oracle._solved.models.shape == (2, 3_000)
 
 
 @given(matrices())
+@example((RETURNING, np.array([0, 0])))
 def test_the_path_costs_what_the_oracle_says_and_serves_no_model_early(
     matrix: tuple[np.ndarray, np.ndarray],
 ) -> None:
