@@ -322,6 +322,29 @@ def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
     assert result.to_dict()["recommended"] is None
 
 
+def test_where_nothing_shows_that_never_is_as_good_what_trains_is_taken(tmp_path: Path) -> None:
+    # Nothing changes, so that all differences are noise.
+    made = small(tmp_path).changed(source=source(stream(24, 40)))
+    wanted = [triggers.Every("3d")]
+    open_ = compared(made, wanted, within=0.0, jobs=1)
+    beside = open_.doubt
+    assert beside is not None
+    assert beside.low < beside.value < 0 <= beside.high
+    results = [
+        compared(made, wanted, within=within, jobs=1)
+        for within in (-(beside.value + beside.low) / 2, -beside.low + 1e-9)
+    ]
+    found = [(one.standing(str(one.recommended)).kind, one.age is None) for one in results]
+    assert found[0] in (("trigger", True), ("yours", True), ("always", True))
+    assert found[1] == ("never", False)
+    texts = [" ".join(one.because()) for one in results]
+    assert "not to train again is cheaper, but not shown to lose no more than" in texts[0]
+    assert str(beside) in texts[0]
+    assert "max_age=" not in texts[0]
+    assert "max_age=" in texts[1]
+    assert "not shown" not in texts[1]
+
+
 def test_models_that_take_their_time_are_not_served_early(tmp_path: Path) -> None:
     made = small(tmp_path)
     result = compared(made, "never", jobs=1, training_time="30h")

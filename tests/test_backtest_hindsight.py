@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from keepfit import drift, gates, triggers
 from keepfit.backtest.code import code_of
 from keepfit.backtest.front import HEIGHT, Point, drawn
 from keepfit.backtest.judging import cheapest, difference, margin
+from keepfit.backtest.matrix import Life
 from keepfit.backtest.measures import HORIZON, Measures, gain, measured, met
 from keepfit.backtest.oracle import Oracle, Reign
+from keepfit.backtest.policies import Rule
+from keepfit.backtest.ranking import _idle, _trainings, _whole
 from keepfit.triggers import Every, OnDecay, OnDrift
 
 # The oracle -----------------------------------------------------------------------------
@@ -220,6 +224,54 @@ def test_a_policy_far_behind_is_not_taken_because_few_windows_cannot_tell() -> N
     found = difference(values["never"], values["own"], sign=1.0)
     assert not found.apart
     assert cheapest(values, {"own": 9.0, "never": 1.0}, "own", sign=1.0, within=0.01) == "own"
+
+
+def test_not_to_train_is_taken_only_on_evidence() -> None:
+    rng = np.random.default_rng(0)
+    costs = {"own": 50.0, "never": 1.0, "some": 5.0}
+    level = np.full(24, 0.8)
+    for spread, taken in ((0.04, "some"), (0.004, "never")):
+        behind = spread * rng.normal(size=24)
+        values = {"own": level, "never": level - (behind - behind.mean() + 0.004), "some": level}
+        found = difference(values["never"], values["own"], sign=1.0)
+        assert (found.low >= -0.01) is (taken == "never")
+        options = {"sign": 1.0, "within": 0.01}
+        assert cheapest(values, costs, "own", idle={"never"}, **options) == taken
+        assert cheapest(values, costs, "own", **options) == "never", "without the stricter rule"
+        best = values | {"never": level + 0.02 * rng.random(24)}
+        assert cheapest(best, costs, "own", idle={"never"}, **options) == "never"
+    few = {"own": [0.8], "never": [0.799], "some": [0.8]}
+    assert cheapest(few, costs, "own", sign=1.0, within=0.01, idle={"never"}) == "some"
+
+
+def test_only_ones_own_may_have_watched_in_vain() -> None:
+    life = Life(turns=[3])
+    rules = [
+        Rule("a", OnDrift(), "yours"),
+        Rule("b", triggers.OnEvent(), "yours"),
+        Rule("c", OnDrift()),
+    ]
+    assert [_idle(rule, life) for rule in rules] == [False, True, True]
+    assert not _idle(rules[2], Life(turns=[3, 9]))
+    assert _idle(Rule("never", triggers.OnEvent(), "never"), Life(turns=[3, 4])), "its first failed"
+
+
+def test_what_is_rolled_back_to_reigns_again() -> None:
+    assert _trainings(Life(turns=[1, 3], promoted=["a", "b"], served={2: "a", 4: "b", 5: "a"})) == 3
+    assert _trainings(Life(turns=[1, 3, 5], promoted=["a"], served={2: "a"})) == 3
+    assert _trainings(Life()) == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "whole"),
+    [
+        (timedelta(days=111, hours=3), timedelta(days=112)),
+        (timedelta(days=2, minutes=1), timedelta(hours=49)),
+        (timedelta(seconds=0.5), timedelta(seconds=1)),
+    ],
+)
+def test_a_maximum_age_is_a_round_length(length: timedelta, whole: timedelta) -> None:
+    assert _whole(length) == whole
 
 
 def test_differences_are_oriented_so_that_more_is_better() -> None:

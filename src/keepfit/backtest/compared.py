@@ -12,6 +12,7 @@ from keepfit.backtest.judging import Difference
 from keepfit.backtest.measures import Measures
 from keepfit.backtest.outcome import Backtest, Policy
 from keepfit.clock import humanise
+from keepfit.parts import written
 
 if TYPE_CHECKING:
     import polars as pl
@@ -88,14 +89,19 @@ class Compared(Backtest):
 
     ``standings`` are in order of cost. ``oracle`` is the front that nobody could have known:
     see `keepfit.backtest.oracle`. ``recommended`` names the policy to take: the cheapest of
-    those within ``margin`` of the best that are not shown to be worse than it by more.
-    ``notes`` say what was left out.
+    those within ``margin`` of the best that are not shown to be worse than it by more; one that
+    does not train only where it is shown to be no worse by more, or is the best itself. ``max_age``
+    is what ``never`` is to be written with, so that training is not switched off for good: no
+    model was seen to serve longer. ``doubt`` is how much more ``never`` was worth than the best,
+    where that leaves open whether it is as good. ``notes`` say what was left out.
     """
 
     standings: tuple[Standing, ...] = ()
     oracle: tuple[Hindsight, ...] = ()
     recommended: str | None = None
     margin: float = 0.0
+    max_age: timedelta | None = None
+    doubt: Difference | None = None
     greater_is_better: bool = True
     every: timedelta = timedelta(0)
     notes: tuple[str, ...] = ()
@@ -121,7 +127,12 @@ class Compared(Backtest):
         if self.recommended is None:
             return None
         taken = self.standing(self.recommended)
-        return {"policy": taken.name, "trigger": taken.code, "because": self.because()}
+        return {
+            "policy": taken.name,
+            "trigger": taken.code,
+            "max_age": None if self.age is None else written(self.age).strip('"'),
+            "because": self.because(),
+        }
 
     def ranking(self) -> pl.DataFrame:
         """Return a frame with one row per policy: its worth, its cost, and where it stands."""
@@ -141,6 +152,12 @@ class Compared(Backtest):
             return None
         taken = self.standing(self.recommended)
         return None if taken.kind == "yours" else taken.code
+
+    @property
+    def age(self) -> timedelta | None:
+        """The maximum age that belongs to the recommended trigger; None where it needs none."""
+        never = self.recommended and self.standing(self.recommended).kind == "never"
+        return self.max_age if never else None
 
     # As text ----------------------------------------------------------------------------
 
@@ -208,10 +225,21 @@ class Compared(Backtest):
             return ["no policy was scored: there are no windows with labels to compare on"]
         taken = self.standing(self.recommended)
         said = [f"take {taken.name}: {taken.code or taken.trigger}"]
+        if self.age is not None:
+            said[0] += f", max_age={written(self.age)}"
+            said.append(
+                f"it trains all the same once the champion's newest row is {humanise(self.age)} "
+                "old, so that training is never off for good"
+            )
         own = next((one for one in self.standings if one.kind == "yours"), None)
         others = [own] if own is not None and own.name != taken.name else []
         others += [one for one in self._rivals() if one.name != taken.name and one is not own]
         said += [self._beside(one, taken) for one in others if one.beside is not None]
+        if self.doubt is not None and taken.kind != "never":
+            said.append(
+                "not to train again is cheaper, but not shown to lose no more than "
+                f"{self.margin:.4g} beside the best: {self.doubt}"
+            )
         periods = [one for one in self.standings if one.kind == "periodic"]
         if len(periods) > 1:
             best = max(periods, key=lambda one: self._sign * (one.policy.value or 0.0))
