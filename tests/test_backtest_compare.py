@@ -319,6 +319,9 @@ def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
     result = compared(made, "never", jobs=1)
     assert result.recommended is None
     assert "no policy was scored" in repr(result)
+    assert "churn has no value: nothing was trained, no champion yet; held by enough" in repr(
+        result
+    )
     assert result.to_dict()["recommended"] is None
 
 
@@ -343,6 +346,35 @@ def test_where_nothing_shows_that_never_is_as_good_what_trains_is_taken(tmp_path
     assert "max_age=" not in texts[0]
     assert "max_age=" in texts[1]
     assert "not shown" not in texts[1]
+
+
+class Failing(LogisticRegression):
+    def fit(self, X: Any, y: Any) -> Failing:
+        raise ValueError("no good\nat all")
+
+
+@pytest.mark.parametrize(
+    ("parts", "rows", "heard"),
+    [
+        ({"learner": Failing()}, stream(8, 40), "failed, ValueError: no good"),
+        (
+            {"enough": 5_000},
+            stream(8, 40),
+            "held by enough (320 new labelled rows, 5,000 asked for)",
+        ),
+    ],
+    ids=["failed", "too few"],
+)
+def test_a_backtest_that_scored_nothing_says_why(
+    tmp_path: Path, parts: dict[str, Any], rows: pl.DataFrame, heard: str
+) -> None:
+    result = small(tmp_path, **parts).changed(source=source(rows)).backtest(compare=False)
+    assert result.policies[0].value is None
+    text = " ".join(repr(result).split())
+    assert "churn has no value: " in text
+    assert heard in text
+    assert "at all" not in text
+    assert heard in str(result.to_dict()["policies"][0]["unscored"])
 
 
 def test_models_that_take_their_time_are_not_served_early(tmp_path: Path) -> None:

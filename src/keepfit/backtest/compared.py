@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from keepfit.backtest import front
 from keepfit.backtest.judging import Difference
 from keepfit.backtest.measures import Measures
-from keepfit.backtest.outcome import Backtest, Policy
+from keepfit.backtest.outcome import Backtest, Policy, folded
 from keepfit.clock import humanise
 from keepfit.parts import written
 
 if TYPE_CHECKING:
     import polars as pl
-
-WIDTH = 84
-"""Columns of a line of text, which the terminal indents by two."""
 
 NAME = 18
 """Columns that a policy's name has at most."""
@@ -138,7 +134,7 @@ class Compared(Backtest):
         """Return a frame with one row per policy: its worth, its cost, and where it stands."""
         import polars as pl
 
-        left_out = ("windows", "interval", "beside_recommended")
+        left_out = ("windows", "interval", "unscored", "beside_recommended")
         rows = [
             {key: value for key, value in one.to_dict().items() if key not in left_out}
             for one in self.standings
@@ -164,11 +160,8 @@ class Compared(Backtest):
     def table(self) -> str:
         """Return all that was found, as sections of text."""
         sections = [self.worth(), self.moments(), self.front()]
-        folded = [
-            textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-            for sentence in (*self.because(), *self.notes)
-        ]
-        return "\n\n".join(section for section in (*sections, "\n".join(folded)) if section)
+        told = "\n".join(folded(sentence) for sentence in (*self.because(), *self.notes))
+        return "\n\n".join(section for section in (*sections, told) if section)
 
     def worth(self) -> str:
         """Return one line per policy: what it was worth, what it cost, how far from the best."""
@@ -222,7 +215,8 @@ class Compared(Backtest):
     def because(self) -> list[str]:
         """Return which policy to take and how sure that is, as sentences."""
         if self.recommended is None:
-            return ["no policy was scored: there are no windows with labels to compare on"]
+            why = self.unscored()[:1]
+            return ["no policy was scored: there are no windows with labels to compare on", *why]
         taken = self.standing(self.recommended)
         said = [f"take {taken.name}: {taken.code or taken.trigger}"]
         if self.age is not None:
