@@ -319,7 +319,62 @@ def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
     result = compared(made, "never", jobs=1)
     assert result.recommended is None
     assert "no policy was scored" in repr(result)
+    assert "churn has no value: nothing was trained, no champion yet; held by enough" in repr(
+        result
+    )
     assert result.to_dict()["recommended"] is None
+
+
+def test_where_nothing_shows_that_never_is_as_good_what_trains_is_taken(tmp_path: Path) -> None:
+    # Nothing changes, so that all differences are noise.
+    made = small(tmp_path).changed(source=source(stream(24, 40)))
+    wanted = [triggers.Every("3d")]
+    open_ = compared(made, wanted, within=0.0, jobs=1)
+    beside = open_.doubt
+    assert beside is not None
+    assert beside.low < beside.value < 0 <= beside.high
+    results = [
+        compared(made, wanted, within=within, jobs=1)
+        for within in (-(beside.value + beside.low) / 2, -beside.low + 1e-9)
+    ]
+    found = [(one.standing(str(one.recommended)).kind, one.age is None) for one in results]
+    assert found[0] in (("trigger", True), ("yours", True), ("always", True))
+    assert found[1] == ("never", False)
+    texts = [" ".join(one.because()) for one in results]
+    assert "not to train again is cheaper, but not shown to lose no more than" in texts[0]
+    assert str(beside) in texts[0]
+    assert "max_age=" not in texts[0]
+    assert "max_age=" in texts[1]
+    assert "not shown" not in texts[1]
+
+
+class Failing(LogisticRegression):
+    def fit(self, X: Any, y: Any) -> Failing:
+        raise ValueError("no good\nat all")
+
+
+@pytest.mark.parametrize(
+    ("parts", "rows", "heard"),
+    [
+        ({"learner": Failing()}, stream(8, 40), "failed, ValueError: no good"),
+        (
+            {"enough": 5_000},
+            stream(8, 40),
+            "held by enough (320 new labelled rows, 5,000 asked for)",
+        ),
+    ],
+    ids=["failed", "too few"],
+)
+def test_a_backtest_that_scored_nothing_says_why(
+    tmp_path: Path, parts: dict[str, Any], rows: pl.DataFrame, heard: str
+) -> None:
+    result = small(tmp_path, **parts).changed(source=source(rows)).backtest(compare=False)
+    assert result.policies[0].value is None
+    text = " ".join(repr(result).split())
+    assert "churn has no value: " in text
+    assert heard in text
+    assert "at all" not in text
+    assert heard in str(result.to_dict()["policies"][0]["unscored"])
 
 
 def test_models_that_take_their_time_are_not_served_early(tmp_path: Path) -> None:

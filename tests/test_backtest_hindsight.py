@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from datetime import timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keepfit import drift, gates, triggers
 from keepfit.backtest.code import code_of
 from keepfit.backtest.front import HEIGHT, Point, drawn
 from keepfit.backtest.judging import cheapest, difference, margin
+from keepfit.backtest.matrix import Life
 from keepfit.backtest.measures import HORIZON, Measures, gain, measured, met
 from keepfit.backtest.oracle import Oracle, Reign
+from keepfit.backtest.policies import Rule
+from keepfit.backtest.ranking import _idle, _trainings, _whole
 from keepfit.triggers import Every, OnDecay, OnDrift
 
 # The oracle -----------------------------------------------------------------------------
@@ -26,8 +30,8 @@ def matrices(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Return losses of a few models on a few windows, and their starts; the first starts at once."""
     models = draw(st.integers(1, 4))
     windows = draw(st.integers(1, 5))
-    # Sixteenths add up without rounding, so that ties are ties.
-    loss = st.integers(0, 16).map(lambda value: value / 16)
+    # Sixteenths add up without rounding, so that ties are ties; of few values many paths return.
+    loss = st.sampled_from([0.0, 1.0]) | st.integers(0, 16).map(lambda value: value / 16)
     row = st.lists(loss, min_size=windows, max_size=windows)
     losses = draw(st.lists(row, min_size=models, max_size=models))
     later = draw(st.lists(st.integers(0, windows - 1), min_size=models - 1, max_size=models - 1))
@@ -47,16 +51,42 @@ def by_brute_force(losses: np.ndarray, starts: np.ndarray, most: int) -> float:
     return least / windows
 
 
+RETURNING = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+"""A concept that comes back: two changes of the model gain what one alone does not."""
+
+
 @given(matrices(), st.integers(1, 6))
+@example((RETURNING, np.array([0, 0])), 3)
+@example((np.tile(RETURNING, 2)[:, :5], np.array([0, 0])), 5)
 def test_the_oracle_finds_what_trying_everything_finds(
-    matrix: tuple[np.ndarray, np.ndarray], trainings: int
+    matrix: tuple[np.ndarray, np.ndarray], most: int
 ) -> None:
     losses, starts = matrix
-    oracle = Oracle(losses, starts, most=trainings)
-    assert oracle.loss(trainings) == pytest.approx(by_brute_force(losses, starts, trainings))
+    oracle = Oracle(losses, starts, most=most)
+    for trainings in range(1, most + 1):
+        best = by_brute_force(losses, starts, trainings)
+        assert oracle.loss(trainings) == pytest.approx(best)
+        assert trainings < oracle.enough or oracle.loss(oracle.enough) == pytest.approx(best)
+
+
+def test_a_model_comes_back_when_its_concept_does() -> None:
+    oracle = Oracle(RETURNING, np.array([0, 0]), most=3)
+    assert [oracle.loss(trainings) for trainings in (1, 2, 3)] == [1 / 3, 1 / 3, 0.0]
+    assert oracle.enough == 3
+    assert oracle.path(2) == [Reign(0, 0)], "a second model alone would gain nothing"
+    assert oracle.path(3) == [Reign(0, 0), Reign(1, 1), Reign(2, 0)]
+
+
+def test_more_trainings_than_gain_anything_cost_no_time() -> None:
+    losses = np.vstack([np.full(3_000, 0.1), np.full((50, 3_000), 0.2)])
+    losses[1, 1_500:] = 0.0
+    oracle = Oracle(losses, np.zeros(51, dtype=np.intp), most=3_000)
+    assert oracle.enough == 2
+    assert oracle._solved.models.shape == (2, 3_000)
 
 
 @given(matrices())
+@example((RETURNING, np.array([0, 0])))
 def test_the_path_costs_what_the_oracle_says_and_serves_no_model_early(
     matrix: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -194,6 +224,54 @@ def test_a_policy_far_behind_is_not_taken_because_few_windows_cannot_tell() -> N
     found = difference(values["never"], values["own"], sign=1.0)
     assert not found.apart
     assert cheapest(values, {"own": 9.0, "never": 1.0}, "own", sign=1.0, within=0.01) == "own"
+
+
+def test_not_to_train_is_taken_only_on_evidence() -> None:
+    rng = np.random.default_rng(0)
+    costs = {"own": 50.0, "never": 1.0, "some": 5.0}
+    level = np.full(24, 0.8)
+    for spread, taken in ((0.04, "some"), (0.004, "never")):
+        behind = spread * rng.normal(size=24)
+        values = {"own": level, "never": level - (behind - behind.mean() + 0.004), "some": level}
+        found = difference(values["never"], values["own"], sign=1.0)
+        assert (found.low >= -0.01) is (taken == "never")
+        options = {"sign": 1.0, "within": 0.01}
+        assert cheapest(values, costs, "own", idle={"never"}, **options) == taken
+        assert cheapest(values, costs, "own", **options) == "never", "without the stricter rule"
+        best = values | {"never": level + 0.02 * rng.random(24)}
+        assert cheapest(best, costs, "own", idle={"never"}, **options) == "never"
+    few = {"own": [0.8], "never": [0.799], "some": [0.8]}
+    assert cheapest(few, costs, "own", sign=1.0, within=0.01, idle={"never"}) == "some"
+
+
+def test_only_ones_own_may_have_watched_in_vain() -> None:
+    life = Life(turns=[3])
+    rules = [
+        Rule("a", OnDrift(), "yours"),
+        Rule("b", triggers.OnEvent(), "yours"),
+        Rule("c", OnDrift()),
+    ]
+    assert [_idle(rule, life) for rule in rules] == [False, True, True]
+    assert not _idle(rules[2], Life(turns=[3, 9]))
+    assert _idle(Rule("never", triggers.OnEvent(), "never"), Life(turns=[3, 4])), "its first failed"
+
+
+def test_what_is_rolled_back_to_reigns_again() -> None:
+    assert _trainings(Life(turns=[1, 3], promoted=["a", "b"], served={2: "a", 4: "b", 5: "a"})) == 3
+    assert _trainings(Life(turns=[1, 3, 5], promoted=["a"], served={2: "a"})) == 3
+    assert _trainings(Life()) == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "whole"),
+    [
+        (timedelta(days=111, hours=3), timedelta(days=112)),
+        (timedelta(days=2, minutes=1), timedelta(hours=49)),
+        (timedelta(seconds=0.5), timedelta(seconds=1)),
+    ],
+)
+def test_a_maximum_age_is_a_round_length(length: timedelta, whole: timedelta) -> None:
+    assert _whole(length) == whole
 
 
 def test_differences_are_oriented_so_that_more_is_better() -> None:

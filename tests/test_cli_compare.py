@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_the_comparison_is_told_in_words_and_in_data(folder: Path) -> None:
     told = keepfit(folder, "backtest", "churn.py", "--compare", "OnDecay,periodic", "--json").told
     names = {policy["policy"] for policy in told["policies"]}
     assert names == {"churn", "never", "every 4 d", "every 8 d", "OnDecay()", "always"}
-    assert set(told["recommended"]) == {"policy", "trigger", "because"}
+    assert set(told["recommended"]) == {"policy", "trigger", "max_age", "because"}
     assert told["oracle"][0]["trainings"] == 1
     assert told["recommended"]["policy"] in said.out
 
@@ -70,6 +71,25 @@ def test_a_file_that_cannot_be_edited_stays_and_the_answer_is_told_all_the_same(
     assert said.status == 2
     assert "churn.py is left as it is" in said.err
     assert (tmp_path / "churn.py").read_text() == text
+    assert not (tmp_path / "churn.py.before").exists()
+
+
+def test_never_is_written_with_a_maximum_age_and_the_file_is_kept_as_it_was(
+    folder: Path, tmp_path: Path
+) -> None:
+    text = SMALL.replace('"10d"', '"2d"')
+    (tmp_path / "rows").symlink_to(folder / "rows")
+    (tmp_path / "churn.py").write_text(text)
+    words = ("backtest", "churn.py", "--compare", "never", "--write", "--jobs", "1", "--json")
+    told = keepfit(tmp_path, *words).told
+    assert (told["recommended"]["policy"], told["recommended"]["max_age"]) == ("never", "27d")
+    assert told["recommended"]["because"][0] == 'take never: triggers.OnEvent(), max_age="27d"'
+    assert "so that training is never off for good" in " ".join(told["recommended"]["because"])
+    written = (tmp_path / "churn.py").read_text()
+    assert "trigger=triggers.OnEvent()" in written
+    assert 'max_age="27d"' in written
+    assert told["written"]["before"] == "churn.py.before"
+    assert (tmp_path / "churn.py.before").read_text() == text
 
 
 def test_a_gate_that_nobody_wrote_is_kept_when_a_trigger_is_written(tmp_path: Path) -> None:
@@ -80,3 +100,14 @@ def test_a_gate_that_nobody_wrote_is_kept_when_a_trigger_is_written(tmp_path: Pa
     assert parts == {"trigger": 'triggers.Every("7d")', "gate": "gates.Fresher()"}
     made = pipeline(stream(2), tmp_path, gate=[])
     assert set(backtesting.parts_to_write(made, "triggers.OnEvent()")) == {"trigger"}
+
+
+def test_a_maximum_age_that_the_pipeline_has_stays(tmp_path: Path) -> None:
+    from tests.worlds import pipeline
+
+    never, age = "triggers.OnEvent()", timedelta(days=40)
+    made = pipeline(stream(2), tmp_path, gate=[])
+    parts = backtesting.parts_to_write(made, never, age)
+    assert parts == {"trigger": never, "max_age": '"40d"'}
+    made = pipeline(stream(2), tmp_path, gate=[], max_age="9d")
+    assert set(backtesting.parts_to_write(made, never, age)) == {"trigger"}

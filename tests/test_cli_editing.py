@@ -108,6 +108,14 @@ def test_other_parts_are_written_only_where_neither_they_nor_a_trigger_are() -> 
     assert "Fresher" not in edited(FILE, gate="gates.Fresher()")
 
 
+def test_a_maximum_age_comes_with_the_trigger_or_in_the_place_of_its_own() -> None:
+    found = edited(FILE, "triggers.OnEvent()", max_age='"40d"')
+    expected = FILE.replace('triggers.Every("28d")', "triggers.OnEvent()")
+    assert found == expected.replace("enough=50,\n", 'enough=50,\n    max_age="40d",\n')
+    given = FILE.replace("enough=50", "max_age=None")
+    assert 'max_age="40d",\n' in edited(given, "triggers.OnEvent()", max_age='"40d"')
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

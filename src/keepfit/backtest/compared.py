@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from keepfit.backtest import front
 from keepfit.backtest.judging import Difference
 from keepfit.backtest.measures import Measures
-from keepfit.backtest.outcome import Backtest, Policy
+from keepfit.backtest.outcome import Backtest, Policy, folded
 from keepfit.clock import humanise
+from keepfit.parts import written
 
 if TYPE_CHECKING:
     import polars as pl
-
-WIDTH = 84
-"""Columns of a line of text, which the terminal indents by two."""
 
 NAME = 18
 """Columns that a policy's name has at most."""
@@ -88,14 +85,19 @@ class Compared(Backtest):
 
     ``standings`` are in order of cost. ``oracle`` is the front that nobody could have known:
     see `keepfit.backtest.oracle`. ``recommended`` names the policy to take: the cheapest of
-    those within ``margin`` of the best that are not shown to be worse than it by more.
-    ``notes`` say what was left out.
+    those within ``margin`` of the best that are not shown to be worse than it by more; one that
+    does not train only where it is shown to be no worse by more, or is the best itself. ``max_age``
+    is what ``never`` is to be written with, so that training is not switched off for good: no
+    model was seen to serve longer. ``doubt`` is how much more ``never`` was worth than the best,
+    where that leaves open whether it is as good. ``notes`` say what was left out.
     """
 
     standings: tuple[Standing, ...] = ()
     oracle: tuple[Hindsight, ...] = ()
     recommended: str | None = None
     margin: float = 0.0
+    max_age: timedelta | None = None
+    doubt: Difference | None = None
     greater_is_better: bool = True
     every: timedelta = timedelta(0)
     notes: tuple[str, ...] = ()
@@ -121,13 +123,18 @@ class Compared(Backtest):
         if self.recommended is None:
             return None
         taken = self.standing(self.recommended)
-        return {"policy": taken.name, "trigger": taken.code, "because": self.because()}
+        return {
+            "policy": taken.name,
+            "trigger": taken.code,
+            "max_age": None if self.age is None else written(self.age).strip('"'),
+            "because": self.because(),
+        }
 
     def ranking(self) -> pl.DataFrame:
         """Return a frame with one row per policy: its worth, its cost, and where it stands."""
         import polars as pl
 
-        left_out = ("windows", "interval", "beside_recommended")
+        left_out = ("windows", "interval", "unscored", "beside_recommended")
         rows = [
             {key: value for key, value in one.to_dict().items() if key not in left_out}
             for one in self.standings
@@ -142,16 +149,19 @@ class Compared(Backtest):
         taken = self.standing(self.recommended)
         return None if taken.kind == "yours" else taken.code
 
+    @property
+    def age(self) -> timedelta | None:
+        """The maximum age that belongs to the recommended trigger; None where it needs none."""
+        never = self.recommended and self.standing(self.recommended).kind == "never"
+        return self.max_age if never else None
+
     # As text ----------------------------------------------------------------------------
 
     def table(self) -> str:
         """Return all that was found, as sections of text."""
         sections = [self.worth(), self.moments(), self.front()]
-        folded = [
-            textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-            for sentence in (*self.because(), *self.notes)
-        ]
-        return "\n\n".join(section for section in (*sections, "\n".join(folded)) if section)
+        told = "\n".join(folded(sentence) for sentence in (*self.because(), *self.notes))
+        return "\n\n".join(section for section in (*sections, told) if section)
 
     def worth(self) -> str:
         """Return one line per policy: what it was worth, what it cost, how far from the best."""
@@ -205,13 +215,25 @@ class Compared(Backtest):
     def because(self) -> list[str]:
         """Return which policy to take and how sure that is, as sentences."""
         if self.recommended is None:
-            return ["no policy was scored: there are no windows with labels to compare on"]
+            why = self.unscored()[:1]
+            return ["no policy was scored: there are no windows with labels to compare on", *why]
         taken = self.standing(self.recommended)
         said = [f"take {taken.name}: {taken.code or taken.trigger}"]
+        if self.age is not None:
+            said[0] += f", max_age={written(self.age)}"
+            said.append(
+                f"it trains all the same once the champion's newest row is {humanise(self.age)} "
+                "old, so that training is never off for good"
+            )
         own = next((one for one in self.standings if one.kind == "yours"), None)
         others = [own] if own is not None and own.name != taken.name else []
         others += [one for one in self._rivals() if one.name != taken.name and one is not own]
         said += [self._beside(one, taken) for one in others if one.beside is not None]
+        if self.doubt is not None and taken.kind != "never":
+            said.append(
+                "not to train again is cheaper, but not shown to lose no more than "
+                f"{self.margin:.4g} beside the best: {self.doubt}"
+            )
         periods = [one for one in self.standings if one.kind == "periodic"]
         if len(periods) > 1:
             best = max(periods, key=lambda one: self._sign * (one.policy.value or 0.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,12 +75,14 @@ def cheapest(
     *,
     sign: float,
     within: float,
+    idle: Collection[str] = (),
 ) -> str:
     """Return the policy to take.
 
     It is the cheapest of those whose mean lies within a margin of the best, and which are not
-    shown to be worse, or shown to be worse by no more than the margin. Among those that cost
-    about the same the pipeline's own is kept, else the one that was worth most is taken.
+    shown to be worse, or shown to be worse by no more than the margin. Not to train needs more:
+    that it is shown to cost no more than the margin, or that nothing was worth more. Among those
+    that cost about the same the pipeline's own is kept, else the one that was worth most is taken.
 
     Parameters
     ----------
@@ -94,6 +96,8 @@ def cheapest(
         1 where more is better, -1 where less is.
     within
         The margin.
+    idle
+        The policies that trained once and not again.
 
     Examples
     --------
@@ -104,12 +108,14 @@ def cheapest(
     """
     worth = {name: sign * float(np.mean(each)) for name, each in values.items()}
     best = max(worth, key=lambda name: worth[name])
-    equal = [
-        name
-        for name, each in values.items()
-        if worth[best] - worth[name] <= within
-        and _as_good(difference(each, values[best], sign=sign), within)
-    ]
+    equal = []
+    for name, each in values.items():
+        beside = difference(each, values[best], sign=sign)
+        if name in idle and worth[name] < worth[best]:
+            good = beside.low >= -within  # a wide interval is no evidence for doing nothing
+        else:
+            good = worth[best] - worth[name] <= within and _as_good(beside, within)
+        equal += [name] if good else []
     least = min(costs[name] for name in equal)
     cheap = [name for name in equal if costs[name] <= least * (1 + TIE)]
     return own if own in cheap else max(cheap, key=lambda name: worth[name])

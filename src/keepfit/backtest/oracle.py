@@ -22,17 +22,25 @@ class Reign(NamedTuple):
     model: int
 
 
+class _Solved(NamedTuple):
+    """The least total loss by number of reigns; the last reign's begin and model, by window too."""
+
+    totals: Array
+    begins: NDArray[np.int32]
+    models: NDArray[np.int32]
+
+
 @dataclass(frozen=True)
 class Oracle:
     """For every number of trainings the least loss that trained models could have had.
 
     A path cuts the windows into reigns, each served by a model that was trained before the
-    reign began. The least loss of at most k reigns follows from that of k - 1 by dynamic
-    programming over the last cut (Bellman 1961, as for segmented least squares):
+    reign began; a model may come back later, as concepts do, and that is another reign. The
+    least loss up to window j of at most k reigns, the last one that of model m, follows by
+    dynamic programming (Bellman 1957): the model stays, or takes over from the best one.
 
-        best(k, b) = min over a < b of best(k - 1, a) + least(a, b)
+        best(k, j, m) = loss(m, j) + min(best(k, j - 1, m), min over n of best(k - 1, j - 1, n))
 
-    where least(a, b) is that of the one model that does best on the windows from a to b.
     The oracle sees the future; no trigger can. What it reaches with as many trainings as a
     policy bounds what that policy could have reached with the same recipes.
 
@@ -61,62 +69,69 @@ class Oracle:
 
     def loss(self, trainings: int) -> float:
         """Return the least mean loss with at most so many trainings, the first one included."""
-        totals = self._solved[0]
-        return float(totals[self._held(trainings), -1] / self.losses.shape[1])
+        return float(self._solved.totals[self._held(trainings) - 1] / self.losses.shape[1])
 
     def path(self, trainings: int) -> list[Reign]:
         """Return which models serve from which window on, in order, at that loss."""
-        _, cuts = self._solved
+        solved = self._solved
         k, end = self._held(trainings), self.losses.shape[1]
         found: list[Reign] = []
         while end > 0:
-            begin = int(cuts[k, end])
-            found.append(Reign(begin, int(self._least[1][begin, end])))
-            k, end = k - 1, begin
+            last = min(k, end) - 1, end - 1
+            end, k = int(solved.begins[last]), k - 1
+            found.append(Reign(end, int(solved.models[last])))
         return found[::-1]
 
     @property
     def enough(self) -> int:
-        """The number of trainings from which on one more gains nothing."""
-        return len(self._solved[0]) - 1
+        """The number of trainings from which on no number of further ones gains anything."""
+        return len(self._solved.totals)
 
     def _held(self, trainings: int) -> int:
         return min(max(trainings, 1), self.enough)
 
     @cached_property
-    def _least(self) -> tuple[Array, NDArray[np.intp]]:
-        """The loss of the best model for each stretch of windows, and that model."""
-        models, windows = self.losses.shape
-        worst = np.nanmax(self.losses, initial=0.0)
-        known = np.where(np.isfinite(self.losses), self.losses, worst + UNDEFINED)
-        sums = np.concatenate([np.zeros((models, 1)), known.cumsum(axis=1)], axis=1)
-        least = np.full((windows + 1, windows + 1), np.inf)
-        model = np.zeros((windows + 1, windows + 1), dtype=np.intp)
-        for begin in range(windows):
-            able = np.flatnonzero(self.starts <= begin)
-            if not able.size:
-                continue
-            totals = sums[able, begin + 1 :] - sums[able, begin : begin + 1]
-            best = totals.argmin(axis=0)
-            least[begin, begin + 1 :] = totals[best, np.arange(best.size)]
-            model[begin, begin + 1 :] = able[best]
-        return least, model
+    def _known(self) -> Array:
+        """The losses, that of a window without a metric beyond all others."""
+        finite = np.isfinite(self.losses)
+        worst = np.max(self.losses, where=finite, initial=0.0)
+        return np.where(finite, self.losses, worst + UNDEFINED)
 
     @cached_property
-    def _solved(self) -> tuple[Array, NDArray[np.intp]]:
-        """The least total loss, and the last cut, by number of reigns and end."""
-        least, _ = self._least
+    def _solved(self) -> _Solved:
+        """All numbers of reigns at once, window by window."""
         windows = self.losses.shape[1]
-        totals = [np.full(windows + 1, np.inf)]
-        totals[0][0] = 0.0
-        cuts = [np.zeros(windows + 1, dtype=np.intp)]
-        for k in range(1, max(1, min(self.most, windows)) + 1):
-            tried = totals[-1][:, None] + least
-            cut = tried.argmin(axis=0)
-            total = tried[cut, np.arange(windows + 1)]
-            total[0] = 0.0
-            if k > 1 and total[-1] >= totals[-1][-1] - 1e-12:
-                break
-            totals.append(total)
-            cuts.append(cut)
-        return np.array(totals), np.array(cuts)
+        # Models in the order of their starts: those that may serve a window come first.
+        order = np.argsort(self.starts, kind="stable")
+        losses = self._known[order]
+        able = np.searchsorted(self.starts[order], np.arange(windows), side="right")
+        free = np.where(np.arange(len(order))[:, None] < able, losses, np.inf)
+        # No path is better than that of each window's best model: more reigns gain nothing. One
+        # reign that gains nothing is no such sign, as a second may gain by going back.
+        cuts = 1 + int(np.count_nonzero(np.diff(free.argmin(axis=0))))
+        most = max(1, min(self.most, cuts))
+        totals, since = np.full((most, len(order)), np.inf), np.zeros((most, len(order)), np.int32)
+        best = np.full(most, np.inf)
+        begins, models = np.zeros((2, most, windows), dtype=np.int32)
+        for window in range(windows):
+            rows, n = min(most, window + 1), able[window]
+            if 0 < window < most:  # so many windows have as many reigns, and no more
+                totals[window], since[window] = totals[window - 1], since[window - 1]
+                best[window] = best[window - 1]
+            total, began = totals[:rows, :n], since[:rows, :n]
+            if window:
+                other = np.concatenate([[np.inf], best[: rows - 1]])[:, None]
+                began[total > other] = window
+                np.minimum(total, other, out=total)
+            else:
+                total[:] = 0.0
+            total += losses[:n, window]
+            if n:
+                least = total.min(axis=1)
+                # Of those that are as good, the one that has served the longest.
+                chosen = np.where(total == least[:, None], began, windows).argmin(axis=1)
+                best[:rows], models[:rows, window] = least, order[chosen]
+                begins[:rows, window] = began[np.arange(rows), chosen]
+        slack = 1e-12 * np.abs(free.min(axis=0)).sum()
+        enough = int(np.argmax(best <= best[-1] + slack)) + 1
+        return _Solved(best[:enough], begins[:enough], models[:enough])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,9 @@ from keepfit.clock import humanise
 
 if TYPE_CHECKING:
     import polars as pl
+
+WIDTH = 84
+"""Columns of a line of text, which the terminal indents by two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What one way of deciding was worth: the mean over windows, and what it cost."""
+    """What one way of deciding was worth: the mean over windows, and what it cost.
+
+    ``unscored`` says why where no window has a value.
+    """
 
     name: str
     value: float | None
@@ -41,6 +48,7 @@ class Policy:
     rolled_back: int
     fit_cpu_seconds: float
     windows: tuple[Window, ...] = ()
+    unscored: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy as JSON can hold it."""
@@ -53,6 +61,7 @@ class Policy:
             "refused": self.refused,
             "rolled_back": self.rolled_back,
             "fit_cpu_seconds": self.fit_cpu_seconds,
+            "unscored": self.unscored,
             "windows": [window.to_dict() for window in self.windows],
         }
 
@@ -132,7 +141,17 @@ class Backtest:
             )
             cost = humanise(timedelta(seconds=policy.fit_cpu_seconds))
             lines.append(f"{policy.name:<{width}} {value:>10}   {cells}   {cost:>11}")
+        lines += [f"\n{folded(sentence)}" for sentence in self.unscored()[:1]]
         return "\n".join(lines)
+
+    def unscored(self) -> list[str]:
+        """Return which policies have no value, and why, a sentence for each."""
+        return [f"{one.name} has no value: {one.unscored}" for one in self.policies if one.unscored]
+
+
+def folded(sentence: str) -> str:
+    """Return a sentence in lines as wide as the terminal's."""
+    return textwrap.fill(sentence, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _iso(moment: datetime | None) -> str | None:

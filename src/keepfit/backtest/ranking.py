@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keepfit import triggers
 from keepfit.backtest.code import code_of
 from keepfit.backtest.compared import Compared, Hindsight, Standing
-from keepfit.backtest.judging import cheapest, difference, margin
+from keepfit.backtest.judging import Difference, cheapest, difference, margin
 from keepfit.backtest.matrix import Ask, Life, filled
 from keepfit.backtest.measures import Measures, measured
 from keepfit.backtest.oracle import Oracle
+from keepfit.clock import duration
 
 if TYPE_CHECKING:
     from keepfit.backtest.outcome import Policy
     from keepfit.backtest.policies import Rule
     from keepfit.backtest.stage import Stage
+    from keepfit.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ def ranked(
         oracle=ranking.hindsight(),
         recommended=ranking.recommended,
         margin=ranking.margin,
+        doubt=ranking.doubt(),
+        max_age=_own_age(stage.pipeline) or _whole(stage.plan.last - stage.plan.since),
     )
 
 
@@ -97,12 +104,25 @@ class _Ranking:
         own = rules[0].name
         usual = margin(float(np.mean(self.values[own])), greater_is_better=better)
         self.margin = usual if within is None else within
-        self.recommended = cheapest(self.values, self.costs, own, sign=sign, within=self.margin)
+        idle = {rule.name for rule in rules if _idle(rule, self.lives[rule.name])}
+        self.recommended = cheapest(
+            self.values, self.costs, own, sign=sign, within=self.margin, idle=idle
+        )
 
     def standings(self) -> tuple[Standing, ...]:
         """Return where each policy stands, the cheapest first."""
         found = [self._standing(rule) for rule in self.rules]
         return tuple(sorted(found, key=lambda one: one.policy.fit_cpu_seconds))
+
+    def doubt(self) -> Difference | None:
+        """Return how ``never`` stands beside the best, where it may be as good and is not shown to be."""
+        worth = {name: self.sign * float(np.mean(each)) for name, each in self.values.items()}
+        best = max(worth, key=lambda name: worth[name])
+        never = next(rule.name for rule in self.rules if rule.kind == "never")
+        if worth[never] >= worth[best]:
+            return None
+        beside = difference(self.values[never], self.values[best], sign=self.sign)
+        return None if beside.high < 0 or beside.low >= -self.margin else beside
 
     def hindsight(self) -> tuple[Hindsight, ...]:
         """Return the front of what models could have been worth, by number of trainings."""
@@ -150,5 +170,29 @@ class _Ranking:
 
 
 def _trainings(life: Life) -> int:
-    """Return how many models could have served at most: one for each turn, or what was promoted."""
-    return max(1, len(life.turns), len(life.promoted))
+    """Return how many reigns there could have been at most: one for each turn, or those there were."""
+    serving = [life.served[batch] for batch in sorted(life.served)]
+    reigns = 1 + sum(a != b for a, b in pairwise(serving))  # what is rolled back to reigns again
+    return max(reigns, len(life.turns), len(life.promoted))
+
+
+def _idle(rule: Rule, life: Life) -> bool:
+    """Return whether a policy is worth what not training is worth, on this history.
+
+    One's own that watches for a reason to train and saw none may stay as it is.
+    """
+    if rule.kind == "yours" and not isinstance(rule.trigger, triggers.OnEvent):
+        return False
+    return rule.kind == "never" or len(life.turns) <= 1
+
+
+def _own_age(pipeline: Pipeline) -> timedelta | None:
+    age = getattr(pipeline.trigger, "max_age", None)
+    return None if age is None else duration(age)
+
+
+def _whole(length: timedelta) -> timedelta:
+    """Return a length of time in the largest unit of which it has ten or more, rounded up."""
+    units = (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1))
+    unit = next((one for one in units if length >= 10 * one), timedelta(seconds=1))
+    return max(1, -(-length // unit)) * unit

@@ -140,7 +140,27 @@ def _summed(loop: Loop, ledger: Ledger) -> Policy:
         rolled_back=counts.rolled_back,
         fit_cpu_seconds=counts.fit_cpu_seconds,
         windows=windows,
+        unscored=_unscored(loop, ledger, windows) if value is None else None,
     )
+
+
+def _unscored(loop: Loop, ledger: Ledger, windows: Sequence[Window]) -> str:
+    """Return why no window has a value."""
+    if windows:
+        return "the metric is not defined on any window"
+    if loop.state.counts.promoted:
+        return "no labels came for rows that a model answered"
+    newest = [
+        *ledger.facts(loop.pipeline.name, kind="TrainingFailed", newest_first=True, limit=1),
+        *ledger.facts(loop.pipeline.name, kind=("Judged", "Decided"), newest_first=True, limit=1),
+    ]
+    fact = newest[0].fact if newest else None
+    if isinstance(fact, facts.TrainingFailed):
+        first, _, _ = fact.message.partition("\n")
+        return f"training {fact.version} failed, {first}"
+    if isinstance(fact, facts.Decided):
+        return f"nothing was trained, {fact.decision.reason}"
+    return "no model was promoted"
 
 
 def _mean(

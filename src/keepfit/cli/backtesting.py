@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keepfit import gates, terminal
+from keepfit import gates, parts, terminal
 from keepfit.cli.finding import home_option, load, named, past_option
 from keepfit.cli.words import File, Home, Json, Verbose, stopped, verb
 from keepfit.errors import ConfigError
@@ -188,25 +189,33 @@ def _write(pipeline: Pipeline, result: Compared, path: Path) -> dict[str, Any] |
             hint=f"put it into {path} by hand",
         )
     before = path.read_bytes()
-    after = replaced(before, pipeline.name, parts_to_write(pipeline, taken.code), file=path.name)
+    wanted = parts_to_write(pipeline, taken.code, result.age)
+    after = replaced(before, pipeline.name, wanted, file=path.name)
     diff = difference(before, after, path.name)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(after)
-    unfinished.chmod(path.stat().st_mode)
-    unfinished.replace(path)
-    terminal.say(f"\nwritten into {path}:\n\n{diff}")
-    return {"file": str(path), "diff": diff}
+    kept = path.with_name(f"{path.name}.before")
+    for file, content in ((kept, before), (path, after)):
+        unfinished = file.with_name(f".{file.name}.unfinished")
+        unfinished.write_bytes(content)
+        unfinished.chmod(path.stat().st_mode)
+        unfinished.replace(file)
+    terminal.say(f"\nwritten into {path}:\n\n{diff}\n\nas it was: {kept}")
+    return {"file": str(path), "diff": diff, "before": str(kept)}
 
 
-def parts_to_write(pipeline: Pipeline, trigger: str) -> dict[str, str]:
+def parts_to_write(
+    pipeline: Pipeline, trigger: str, max_age: timedelta | None = None
+) -> dict[str, str]:
     """Return the arguments to write, those that keep what the pipeline was played with first.
 
-    A gate that nobody wrote is another one once a trigger is written: then it is written too.
+    A maximum age goes with the trigger where the pipeline has none. A gate that nobody wrote is
+    another one once a trigger is written: then it is written too.
     """
     from keepfit import gates
     from keepfit.backtest.code import code_of
 
     written = {"trigger": trigger}
+    if max_age is not None and getattr(pipeline.trigger, "max_age", None) is None:
+        written["max_age"] = parts.written(max_age)
     usual = tuple(gates.resolve(None))
     if repr(pipeline.gate) != repr(usual) and len(pipeline.gate) == 1:
         gate = code_of(pipeline.gate[0])

@@ -42,9 +42,9 @@ def difference(before: bytes, after: bytes, name: str) -> str:
 def replaced(content: bytes, pipeline: str, parts: Mapping[str, str], *, file: str) -> bytes:
     """Return a file in which a pipeline has other arguments, all else as it was.
 
-    Comments and layout stay. Of ``parts`` the trigger is put in the place of the one that is
-    there; the others are written only where neither they nor a trigger are there. Names that
-    the code needs (``triggers``, ``drift``) are imported where the file does not yet.
+    Comments and layout stay. Of ``parts`` the trigger and the maximum age are put in the place
+    of those that are there; a gate is written only where neither it nor a trigger is there.
+    Names that the code needs (``triggers``, ``drift``) are imported where the file does not yet.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def replaced(content: bytes, pipeline: str, parts: Mapping[str, str], *, file: s
     wanted = {
         name: code
         for name, code in parts.items()
-        if name == "trigger" or not given.keys() & {name, "trigger"}
+        if name != "gate" or not given.keys() & {name, "trigger"}
     }
     wanted = {name: source.bound(code) for name, code in wanted.items()}
     edits = [source.value(given[name], code) for name, code in wanted.items() if name in given]
