@@ -151,7 +151,8 @@ class Processes:
                 self._ready.add(child.pid)
             while self._handed(child, waiting):
                 pass
-        except (OSError, EOFError, pickle.UnpicklingError):
+        # A pipe that was closed meanwhile is a ValueError.
+        except (OSError, ValueError, EOFError, pickle.UnpicklingError):
             self.problems.append("a process ended in the middle of a policy")
             _ended(child)
 

@@ -320,7 +320,9 @@ class Status:
         if self.scored is not None and self.scored.unknown:
             strange = ", ".join(f"`{name[:40]}`" for name in list(self.scored.unknown)[:3])
             rows = counted(sum(self.scored.unknown.values()), "row")
-            shown.append(f"{self.scored.version} never learnt {strange}: wrong on {rows} of a batch")
+            shown.append(
+                f"{self.scored.version} never learnt {strange}: wrong on {rows} of a batch"
+            )
         if self.unlearnt:
             shown.append(f"{self.newest} left out {unlearnt(self.unlearnt)}")
         if self.drawn:
