@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from keepfit.errors import ConfigError, SourceError
-from keepfit.facts import Finding
+from keepfit.facts import Finding, Outcome
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,6 +80,8 @@ class Batch:
     the same time, has other content. ``left_out`` counts what came and cannot be kept: such a batch
     is not empty, so that it lands and its findings are told. ``asked`` are the ids of rows of which
     only an answer was asked: such a row never takes the place of one that is known.
+
+    A label that is infinite counts as missing, as one that is NaN does, and is told of.
     """
 
     rows: pl.DataFrame
@@ -92,10 +94,34 @@ class Batch:
     left_out: int = 0
     asked: frozenset[int | str] = frozenset()
 
+    def __post_init__(self) -> None:
+        labels = self.labels.get_column(LABEL)
+        if not labels.dtype.is_float() or not labels.is_infinite().any():
+            return
+        infinite = labels.is_infinite().fill_null(False)
+        told = _infinite(self.labels.get_column(ID).filter(infinite), labels.len())
+        # Where nothing else came it has to land too, or its source would bring it again.
+        object.__setattr__(self, "labels", self.labels.filter(~infinite))
+        object.__setattr__(self, "findings", (*self.findings, told))
+        object.__setattr__(self, "left_out", self.left_out + int(infinite.sum()))
+
     @property
     def empty(self) -> bool:
         """Whether nothing came."""
         return self.rows.is_empty() and self.labels.is_empty() and not self.left_out
+
+
+def _infinite(ids: pl.Series, of: int) -> Finding:
+    """Return what is told of the rows whose label is infinite."""
+    count, shown = ids.len(), ", ".join(repr(one) for one in ids.head(3).to_list())
+    return Finding(
+        check="source",
+        outcome=Outcome.WARN,
+        value=count,
+        message=f"{count:,} of {of:,} labels {'is' if count == 1 else 'are'} infinite and "
+        f"count{'s' if count == 1 else ''} as missing (id {shown}{', …' if count > 3 else ''})",
+        hint="correct them by their id: nothing is learnt from such a row, and nothing is scored by it",
+    )
 
 
 def carried(columns: Iterable[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replaced
@@ -84,7 +86,8 @@ class Live:
         """Return what the gate says at the end of a rollout; None as long as too little is new."""
         if not rows.height or rows.height < GROWTH * looks.rows:
             return None
-        return self._judged(version, other, rows, looks.count + 1, "end of rollout", self._gate)
+        gate = partial(self._gate, looks.passed)
+        return self._judged(version, other, rows, looks.count + 1, "end of rollout", gate)
 
     def answers(self, version: Version, other: Version, batch: int, now: datetime) -> bool:
         """Return whether a version can answer the newest live row at all."""
@@ -109,7 +112,8 @@ class Live:
         # Looks at what is new and looks at all of them: two series.
         return (gates.harm(self.loop.pipeline.gate, comparison, series=2),)
 
-    def _gate(self, comparison: Comparison) -> tuple[Verdict, ...]:
+    def _gate(self, passed: tuple[str, ...], comparison: Comparison) -> tuple[Verdict, ...]:
+        comparison = dataclasses.replace(comparison, passed=passed)
         # What a person was asked for is not asked for again: such a gate says that it is not live.
         asked = [one for one in self.loop.pipeline.gate if getattr(one, "live", True)]
         return tuple(gate.judge(comparison) for gate in asked)

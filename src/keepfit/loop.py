@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
 from msgspec.structs import replace as replaced
@@ -15,7 +15,7 @@ from keepfit import explore, facts, interrupts
 from keepfit.batch import ID, LABEL, Batch, as_came, complete, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
-from keepfit.facts import AnyFact, Entry, Fact, Finding, Outcome
+from keepfit.facts import Entry, Fact, Finding, Outcome
 from keepfit.lake import Landed
 from keepfit.ledger import Lease
 from keepfit.ledger.steps import Stepping
@@ -424,15 +424,10 @@ class Loop:
         """Write facts in one transaction, fold them, and let listeners hear them."""
         interrupts.check()
         name = self.pipeline.name
-        last = self.memory.ledger.append(name, new, at=at, expected_seq=expected, lease=self._lease)
-        if last == self.state.seq + len(new):
-            first = self.state.seq + 1
-            entries = [
-                Entry(pipeline=name, seq=first + i, at=at, fact=cast("AnyFact", fact))
-                for i, fact in enumerate(new)
-            ]
-        else:
-            entries = list(self.memory.ledger.facts(name, after=self.state.seq))
+        ledger = self.memory.ledger
+        entries = ledger.appended(name, new, at=at, expected_seq=expected, lease=self._lease)
+        if entries and entries[0].seq != self.state.seq + 1:
+            entries = list(ledger.facts(name, after=self.state.seq))
         self.state.fold(entries)
         self._written.extend(entries)
         if self.state.seq - self._saved >= SAVED_EVERY and not self.simulated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import LABEL, TIME
@@ -74,7 +75,7 @@ def scored_past(metric: Any, past: Past) -> PastScored:
         n=len(past.labels),
         value=ours,
         champion_value=theirs,
-        gain=None if ours is None or theirs is None else sign * (ours - theirs),
+        gain=None if ours is None or theirs is None else number(sign * (ours - theirs)),
     )
 
 
@@ -94,4 +95,4 @@ def same_classes(new: Any, old: Any, ours: Any, theirs: Any) -> tuple[Any, Any]:
 
 def number(value: float) -> float | None:
     """Return a metric's value, None where it is not defined."""
-    return value if value == value else None
+    return value if math.isfinite(value) else None

@@ -328,10 +328,10 @@ class Comparison:
 
     ``labels`` are codes of the classes (or values), in order of event time; ``times`` are
     microseconds. ``rows`` holds the features, for slices. ``look`` counts how often this
-    challenger has been judged, ``challengers`` how many share the turn's level. ``past``
-    are stretches of the past, oldest first. ``weights`` say what each row weighs, None where all
-    weigh the same. The footprints say what it takes to serve each; None where that is not known,
-    as of live rows.
+    challenger has been judged, ``passed`` names the gates that it had passed at the look before,
+    and ``challengers`` is how many share the turn's level. ``past`` are stretches of the past,
+    oldest first. ``weights`` say what each row weighs, None where all weigh the same. The
+    footprints say what it takes to serve each; None where that is not known, as of live rows.
     """
 
     metric: Metric
@@ -346,6 +346,7 @@ class Comparison:
     weights: np.ndarray | None = None
     footprint: Footprint | None = None
     champion_footprint: Footprint | None = None
+    passed: tuple[str, ...] = ()
 
 
 @runtime_checkable

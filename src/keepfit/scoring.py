@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -322,8 +323,8 @@ class Scorer:
         metric, labels, scores, weights = found
         shared |= strange
         value = metrics.value_of(metric, labels, scores, weights)
-        if value != value:
-            reason = "the metric is not defined on these rows: one class only, or scores that are not finite"
+        if not math.isfinite(value):
+            reason = "the metric is no number on these rows: one class only, or values that are not finite or too great"
             return facts.Scored(
                 **shared, version=name, metric=metric.name, value=None, n=labels.size, reason=reason
             )
@@ -492,4 +493,4 @@ def _stored(scores: np.ndarray) -> Any:
 
 
 def _finite(value: float) -> float | None:
-    return value if value == value and abs(value) != float("inf") else None
+    return value if math.isfinite(value) else None

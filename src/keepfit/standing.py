@@ -356,7 +356,8 @@ def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
     weights = [one.n * MEMORY ** (size - 1 - i) for i, one in enumerate(pairs)]
     total = sum(weights)
     mean = sum(w * gain for w, gain in zip(weights, gains, strict=True)) / total
-    spread = sum(w * (gain - mean) ** 2 for w, gain in zip(weights, gains, strict=True)) / total
+    away = [gain - mean for gain in gains]
+    spread = sum(w * one * one for w, one in zip(weights, away, strict=True)) / total
     effective = total**2 / sum(w * w for w in weights)
     error = math.sqrt(spread / max(effective - 1, 1))
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
@@ -364,7 +365,9 @@ def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
 
 def _below(values: Sequence[float], deviations: float) -> bool:
     """Return whether the last of some values is so many standard deviations below the others."""
-    *before, newest = values
+    # In a unit in which squares and sums of them are numbers.
+    _, exponent = math.frexp(max(map(abs, values)))
+    *before, newest = (math.ldexp(value, -exponent) for value in values)
     return newest < statistics.fmean(before) - deviations * statistics.pstdev(before)
 
 

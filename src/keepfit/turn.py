@@ -399,7 +399,7 @@ class Turn:
         if before is not None and again and rows.height < before.rows * GROWTH:
             return None
         state, both = loop.state, (version.artifact, champion.artifact)
-        level = _look(before, champion), self._rivals(version)
+        level = version.looked(champion.name), self._rivals(version)
         key = "judged", both, version.snapshot.to, since, at, state.batch, state.excluded, level
         found = loop.scorer.once(key, lambda: self._answered(version, champion, rows, at))
         return replaced(found, version=version.name, champion=champion.name)
@@ -417,8 +417,10 @@ class Turn:
                 at_most=PER_STRETCH if judges else TO_SHOW,
                 explore=loop.pipeline.explore,
             )
-            look, rivals = _look(version.judged, champion), self._rivals(version)
-            comparison = self.comparison(rows, new, old, look=look, challengers=rivals, past=past)
+            (look, passed), rivals = version.looked(champion.name), self._rivals(version)
+            comparison = self.comparison(
+                rows, new, old, look=look, passed=passed, challengers=rivals, past=past
+            )
         except Exception as error:
             old.predict(rows)  # where the champion cannot answer either, that is another matter
             return refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
@@ -451,6 +453,7 @@ class Turn:
         old: Any,
         *,
         look: int,
+        passed: tuple[str, ...] = (),
         challengers: int = 1,
         past: tuple[Past, ...] = (),
     ) -> Comparison:
@@ -469,6 +472,7 @@ class Turn:
             rows=rows if kept.all() else rows.filter(kept),
             weights=None if weights is None else weights[kept],
             look=look,
+            passed=passed,
             challengers=challengers,
             past=past,
         )
@@ -494,11 +498,3 @@ class Turn:
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:
     return rows.slice(0, border(rows.get_column(TIME), moment, "left"))
-
-
-def _look(before: Judged | None, champion: Version) -> int:
-    """Return the number of this look; one that measured nothing spent nothing, and is not counted."""
-    if before is None or before.champion != champion.name:
-        return 1
-    measured = any(verdict.low is not None for verdict in before.verdicts)
-    return before.look + 1 if measured else before.look

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from datetime import datetime
@@ -157,7 +158,8 @@ class Watch:
             scores,
             lambda: self._answered(arrived.batch, own.get_column(ID)),
         )
-        if not estimate:
+        figures = (estimate.value, estimate.low, estimate.high, estimate.trust, estimate.unlike)
+        if not all(map(math.isfinite, figures)):
             return None
         trust = estimate.trust * estimates.Trust()(state.estimates)
         return facts.Estimated(

@@ -20,16 +20,20 @@ class Fresher(Within):
     For trainings that are many and small, such as leaf updates with every batch: few new
     rows cannot prove that a model is no worse, and waiting for proof costs what the fresher
     model would have gained. A training gone wrong (labels shuffled, a column scaled) shows on
-    few rows. Of challengers that are worse by no more than ``within``, at most the share
-    1 - ``level`` is refused; there is one look, and no answer *not enough evidence* once
-    there are labelled rows to look at.
+    few rows. There is no answer *not enough evidence* once there are labelled rows to look at,
+    so that this gate alone looks once. Of challengers that are worse by no more than
+    ``within``, at most the share 1 - ``level`` is refused then. Where another gate makes one
+    wait, it is looked at again with more rows, and refused where they show harm: for that at
+    most the same share is refused wrongly once more, over all later looks, of which the first
+    spends half and each one after it half of what is left.
 
     Parameters
     ----------
     within
         The loss that is not minded, in units of the metric; left out as for `NoWorse`.
     level
-        1 minus the share of harmless challengers that may be refused.
+        1 minus the share of harmless challengers that may be refused at the first look, and
+        again over all later ones.
     slice, holdout
         As for `NoWorse`.
 
@@ -61,8 +65,17 @@ class Fresher(Within):
         if found is None:
             reason = f"{part.said}{part.size:,} rows are too few to show any harm"
             return self._verdict(Answer.PROMOTE, reason, part.size, part.label)
-        low, high = found.bounds((1 - self.level) / max(1, comparison.challengers) / parts)
+        low, high = found.bounds(self._tail(comparison) / parts)
         worse = high < needs
         answer = Answer.REFUSE if worse else Answer.PROMOTE
         figures = (found.mean.mean, low, high, needs)
         return self._measured(comparison.metric, part, answer, "", figures)
+
+    def _tail(self, comparison: Comparison) -> float:
+        """Return the share of wrong refusals that one bound of this look may have."""
+        share = 0.5 ** (comparison.look - 1)
+        return (1 - self.level) * share / max(1, comparison.challengers)
+
+    def _late(self, comparison: Comparison, look: int) -> bool:
+        # Nothing has to be shown here, so that no look is the last one.
+        return False

@@ -42,9 +42,11 @@ class Measured(Part):
 
     Level: 1 - ``level`` is the most that wrong promotions may come to. The first look at a
     challenger spends half of it, the next half of what is left, the last all of it; the
-    shares add up, so they hold however looks depend on each other. The challengers of a turn
-    divide it evenly. All slices must pass, which spends nothing more (Berger 1982); refusing
-    for the worst of several slices divides the level by their number.
+    shares add up, so they hold however looks depend on each other. What is shown at one look
+    stays shown while another gate makes the challenger wait, as long as no later look shows
+    the opposite: that spends nothing more. The challengers of a turn divide it evenly. All
+    slices must pass, which spends nothing more (Berger 1982); refusing for the worst of
+    several slices divides the level by their number.
     """
 
     _: KW_ONLY
@@ -102,6 +104,9 @@ class Measured(Part):
         parts, note = groups(comparison, self.slice, alone=ALONE)
         verdicts = [self._judged(comparison, part, needs, len(parts)) for part in parts]
         worst = max(verdicts, key=_severity)
+        if worst.answer == Answer.NOT_ENOUGH and self.name in comparison.passed:
+            reason = f"{worst.reason.partition('; ')[0]}; shown at an earlier look"
+            worst = replaced(worst, answer=Answer.PROMOTE, reason=reason)
         return replaced(worst, reason=worst.reason + note) if note else worst
 
     def _needs(self, comparison: Comparison) -> float:
@@ -127,9 +132,13 @@ class Measured(Part):
             return self._verdict(Answer.NOT_ENOUGH, "no labelled rows to judge on yet", 0)
         if self.paired and not finite_rows(comparison.champion).any():
             return self._verdict(Answer.PROMOTE, "the champion gives no finite score", rows)
-        if comparison.look > self.looks:
+        if self._late(comparison, self.looks + 1):
             return self._verdict(Answer.REFUSE, f"not shown in {self.looks} looks", rows)
         return None
+
+    def _late(self, comparison: Comparison, look: int) -> bool:
+        """Return whether a look has come by which the challenger had to have passed this gate."""
+        return comparison.look >= look and self.name not in comparison.passed
 
     def _judged(self, comparison: Comparison, part: Group, needs: float, parts: int) -> Verdict:
         from keepfit.metrics.evidence import gain_of
@@ -139,7 +148,7 @@ class Measured(Part):
             return self._too_few(part, 0.0 if found is None else found.mean.effective)
         tail = self._tail(comparison)
         low, high = found.bounds(tail)[0], found.bounds(tail / parts)[1]
-        over = comparison.look >= self.looks
+        over = self._late(comparison, self.looks)
         if self._reached(low, needs):
             answer, why = Answer.PROMOTE, ""
         elif high < needs or over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,10 @@ class FittedModel(ABC):
         return MAGIC + msgspec.msgpack.encode(_Stored(self.head, self.content()))
 
     def by_column(self, values: np.ndarray) -> dict[str, float]:
-        """Return one figure per column the model needs, from one per column of its table."""
+        """Return one figure per column the model needs, from one per column of its table.
+
+        None at all where one is no number, as a gain in squares of great labels is not.
+        """
         names = [column.name for column in self.head.encoding.columns]
         places = self.head.dense.origins() if self.head.dense else range(len(names))
         sums = dict.fromkeys(names, 0.0)
@@ -149,6 +153,8 @@ class FittedModel(ABC):
             return {}
         for place, value in zip(places, values, strict=True):
             sums[names[place]] += float(value)
+        if not all(map(math.isfinite, sums.values())):
+            return {}
         return {name: sums[name] for name in self.features}
 
     def adapted(self, rows: pl.DataFrame, *, grow: bool) -> FittedModel:

@@ -14,7 +14,7 @@ import msgspec
 
 from keepfit.clock import utc
 from keepfit.errors import ConfigError, KeepfitError, nearest
-from keepfit.facts import KINDS, Entry, Fact, decode, encode
+from keepfit.facts import KINDS, AnyFact, Entry, Fact, decode, encode
 from keepfit.facts.depth import DEEPEST, shallow
 from keepfit.ledger import statements
 from keepfit.ledger.adding import Waiting, add, last
@@ -113,23 +113,59 @@ class Ledger:
         KeepfitError
             The database cannot be written.
         """
+        return self._add(pipeline, facts, at, expected_seq, lease)[0]
+
+    def appended(
+        self,
+        pipeline: str,
+        facts: Sequence[Fact],
+        *,
+        at: datetime | Sequence[datetime],
+        expected_seq: int | None = None,
+        lease: Lease | None = None,
+    ) -> list[Entry]:
+        """Add facts as `append` does, and return them as whoever reads the ledger finds them.
+
+        A number that is not finite is none there. Who folds what this returns knows what another
+        process will know.
+        """
+        last, kept = self._add(pipeline, facts, at, expected_seq, lease)
+        first = last - len(kept) + 1
+        return [
+            Entry(pipeline=pipeline, seq=seq, at=moment, fact=fact)
+            for seq, (moment, fact) in enumerate(kept, first)
+        ]
+
+    def _add(
+        self,
+        pipeline: str,
+        facts: Sequence[Fact],
+        at: datetime | Sequence[datetime],
+        expected_seq: int | None,
+        lease: Lease | None,
+    ) -> tuple[int, list[tuple[datetime, AnyFact]]]:
+        """Add facts; return the number of the last one, and when what is now in the ledger was."""
         if not pipeline:
             raise ConfigError("expected the name of a pipeline, got ''")
         if lease is not None and lease.pipeline != pipeline:
             raise ConfigError(f"expected a lease on {pipeline!r}, got one on {lease.pipeline!r}")
         moments = _moments(at, len(facts))
-        rows = [_row(pipeline, fact, moment) for fact, moment in zip(facts, moments, strict=True)]
+        rows, kept = [], []
+        for fact, when in zip(facts, moments, strict=True):
+            row, back = _row(pipeline, fact, when)
+            rows.append(row)
+            kept.append((when, back))
 
         waiting = self._waiting
         if waiting is not None and lease is None:
-            return waiting.add(pipeline, rows, expected_seq)
+            return waiting.add(pipeline, rows, expected_seq), kept
 
         def work(connection: Connection) -> int:
             if lease is not None:
                 lease.guard(connection)
             return add(connection, pipeline, rows, expected_seq)
 
-        return self._store.write(work, lock=pipeline)
+        return self._store.write(work, lock=pipeline), kept
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -343,12 +379,13 @@ def _moments(at: datetime | Sequence[datetime], count: int) -> list[datetime]:
     return [utc(moment) for moment in at]
 
 
-def _row(pipeline: str, fact: Fact, at: datetime) -> dict[str, Any]:
+def _row(pipeline: str, fact: Fact, at: datetime) -> tuple[dict[str, Any], AnyFact]:
+    """Return what is written of a fact, and the fact that is read back."""
     if KINDS.get(type(fact).__name__) is not type(fact):
         raise ConfigError(f"expected a fact, got {fact!r}", hint=f"one of {', '.join(KINDS)}")
     try:
         body = encode(fact)
-        decode(body)  # what could not be read back would make the whole pipeline unreadable
+        back = decode(body)  # what could not be would make the whole pipeline unreadable
         text = body.decode()
         if _borne(text) != text:
             raise ValueError(f"it is nested deeper than {DEEPEST} lists and dictionaries")
@@ -357,7 +394,7 @@ def _row(pipeline: str, fact: Fact, at: datetime) -> dict[str, Any]:
             f"{fact.kind} cannot be kept in the ledger: {error}",
             hint="use numbers that are finite, text, true, false, and a few lists and dictionaries of these",
         ) from error
-    return {"pipeline": pipeline, "at": at, "kind": fact.kind, "body": text}
+    return {"pipeline": pipeline, "at": at, "kind": fact.kind, "body": text}, back
 
 
 def _entry(pipeline: str, seq: int, at: Any, body: str) -> Entry:

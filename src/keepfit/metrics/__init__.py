@@ -194,17 +194,26 @@ def weighs(spec: str | Metric | Callable[..., float] | None) -> bool:
 
 
 def value_of(metric: Metric, labels: Any, scores: Any, weights: Any = None) -> float:
-    """Return a metric of rows that may weigh differently; NaN where it is not defined."""
-    return metric.value(labels, scores, *_more(metric, weights))
+    """Return a metric of rows that may weigh differently; NaN where it is not defined.
+
+    It is infinite where the sums it consists of are too great for a number.
+    """
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return metric.value(labels, scores, *_more(metric, weights))
 
 
 def interval_of(
     metric: Metric, labels: Any, scores: Any, weights: Any = None
 ) -> tuple[float, float]:
     """Return the confidence interval of a metric of rows that may weigh differently."""
-    if not _more(metric, weights):
-        return metric.interval(labels, scores)
-    return metric.interval(labels, scores, 0.95, weights)  # type: ignore[call-arg]
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not _more(metric, weights):
+            return metric.interval(labels, scores)
+        return metric.interval(labels, scores, 0.95, weights)  # type: ignore[call-arg]
 
 
 def _more(metric: Metric, weights: Any) -> tuple[Any, ...]:

@@ -26,6 +26,9 @@ SMALL = 20
 RARE = 4
 """Rows of the rarer class that such a block holds at least."""
 
+GREAT = 1e100
+"""Values from which on their squares, and sums of these, may be beyond all numbers."""
+
 OTHER = "other"
 """The name of small slices that are judged together."""
 
@@ -61,8 +64,16 @@ def gain_of(
 ) -> Gain | None:
     """Return the challenger's gain over the champion, or without one its own value, over time.
 
-    Rows are in order of event time. None when they make fewer than two blocks.
+    Rows are in order of event time. None when they make fewer than two blocks. Where only one of
+    the two has losses too great for a number, the gain is infinite; where both have, there is none.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _gain(metric, labels, challenger, champion, weights)
+
+
+def _gain(
+    metric: Metric, labels: Labels, challenger: Array, champion: Array | None, weights: Weights
+) -> Gain | None:
     if len(labels) < 2 * BLOCK:
         return None
     sign = 1.0 if metric.greater_is_better else -1.0
@@ -70,11 +81,33 @@ def gain_of(
     theirs = None if champion is None else _rows(metric, labels, champion, weights)
     if ours is None or (champion is not None and theirs is None):
         return _block_by_block(metric, labels, challenger, champion, sign, weights)
+    certain = _certain(ours, theirs)
+    if certain is not None:
+        return certain
     gains = pulled(sign * (ours if theirs is None else ours - theirs), weights)
-    found = mean_of(block_means(gains, edges(gains.size, min(MOST, gains.size // BLOCK))))
+    if not np.isfinite(gains).all():
+        return None
+    found = _mean(block_means(gains, edges(gains.size, min(MOST, gains.size // BLOCK))))
     most = 1 / gains.size if weights is None else float(weights.max() / weights.sum())
     slack = most if _zero_or_one(ours) else 0.0
     return Gain(replace(found, mean=float(gains.mean())), slack)
+
+
+def _certain(ours: Array, theirs: Array | None) -> Gain | None:
+    """Return the gain that is infinite, because only one of the two is infinitely bad somewhere."""
+    lost, won = (one is not None and bool(np.isinf(one).any()) for one in (ours, theirs))
+    if lost == won:
+        return None
+    return Gain(Mean(-np.inf if lost else np.inf, 0.0, 1.0, float(MOST), MOST), 0.0)
+
+
+def _mean(values: Array) -> Mean:
+    """Return the mean of values in order of time; of those whose squares are no numbers, in a unit."""
+    greatest = float(np.abs(values).max())
+    if greatest < GREAT:
+        return mean_of(values)
+    found = mean_of(values / greatest)
+    return replace(found, mean=found.mean * greatest, error=found.error * greatest)
 
 
 def _rows(metric: Metric, labels: Labels, scores: Array, weights: Weights) -> Array | None:
@@ -105,11 +138,14 @@ def _block_by_block(
     weights: Weights,
 ) -> Gain | None:
     cuts = _cuts(labels)
-    values = sign * _by_block(metric, labels, challenger, cuts, weights)
-    if champion is not None:
-        values -= sign * _by_block(metric, labels, champion, cuts, weights)
+    ours = sign * _by_block(metric, labels, challenger, cuts, weights)
+    theirs = None if champion is None else sign * _by_block(metric, labels, champion, cuts, weights)
+    certain = _certain(ours, theirs)
+    if certain is not None:
+        return certain
+    values = ours if theirs is None else ours - theirs
     defined = values[np.isfinite(values)]
-    return Gain(mean_of(defined), 0.0) if defined.size > 1 else None
+    return Gain(_mean(defined), 0.0) if defined.size > 1 else None
 
 
 def _by_block(

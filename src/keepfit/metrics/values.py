@@ -78,6 +78,8 @@ class RMSE(MeanLoss):
         """Return values per row whose weighted mean is the metric: squares, by the delta method."""
         squares = self.losses(labels, scores)
         root = float(np.sqrt(averaged(squares, weights)))
+        if not np.isfinite(root):
+            return np.full_like(squares, root)
         return np.asarray(root + (squares - root**2) / (2 * root)) if root > 0 else squares
 
     def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
@@ -106,6 +108,8 @@ class R2(Base):
             return None
         lost = (labels - scores) ** 2
         share = averaged(lost, weights) / variance
+        if not np.isfinite(share):
+            return np.full_like(lost, -share)
         return np.asarray(1 - share - (lost - share * spread) / variance)
 
     def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from keepfit import costs
 from keepfit.facts import (
+    Answer,
     ApprovalAsked,
     Approved,
     Cost,
@@ -19,6 +21,7 @@ from keepfit.facts import (
     RolledOut,
     Snapshot,
     Transferred,
+    Verdict,
 )
 
 
@@ -68,12 +71,24 @@ class Version(msgspec.Struct, kw_only=True):
         """Whether it is the champion before it, gone on from, and not a map of its scores alone."""
         return self.start == "champion" and self.update != "calibration"
 
+    def looked(self, champion: str) -> tuple[int, tuple[str, ...]]:
+        """Return the number of the next look beside a champion, and the gates passed at the last.
+
+        A look that measured nothing spent nothing, and is not counted.
+        """
+        before = self.judged
+        if before is None or before.champion != champion:
+            return 1, ()
+        measured = any(verdict.low is not None for verdict in before.verdicts)
+        return before.look + measured, passed(before.verdicts)
+
 
 class Looks(msgspec.Struct):
     """How often live rows were looked at, and how many there were at the last look.
 
     ``newest`` counts the looks at what was new alone, ``seen`` is how many rows there were at
-    the last one; ``wait`` is how many more it takes, where fewer measured nothing.
+    the last one; ``wait`` is how many more it takes, where fewer measured nothing. ``passed``
+    names the gates that were passed at the last look.
     """
 
     count: int = 0
@@ -81,6 +96,7 @@ class Looks(msgspec.Struct):
     newest: int = 0
     seen: int = 0
     wait: int = 0
+    passed: tuple[str, ...] = ()
 
     def take(self, fact: Judged) -> None:
         """Count a look; one that measured nothing spent nothing."""
@@ -92,6 +108,13 @@ class Looks(msgspec.Struct):
         if not fact.newest or len(measured) > 1:
             self.count += any(measured[-1:])
             self.rows = fact.rows
+            self.passed = passed(fact.verdicts)
+
+
+def passed(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Return the gates that were passed by what was measured; of one name, all of them."""
+    others = {one.gate for one in verdicts if one.answer != Answer.PROMOTE or one.low is None}
+    return tuple(dict.fromkeys(one.gate for one in verdicts if one.gate not in others))
 
 
 class Rollout(msgspec.Struct, kw_only=True):
