@@ -369,8 +369,9 @@ class Task:
     """One training: the recipe, its rows and its limits.
 
     ``rows`` carry ``_label`` and the features, in the order to train in. ``previous`` is
-    the bytes of the model to start from. ``holdout`` are rows that the new model must
-    answer with finite scores before it counts as trained.
+    the bytes of the model to start from. ``seconds`` and ``bytes`` are limits of its own;
+    ``expected`` are the seconds that it takes at most as far as is known, for an executor to
+    which no limit was stated.
     """
 
     learner: Learner
@@ -380,7 +381,8 @@ class Task:
     previous: bytes | None = None
     seed: int = 0
     seconds: float | None = None
-    bytes: int | None = None
+    bytes: float | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

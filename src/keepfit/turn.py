@@ -281,6 +281,7 @@ class Turn:
             update=version.update,
             previous=self.loop.scorer.content(before) if before else None,
             seed=version.seed,
+            expected=self.loop.state.longest(version),
         )
 
     def _weighed(self, rows: pl.DataFrame, learner: Learner) -> pl.DataFrame:
