@@ -166,16 +166,35 @@ class Standings:
     def runnable(self) -> list[Challenger]:
         """Return the recipes that may run now: without a champion, those that start without one."""
         if self.state.champion is None:
-            # Another pipeline's model is the better start where rows are still few.
-            for start in ("transfer", "scratch"):
-                found = [one for one in self.challengers if one.start == start]
-                if found:
-                    return found
-            return [one for one in self.challengers if one.update != "calibration"][-1:]
+            return self._first()
         if self.state.versions[self.state.champion].origin is not None:
             # Nothing here goes on from a model that was trained elsewhere; its scores can be mapped.
             return [one for one in self.challengers if not one.updates]
         return list(self.challengers)
+
+    def _first(self) -> list[Challenger]:
+        """Return the recipes of which one makes the first champion; all of them, where all rest.
+
+        One that failed lets those run that did not: a donor may never come.
+        """
+        transfers = [one for one in self.challengers if one.start == "transfer"]
+        others = [one for one in self.challengers if one.start == "scratch"]
+        if not others:
+            going_on = [one for one in self.challengers if one.start != "transfer"]
+            others = [one for one in going_on if one.update != "calibration"][-1:]
+        every = [*transfers, *others]
+        failures = {
+            one.name: self._record(one).failures
+            for one in every
+            if self.rests_until(one) <= self.state.batch
+        }
+        fewest = min(failures.values(), default=0)
+        # Another pipeline's model is the better start where rows are still few.
+        for kind in (transfers, others):
+            found = [one for one in kind if failures.get(one.name) == fewest]
+            if found:
+                return found
+        return every
 
     def held(self, rows: Mapping[str, pl.DataFrame], why: Why) -> dict[str, str]:
         """Return why each recipe does not run now, ``""`` where it does; ``rows`` it would learn from."""
