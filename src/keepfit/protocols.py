@@ -267,6 +267,8 @@ class Learner(Protocol):
         last two ``previous`` is the champion, or the model of another stream. A learner that
         has `ways` names the pairs of start and update that it knows, and is asked for no other.
         One with ``weighs = True`` heeds what rows weigh, where they have a column ``_weight``.
+        One whose models grow with every warm start has ``full(model)``, which says whether a
+        training from scratch is due instead.
         """
 
 

@@ -105,12 +105,16 @@ class Chosen:
     """A recipe that runs in a turn: its rows, and what it costs beside the others.
 
     ``unlearnt`` counts the rows left out before it chose, by the label that is no class.
+    ``since`` is the event time of the newest row trained on before; ``afresh`` says why a recipe
+    that goes on from the champion begins from scratch, on all that it would choose then.
     """
 
     challenger: Challenger
     rows: pl.DataFrame
     cost: float
     unlearnt: Mapping[str, int] = field(default_factory=dict)
+    since: datetime | None = None
+    afresh: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +123,6 @@ class Plan:
 
     chosen: tuple[Chosen, ...]
     held: Mapping[str, str] = field(default_factory=dict)
-    since: datetime | None = None
     cut: datetime | None = None
 
 

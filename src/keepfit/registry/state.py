@@ -371,6 +371,7 @@ class State(msgspec.Struct):
             donor=fact.donor,
             forecast=fact.forecast,
             retry_of=fact.retry_of,
+            afresh=fact.afresh,
         )
         self.training.append(fact.version)
         self.counts.trainings += 1
