@@ -1,6 +1,7 @@
 """Executors: every way in which a training can end, for real, and the next one works."""
 
 import importlib.util
+import math
 import os
 import pickle
 import signal
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import polars as pl
 import psutil
 import pytest
 
-from keepfit import executors, learners
+from keepfit import executors, learners, limits
 from keepfit.errors import ConfigError
 from keepfit.protocols import Executor, Result, Task
 from keepfit.testing.learners import rows_to_learn
@@ -221,6 +223,102 @@ def test_memory_over_the_limit_ends_the_training(local: executors.Local) -> None
     assert_works(local)
 
 
+# Where no limit is stated -----------------------------------------------------------------
+
+
+def test_a_hang_is_ended_where_no_limit_is_stated(
+    local: executors.Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "UNKNOWN_SECONDS", 1.0)
+    result = local.run(task("hang"))
+    assert result.reason == "timed out"
+    assert result.message.startswith(
+        "the training took longer than 1 s and was ended, the limit where none is stated\n\n"
+        "hint: executors.Local(seconds=…) states another, seconds=math.inf none\n\n"
+        "it printed:\nchild "
+    )
+    assert_works(local)
+
+
+def test_the_limit_follows_what_a_training_is_expected_to_take() -> None:
+    assert limits.seconds(None) == 86_400
+    assert limits.seconds(0.01) == limits.seconds(180.0) == 3_600
+    assert limits.seconds(10_000.0) == 200_000
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked"), [({"seconds": 0.5}, {}), ({}, {"seconds": 0.5}), ({}, {"expected": 0.02})]
+)
+def test_a_stated_limit_and_what_is_expected_come_before_the_default(
+    stated: dict[str, Any], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LEAST_SECONDS", 0.1)
+    with executors.Local(**stated) as executor:
+        result = executor.run(task("hang", **asked))
+    said = "longer than 0.4 s" if "expected" in asked else "longer than 0.5 s"
+    assert result.reason == "timed out"
+    assert said in result.message
+    assert ("hint: " in result.message) == ("expected" in asked)
+
+
+def test_no_limit_can_be_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNKNOWN_SECONDS", 1e-6)
+    monkeypatch.setattr(limits, "SHARE", 1e-9)
+    with executors.Local(seconds=math.inf, bytes=math.inf) as executor:
+        assert executor.run(task("burn")).reason is None
+
+
+def test_memory_is_limited_by_what_the_machine_has(
+    local: executors.Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert limits.memory() <= 0.9 * psutil.virtual_memory().total
+    monkeypatch.setattr(limits, "SHARE", 700 * MEGABYTE / (limits.memory() / limits.SHARE))
+    result = local.run(task("fill_memory"))
+    assert result.reason == "out of memory"
+    assert "the limit is 700 MB, the limit where none is stated" in result.message
+    assert "hint: executors.Local(bytes=…) states another" in result.message
+    assert_works(local)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+def test_memory_that_processes_share_counts_once() -> None:
+    held = b"x" * 50 * MEGABYTE
+    code = "import os, time\nheld = b'x' * 50_000_000\n[os.fork() for _ in range(2)]\n"
+    asked = [sys.executable, "-c", f"{code}print(flush=True)\ntime.sleep(60)"]
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, start_new_session=True) as parent:
+        try:
+            assert parent.stdout is not None
+            for _ in range(4):
+                parent.stdout.readline()
+            process = psutil.Process(parent.pid)
+            every = [process, *process.children(recursive=True)]
+            assert len(every) == 4
+            assert sum(one.memory_info().rss for one in every) > 4 * len(held)
+            kept = limits.kept(one.pid for one in every)
+            assert kept is None or len(held) < kept < 2.5 * len(held)
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("own", "outer", "most"),
+    [("max", "3000", 3_000), ("1000", "3000", 1_000), (None, "max", 9_000)],
+)
+def test_the_limit_of_a_container_is_heeded(
+    own: str | None, outer: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text("4:memory:/elsewhere\n0::/outer/own\n")
+    (tmp_path / "outer" / "own").mkdir(parents=True)
+    (tmp_path / "outer" / "memory.max").write_text(f"{outer}\n")
+    if own is not None:
+        (tmp_path / "outer" / "own" / "memory.max").write_text(f"{own}\n")
+    monkeypatch.setattr(limits, "_GROUPS", tmp_path)
+    monkeypatch.setattr(limits, "_PROCESSES", tmp_path)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(total=9_000))
+    assert limits.memory() == 0.9 * most
+
+
 def test_what_a_training_prints_cannot_be_taken_for_an_answer(local: executors.Local) -> None:
     result = local.run(task("talk"))
     assert result.reason is None, result.message
@@ -325,7 +423,7 @@ with open(sys.argv[1], "a") as file:
 
 import numpy as np
 import polars as pl
-from keepfit import executors, learners
+from keepfit import executors, learners, limits
 from keepfit.protocols import Task
 
 class Mean:

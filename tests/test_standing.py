@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lightgbm import LGBMClassifier
+from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Ledger, selection, triggers
 from keepfit.challenger import default
+from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
-from keepfit.facts import Decision, Snapshot
+from keepfit.facts import Cost, Decision, Snapshot
 from keepfit.learners import resolve
 from keepfit.registry import Recipe, Side, State, Version
 from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, Standings, Why, standard_errors
@@ -423,3 +425,19 @@ def test_each_step_trains_once_a_step_and_with_labels_alone() -> None:
 def test_a_recipe_of_its_own_may_run_when_its_evidence_says_so() -> None:
     made = Challenger(select=selection.Sliding(20), every=None)
     assert repr(made) == "Challenger(select=Sliding(20), start='scratch', update='all', every=None)"
+
+
+# How long a training may take -----------------------------------------------------------
+
+
+def test_what_a_training_takes_at_most_is_told_by_its_forecast_and_by_those_before_it() -> None:
+    told = Forecast(seconds=3.0, low=1.0, high=9.0, trainings=4)
+    first, second = version("v1", MIDDLE, 40), version("v2", MIDDLE, 50)
+    state = served(first, second)
+    assert state.longest(second) is None, "no forecast yet"
+    second.forecast = replace(told, akin=True)
+    assert state.longest(second) is None, "another recipe's cost says little"
+    second.forecast = told
+    assert state.longest(second) == 9.0
+    first.artifact, first.cost = "a", Cost(cpu_seconds=1.0, wall_seconds=70.0)
+    assert state.longest(second) == 70.0, "one that waits uses little CPU"

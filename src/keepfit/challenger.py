@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class Challenger:
         Which rows to train on; all labelled rows when not given, and for a calibration those
         that are new since the champion was trained.
     start
-        ``"scratch"``, ``"champion"`` (warm start), ``"pretrained"``, or another pipeline's
+        ``"scratch"``, ``"champion"`` (warm start; from scratch now and then, where the champion
+        would grow beyond five times an ensemble's own size), ``"pretrained"``, or another pipeline's
         version, as ``"flights-nyc@champion"`` or ``"flights-nyc@v3"`` (transfer): the columns
         that both have are matched, and the facts say what was taken over and what is new.
     update
@@ -117,6 +119,14 @@ class Challenger:
     def updates(self) -> bool:
         """Whether it lets the champion itself learn, and not only a map of its scores."""
         return self.start == "champion" and self.update != "calibration"
+
+    def afresh(self) -> Challenger:
+        """Return the recipe as it runs from scratch, by the same name."""
+        if self.start == "scratch":
+            return self
+        found = copy.copy(self)
+        found.start, found.update, found.donor = "scratch", "all", None
+        return found
 
     @property
     def _from(self) -> str:

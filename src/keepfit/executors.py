@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import shutil
@@ -20,8 +21,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
+from keepfit import limits
 from keepfit.errors import ConfigError
 from keepfit.facts import Cost
+from keepfit.limits import Limit
 from keepfit.protocols import Result, Task
 
 if TYPE_CHECKING:
@@ -80,9 +83,12 @@ class Local:
     Parameters
     ----------
     seconds
-        How long a training may take; no limit when not given. A task's own limit comes first.
+        How long a training may take; ``math.inf`` for no limit. When not given: an hour, or 20
+        times what it takes by those before it, whichever is longer; a day where none tells.
+        A task's own limit comes first.
     bytes
-        How much memory the worker and its children may hold, what they import included.
+        How much memory the worker and its children may hold, what they import included;
+        ``math.inf`` for no limit. When not given: 90 % of the machine's, or of its container's.
     warm
         Whether the worker is kept for the next training; imports cost it seconds.
 
@@ -98,7 +104,7 @@ class Local:
     """
 
     def __init__(
-        self, *, seconds: float | None = None, bytes: int | None = None, warm: bool = True
+        self, *, seconds: float | None = None, bytes: float | None = None, warm: bool = True
     ) -> None:
         for name, limit in (("seconds", seconds), ("bytes", bytes)):
             if limit is not None and not limit > 0:
@@ -180,9 +186,9 @@ class Local:
                 "hint: give the learner what it opens (files, connections, locks) as a name, "
                 "or train with executors.Inline()",
             )
-        seconds = task.seconds if task.seconds is not None else self.seconds
-        limit = task.bytes if task.bytes is not None else self.bytes
-        result = _Watch(worker, seconds, limit).until_ended(request)
+        seconds = Limit.of(task.seconds, self.seconds) or Limit(limits.seconds(task.expected))
+        memory = Limit.of(task.bytes, self.bytes) or Limit(limits.memory())
+        result = _Watch(worker, seconds, memory).until_ended(request)
         if worker.alive:
             worker.clear()
         else:
@@ -292,6 +298,15 @@ class _Worker:
                     held += child.memory_info().rss
         return held
 
+    def kept(self) -> int | None:
+        """Return the bytes that all of them hold and share with no other, where that is known."""
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.process.pid)
+            return limits.kept(one.pid for one in (process, *process.children(recursive=True)))
+        return None
+
     def clear(self) -> None:
         """Remove the files of a task."""
         for path in self.folder.iterdir():
@@ -360,10 +375,10 @@ class _Printed:
 class _Watch:
     """Waits for a training, and ends it where it breaks a limit."""
 
-    def __init__(self, worker: _Worker, seconds: float | None, limit: int | None) -> None:
+    def __init__(self, worker: _Worker, seconds: Limit, memory: Limit) -> None:
         self.worker = worker
         self.seconds = seconds
-        self.limit = limit
+        self.memory = memory
         self._peak = 0
         self._children = 0
         self._looked_at = 0.0
@@ -377,7 +392,7 @@ class _Watch:
         worker.begin()
         self._asked_at = self._looked_at = time.monotonic()
         worker.send(request)
-        tick = _TICK if self.limit is None else _TICK_WITH_LIMIT
+        tick = _TICK_WITH_LIMIT if self.memory.stated and self.memory.most < math.inf else _TICK
         while True:
             try:
                 line = worker.answers.get(timeout=tick)
@@ -411,15 +426,20 @@ class _Watch:
         own, self._cpu = self.worker.held()
         held = own + self._children
         self._peak = max(self._peak, held)
-        if self.limit is not None and held > self.limit:
-            return "out of memory", (
-                f"the training held {_size(held)} and was ended: the limit is {_size(self.limit)}"
-            )
+        most = self.memory.most
+        if held > most and not self.memory.stated:
+            # Processes that share their rows seem to hold more than the machine has.
+            kept = self.worker.kept()
+            held = held if kept is None else kept
+        if held > most:
+            said = f"the training held {_size(held)} and was ended: the limit is {_size(most)}"
+            return "out of memory", said + self.memory.told("bytes")
         if self._begun_at is None:
             if now - self._asked_at > STARTING:
                 return "timed out", f"the worker did not open its task within {STARTING:g} s"
-        elif self.seconds is not None and now - self._begun_at > self.seconds:
-            return "timed out", f"the training took longer than {self.seconds:g} s and was ended"
+        elif now - self._begun_at > self.seconds.most:
+            said = f"the training took longer than {self.seconds.most:g} s and was ended"
+            return "timed out", said + self.seconds.told("seconds")
         return None
 
     def _crashed(self) -> Result:
@@ -459,7 +479,7 @@ def _end(status: int) -> str:
     return text
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keepfit import facts
+from msgspec.structs import replace as replaced
+
+from keepfit import afresh, facts
 from keepfit.facts import Answer, Judged, TrainingStarted
 from keepfit.learners.novel import learnable
 
@@ -36,7 +38,7 @@ class FinalFit:
         if not self.follows(version):
             return None
         whole = self.loop.pipeline.final_fit == "all"
-        challenger = self.turn.challenger(version) if whole else self._updating()
+        challenger = self._again(version) if whole else self._updating(version)
         since = version.snapshot.since if whole else version.snapshot.to
         if challenger is None:
             return None
@@ -50,14 +52,20 @@ class FinalFit:
         if rows.height < 2:
             return None
         parent = None if whole else version.name
-        return self.turn.started(
+        started = self.turn.started(
             at, 0, challenger, rows, since, None, version.name, parent, pool.unlearnt
         )
+        return replaced(started, afresh=version.afresh if whole else "")
 
-    def _updating(self) -> Challenger | None:
-        """Return the recipe that lets a winner learn its holdout."""
-        every = self.loop.pipeline.challengers
-        return next((one for one in every if one.updates), None)
+    def _again(self, version: Version) -> Challenger | None:
+        """Return the recipe of a winner as it ran."""
+        challenger = self.turn.challenger(version)
+        return challenger.afresh() if challenger is not None and version.afresh else challenger
+
+    def _updating(self, version: Version) -> Challenger | None:
+        """Return the recipe that lets a winner learn its holdout, if that can go on at all."""
+        every = (one for one in self.loop.pipeline.challengers if one.updates)
+        return next((one for one in every if not afresh.full(self.loop, one, version)), None)
 
     def passed(self, final: Version, champion: Version, at: datetime) -> None:
         """Release a winner that learnt its holdout too, unless a person changed the champion since."""

@@ -159,6 +159,7 @@ def again(loop: Loop, version: Version, ended: Fact) -> TrainingStarted | None:
         donor=version.donor,
         forecast=version.forecast,
         retry_of=version.name,
+        afresh=version.afresh,
     )
 
 

@@ -83,7 +83,9 @@ class Pipeline:
     home
         The folder of ledger, lake and artifacts; ``.keepfit`` beside the file when not given.
     executor
-        Where trainings run; a warm worker process on this machine when not given.
+        Where trainings run; a warm worker process on this machine when not given, where one
+        that hangs or fills the memory is ended. ``executors.Local(seconds=…, bytes=…)`` limits it
+        more closely.
 
     Raises
     ------

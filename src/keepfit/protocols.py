@@ -267,6 +267,8 @@ class Learner(Protocol):
         last two ``previous`` is the champion, or the model of another stream. A learner that
         has `ways` names the pairs of start and update that it knows, and is asked for no other.
         One with ``weighs = True`` heeds what rows weigh, where they have a column ``_weight``.
+        One whose models grow with every warm start has ``full(model)``, which says whether a
+        training from scratch is due instead.
         """
 
 
@@ -370,8 +372,9 @@ class Task:
     """One training: the recipe, its rows and its limits.
 
     ``rows`` carry ``_label`` and the features, in the order to train in. ``previous`` is
-    the bytes of the model to start from. ``holdout`` are rows that the new model must
-    answer with finite scores before it counts as trained.
+    the bytes of the model to start from. ``seconds`` and ``bytes`` are limits of its own;
+    ``expected`` are the seconds that it takes at most as far as is known, for an executor to
+    which no limit was stated.
     """
 
     learner: Learner
@@ -381,7 +384,8 @@ class Task:
     previous: bytes | None = None
     seed: int = 0
     seconds: float | None = None
-    bytes: int | None = None
+    bytes: float | None = None
+    expected: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

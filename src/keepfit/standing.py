@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from keepfit.batch import TIME, border
-from keepfit.facts import Decision
+from keepfit.facts import Decision, Judged
 from keepfit.registry import Recipe, Side, State, Version
 
 if TYPE_CHECKING:
@@ -105,12 +105,18 @@ class Chosen:
     """A recipe that runs in a turn: its rows, and what it costs beside the others.
 
     ``unlearnt`` counts the rows left out before it chose, by the label that is no class.
+    ``since`` is the event time of the newest row trained on before; ``afresh`` says why a recipe
+    that goes on from the champion begins from scratch, on all that it would choose then; ``new``
+    names classes among its rows that the champion does not know.
     """
 
     challenger: Challenger
     rows: pl.DataFrame
     cost: float
     unlearnt: Mapping[str, int] = field(default_factory=dict)
+    since: datetime | None = None
+    afresh: str = ""
+    new: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,6 @@ class Plan:
 
     chosen: tuple[Chosen, ...]
     held: Mapping[str, str] = field(default_factory=dict)
-    since: datetime | None = None
     cut: datetime | None = None
 
 
@@ -166,16 +171,35 @@ class Standings:
     def runnable(self) -> list[Challenger]:
         """Return the recipes that may run now: without a champion, those that start without one."""
         if self.state.champion is None:
-            # Another pipeline's model is the better start where rows are still few.
-            for start in ("transfer", "scratch"):
-                found = [one for one in self.challengers if one.start == start]
-                if found:
-                    return found
-            return [one for one in self.challengers if one.update != "calibration"][-1:]
+            return self._first()
         if self.state.versions[self.state.champion].origin is not None:
             # Nothing here goes on from a model that was trained elsewhere; its scores can be mapped.
             return [one for one in self.challengers if not one.updates]
         return list(self.challengers)
+
+    def _first(self) -> list[Challenger]:
+        """Return the recipes of which one makes the first champion; all of them, where all rest.
+
+        One that failed lets those run that did not: a donor may never come.
+        """
+        transfers = [one for one in self.challengers if one.start == "transfer"]
+        others = [one for one in self.challengers if one.start == "scratch"]
+        if not others:
+            going_on = [one for one in self.challengers if one.start != "transfer"]
+            others = [one for one in going_on if one.update != "calibration"][-1:]
+        every = [*transfers, *others]
+        failures = {
+            one.name: self._record(one).failures
+            for one in every
+            if self.rests_until(one) <= self.state.batch
+        }
+        fewest = min(failures.values(), default=0)
+        # Another pipeline's model is the better start where rows are still few.
+        for kind in (transfers, others):
+            found = [one for one in kind if failures.get(one.name) == fewest]
+            if found:
+                return found
+        return every
 
     def held(self, rows: Mapping[str, pl.DataFrame], why: Why) -> dict[str, str]:
         """Return why each recipe does not run now, ``""`` where it does; ``rows`` it would learn from."""
@@ -340,6 +364,28 @@ class Standings:
             return set()
         equal = self._patience(leader) == IDLES
         return {leader.name} | {one.name for one in self.challengers if equal and one.updates}
+
+    def best(self, passed: Sequence[Judged], learnt: Mapping[str, int]) -> Judged:
+        """Return which of those that passed is promoted: the preferred recipe's, or the best.
+
+        A leader has shown on many batches what a few rows of a holdout cannot show. Before all goes
+        one that learnt a class which came new: the others were not asked about its rows.
+
+        Parameters
+        ----------
+        passed
+            The verdicts on them, in order.
+        learnt
+            How many classes each learnt that the champion does not know, by its name.
+        """
+        preferred = self.preferred()
+
+        def worth(one: Judged) -> tuple[int, bool, float]:
+            before = self.state.versions[one.version].challenger in preferred
+            value = float("-inf") if one.value is None else self.sign * one.value
+            return learnt[one.version], before, value
+
+        return max(passed, key=worth)
 
     def _gain(self, name: str, other: str) -> float | None:
         """Return how much better a recipe did than another, in standard errors; None: unknown."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replaced
 
-from keepfit import costs, explore, footprint, gates, learners, relevance, unknown
+from keepfit import afresh, costs, explore, footprint, gates, learners, relevance, unknown
 from keepfit.approval import Asking
 from keepfit.batch import BATCH, CARRIED, TIME, border, digest
 from keepfit.facts import (
@@ -63,23 +63,12 @@ class Turn:
         cut = None if champion is None else self._cut(labelled, champion)
         pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
         since = None if champion is None else champion.snapshot.to
-        moment = self.selecting(now, since, loop.pipeline.seed)
         standings = self.standings()
-        able = {one.name: self._learnable(pool, one) for one in standings.runnable()}
-        rows = {
-            one.name: one.select.select(able[one.name].rows, moment) for one in standings.runnable()
-        }
-        new = frozenset[str]().union(*(one.new for one in able.values()))
-        if champion is not None and unknown.due(loop, new):
+        able = [self._able(one, pool, now, since) for one in standings.runnable()]
+        if unknown.due(loop, {name for one in able for name in one.new}):
             why = Why.ALARM
-        held = standings.held(rows, why)
-        chosen = [
-            Chosen(
-                one, rows[one.name], cost_of(one, rows[one.name].height), able[one.name].unlearnt
-            )
-            for one in standings.runnable()
-            if rows[one.name].height and not held[one.name]
-        ]
+        held = standings.held({one.challenger.name: one.rows for one in able}, why)
+        chosen = [one for one in able if one.rows.height and not held[one.challenger.name]]
         chosen.sort(key=lambda one: one.cost)
         if champion is None:
             # Nothing to compare with yet: the recipe that sees the most rows goes first and alone.
@@ -88,7 +77,21 @@ class Turn:
             dear = self._too_dear(chosen)
             held |= dear
             chosen = [one for one in chosen if one.challenger.name not in dear]
-        return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, since, cut)
+        return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, cut)
+
+    def _able(
+        self, challenger: Challenger, pool: pl.DataFrame, now: datetime, since: datetime | None
+    ) -> Chosen:
+        """Return a recipe with the rows that it would train on."""
+        fresh = afresh.due(self.loop, challenger)
+        if fresh:
+            # As if nothing had been trained before: its newest rows alone are too few then.
+            challenger, since = challenger.afresh(), None
+        found = self._learnable(pool, challenger)
+        moment = self.selecting(now, since, self.loop.pipeline.seed)
+        rows = challenger.select.select(found.rows, moment)
+        cost = cost_of(challenger, rows.height)
+        return Chosen(challenger, rows, cost, found.unlearnt, since, fresh, found.new)
 
     def _learnable(self, pool: pl.DataFrame, challenger: Challenger) -> Learnable:
         """Return the rows whose label is a class that a recipe can learn."""
@@ -123,17 +126,12 @@ class Turn:
         self._rows = {}
         begun: dict[str, Fact] = {}
         for one in plan.chosen:
+            place, told = len(begun), one.unlearnt
             started = self.started(
-                now,
-                len(begun),
-                one.challenger,
-                one.rows,
-                plan.since,
-                plan.cut,
-                unlearnt=one.unlearnt,
+                now, place, one.challenger, one.rows, one.since, plan.cut, unlearnt=told
             )
             # While a window still reaches the first row, it is the same training as another.
-            begun.setdefault(started.key, started)
+            begun.setdefault(started.key, replaced(started, afresh=one.afresh))
         return list(begun.values())
 
     def standings(self) -> Standings:
@@ -284,6 +282,7 @@ class Turn:
             update=version.update,
             previous=self.loop.scorer.content(before) if before else None,
             seed=version.seed,
+            expected=self.loop.state.longest(version),
         )
 
     def _weighed(self, rows: pl.DataFrame, learner: Learner) -> pl.DataFrame:
@@ -364,29 +363,10 @@ class Turn:
             if judged:
                 self.loop.append(judged, at)
             return
-        version, best = self._best(passed, champion)
+        best = self.standings().best(passed, unknown.learnt(self.loop, passed, champion))
+        version = self.loop.state.versions[best.version]
         reason = best.verdicts[0].reason if best.verdicts else "no gate but a person"
         self.asking.passed(judged, version, reason, at)
-
-    def _best(self, passed: list[Judged], champion: Version) -> tuple[Version, Judged]:
-        """Return the version to promote of those that passed: the preferred recipe's, or the best.
-
-        A leader has shown on many batches what a few rows of a holdout cannot show. Before all goes
-        one that learnt a class which came new: the others were not asked about its rows.
-        """
-        versions, scorer = self.loop.state.versions, self.loop.scorer
-        known = set(scorer.model(champion).classes)
-        preferred = self.standings().preferred()
-        sign = 1.0 if scorer.greater_is_better(self.loop.state) else -1.0
-
-        def worth(one: Judged) -> tuple[int, bool, float]:
-            version = versions[one.version]
-            value = float("-inf") if one.value is None else sign * one.value
-            new = len({*scorer.model(version).classes} - known)
-            return new, version.challenger in preferred, value
-
-        best = max(passed, key=worth)
-        return versions[best.version], best
 
     def _judged(self, version: Version, champion: Version, at: datetime) -> Judged | None:
         loop = self.loop

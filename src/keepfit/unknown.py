@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
+    from keepfit.facts import Judged
     from keepfit.loop import Loop
     from keepfit.protocols import Metric, Model
-    from keepfit.registry import State
+    from keepfit.registry import State, Version
     from keepfit.scoring import Scorer
 
 OF_ONE_CLASS = ("f1", "average_precision")
@@ -172,6 +173,13 @@ def classes(known: Mapping[str, Sequence[int]], unknown: Mapping[str, int], rows
         and total[label][0] >= ENOUGH
         and total[label][0] >= SHARE * total[label][1]
     }
+
+
+def learnt(loop: Loop, passed: Sequence[Judged], champion: Version) -> dict[str, int]:
+    """Return how many classes challengers know that the champion does not, by version."""
+    versions, known = loop.state.versions, set(loop.scorer.model(champion).classes)
+    models = {one.version: loop.scorer.model(versions[one.version]) for one in passed}
+    return {name: len({*model.classes} - known) for name, model in models.items()}
 
 
 def due(loop: Loop, new: Collection[str]) -> bool:

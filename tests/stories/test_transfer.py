@@ -183,3 +183,37 @@ def test_a_recipe_is_told_as_it_was_written() -> None:
     recipe = Challenger(start="first@champion")
     assert recipe.name == "Expanding, from first@champion"
     assert "start='first@champion'" in repr(recipe)
+
+
+@pytest.mark.parametrize("beside", [Challenger(), Challenger(start="champion")])
+def test_without_a_donor_the_other_recipe_makes_the_first_champion(
+    beside: Challenger, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    loop = second(home, challengers=[Challenger(start="first@champion"), beside])
+    begun = list(loop.state.versions.values())
+    assert [one.state for one in begun][:2] == ["failed", "champion"]
+    assert (begun[1].challenger, begun[1].start) == (beside.name, "scratch")
+
+
+def test_a_donor_that_appears_later_is_tried_when_its_recipe_is_due(tmp_path: Path) -> None:
+    home, late = tmp_path / "home", Challenger(start="first@champion")
+    loop = lived("second", home, stream(30, 60, seed=7), challengers=[late, Challenger()], gate=[])
+    assert loop.state.champion is not None
+    lived("first", home)
+    play(loop, 24)
+    states = [v.state for v in loop.state.versions.values() if v.challenger == late.name]
+    assert states[0] == "failed"
+    assert states[-1] != "failed"
+
+
+def test_a_donor_of_other_classes_is_no_reason_to_have_no_champion(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    lived("first", home)
+    other = stream(6, 60, seed=7).with_columns(
+        label=pl.col("label").replace_strict({0: "no", 1: "yes"})
+    )
+    recipes = [Challenger(start="first@champion"), Challenger()]
+    loop = lived("second", home, other, challengers=recipes)
+    champion = loop.state.versions[loop.state.champion or ""]
+    assert champion.challenger == recipes[1].name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -204,4 +205,5 @@ def _sent(pipeline: Pipeline, metric: Any) -> Pipeline:
 
 
 def _limited(executor: Any) -> bool:
-    return executor.seconds is not None or executor.bytes is not None
+    """Return whether limits were stated; those by default are met by no honest training."""
+    return any(one not in (None, math.inf) for one in (executor.seconds, executor.bytes))

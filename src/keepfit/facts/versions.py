@@ -41,7 +41,7 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     ``final_of`` names the version that passed the gate and is fitted on all rows here.
     ``donor`` is where a transfer starts from, ``forecast`` what the training is expected to cost.
     ``retry_of`` names the version that did not learn its rows, where this is the same training
-    once more.
+    once more. ``afresh`` says why a recipe that goes on from the champion began from scratch.
     """
 
     version: str
@@ -59,6 +59,7 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     donor: Donor | None = None
     forecast: Forecast | None = None
     retry_of: str | None = None
+    afresh: str = ""
 
 
 class Trained(Fact, frozen=True, kw_only=True):

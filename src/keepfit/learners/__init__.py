@@ -21,7 +21,7 @@ from keepfit.learners.calibration import Calibration, bare
 from keepfit.learners.catboost import CatBoost
 from keepfit.learners.estimators import derives, is_estimator, packages
 from keepfit.learners.lightgbm import LightGBM
-from keepfit.learners.models import FittedModel, loads
+from keepfit.learners.models import DUE, FittedModel, loads
 from keepfit.learners.river import River
 from keepfit.learners.sklearn import Sklearn
 from keepfit.learners.transfers import recalibrated, transferred
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keepfit.learners.torch import Torch
 
 __all__ = [
+    "DUE",
     "Calibration",
     "CatBoost",
     "FittedModel",
@@ -41,6 +42,7 @@ __all__ = [
     "Torch",
     "XGBoost",
     "bare",
+    "full",
     "loads",
     "recalibrated",
     "resolve",
@@ -155,6 +157,19 @@ def weighs(learner: Learner) -> bool:
     (True, False)
     """
     return bool(getattr(learner, "weighs", False))
+
+
+def full(learner: Learner, model: Any) -> bool:
+    """Return whether a model has grown so large by warm starts that one from scratch is due.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import Ridge
+    >>> full(resolve(Ridge()), None)
+    False
+    """
+    asked = getattr(learner, "full", None)
+    return bool(asked is not None and asked(model))
 
 
 def _way(start: str, update: str) -> str:

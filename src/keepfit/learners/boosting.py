@@ -10,7 +10,7 @@ from keepfit.batch import LABEL
 from keepfit.errors import ConfigError, TrainingError
 from keepfit.learners import estimators, labels
 from keepfit.learners.encoding import Encoding
-from keepfit.learners.models import FittedModel, Head
+from keepfit.learners.models import FittedModel, Head, Size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +86,15 @@ class Boosting(ABC):
     def _own(self, *, changed: bool = False) -> dict[str, Any]:
         """Return the settings of the learner itself; with ``changed`` those not at their default."""
         return {}
+
+    def full(self, model: Model) -> bool:
+        """Whether a champion is so large that a training from scratch is due instead of more trees."""
+        ours = isinstance(model, FittedModel) and model.head.family == self.family
+        return ours and self._size(model).full
+
+    @abstractmethod
+    def _size(self, before: Any) -> Size:
+        """Return how many trees the champion has, and how many more it would get."""
 
     def _stated(self, names: tuple[str, ...]) -> Any:
         """Return the value of a parameter under any of its names, None where it is left open."""

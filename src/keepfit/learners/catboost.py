@@ -13,7 +13,7 @@ from keepfit.errors import ConfigError, TrainingError
 from keepfit.learners import estimators, labels
 from keepfit.learners.boosting import Boosting, refuse_early_stopping, refuse_other_objective
 from keepfit.learners.encoding import Encoding
-from keepfit.learners.models import FittedModel, Head, bounded, package
+from keepfit.learners.models import FittedModel, Head, Size, package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,6 +138,10 @@ class CatBoost(Boosting):
         estimator.fit(_frame(matrix, head.encoding, self._named), known, sample_weight=weight)
         return CatBoostModel(head, _content(estimator))
 
+    def _size(self, before: CatBoostModel) -> Size:
+        rounds = self._stated(_ROUNDS) or _DEFAULT_ROUNDS
+        return Size(before.trees.tree_count_, rounds, "trees")
+
     def _extend(
         self,
         before: CatBoostModel,
@@ -150,8 +154,7 @@ class CatBoost(Boosting):
             labels.refuse_gone(known, before.classes)
         own = self._loss or ("MultiClass" if before.task == "multiclass" else "Logloss")
         refuse_other_objective(before.loss, own, self.name)
-        rounds = self._stated(_ROUNDS) or _DEFAULT_ROUNDS
-        bounded(before.trees.tree_count_, rounds, "trees")
+        self._size(before).bounded()
         estimator = self._prepared(before.head, matrix.size, seed)
         if self._stated(_RATES) is None:
             estimator.set_params(learning_rate=before.settings["learning_rate"])

@@ -14,7 +14,7 @@ from keepfit.learners.boosting import (
     refuse_early_stopping,
     refuse_other_objective,
 )
-from keepfit.learners.models import FittedModel, Head, bounded, package
+from keepfit.learners.models import FittedModel, Head, Size, package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,6 +225,10 @@ class LightGBM(Boosting):
         places = np.asarray(places, dtype=np.int64).reshape(len(matrix), -1)
         return leaves.moved(before.text, places, known, keep=keep, weight=weight)
 
+    def _size(self, before: BoosterModel) -> Size:
+        stated = [self._given[name] for name in ("n_estimators", *_ROUNDS) if name in self._given]
+        return Size(before.booster.current_iteration(), stated[-1], "rounds of trees")
+
     def _extend(
         self,
         before: BoosterModel,
@@ -237,10 +241,9 @@ class LightGBM(Boosting):
 
         self._check_scale(before)
         parameters = self._given | self._settings(matrix, seed)
-        stated = [parameters.pop(name) for name in ("n_estimators", *_ROUNDS) if name in parameters]
-        rounds = stated[-1]
-        bounded(before.booster.current_iteration(), rounds, "rounds of trees")
-        for name in ("class_weight", "importance_type"):
+        size = self._size(before)
+        size.bounded()
+        for name in ("class_weight", "importance_type", "n_estimators", *_ROUNDS):
             parameters.pop(name, None)
         if self._stated(_OBJECTIVES) is None:
             parameters["objective"] = before.task
@@ -259,7 +262,7 @@ class LightGBM(Boosting):
         booster = lgb.train(
             parameters,
             table,
-            num_boost_round=rounds,
+            num_boost_round=size.own,
             init_model=before.booster,
             keep_training_booster=True,  # see `_grown`
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,9 @@ FAMILIES = {
 
 GROWTH = 5
 """How many times its own size an ensemble may reach by warm starts."""
+
+DUE = "a training from scratch is due"
+"""The hint of a warm start that a model is too large for: the loop goes by it."""
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -229,21 +232,32 @@ def _pandas_column(values: pl.Series) -> Any:
     return values.to_numpy()
 
 
-def bounded(size: int, own: int, what: str) -> None:
-    """Raise where one more warm start would make a model larger than it may grow.
+class Size(NamedTuple):
+    """How large an ensemble is, how much a warm start adds to it, and of what."""
 
-    Raises
-    ------
-    TrainingError
-        It would.
-    """
-    if size + own <= GROWTH * own:
-        return
-    raise TrainingError(
-        f"expected at most {GROWTH * own:,} {what} ({GROWTH} times {own:,}), "
-        f"got {size + own:,} with this warm start",
-        hint="a training from scratch is due",
-    )
+    now: int
+    own: int
+    what: str
+
+    @property
+    def full(self) -> bool:
+        """Whether one more warm start would make it larger than it may grow."""
+        return self.now + self.own > GROWTH * self.own
+
+    def __str__(self) -> str:
+        allowed = f"at most {GROWTH * self.own:,} {self.what} ({GROWTH} times {self.own:,})"
+        return f"{allowed}, got {self.now + self.own:,} with this warm start"
+
+    def bounded(self) -> None:
+        """Raise where one more warm start would make a model larger than it may grow.
+
+        Raises
+        ------
+        TrainingError
+            It would.
+        """
+        if self.full:
+            raise TrainingError(f"expected {self}", hint=DUE)
 
 
 def package(name: str) -> Any:

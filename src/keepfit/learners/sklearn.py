@@ -13,7 +13,7 @@ from keepfit.errors import TrainingError
 from keepfit.learners import estimators, labels
 from keepfit.learners.dense import Dense
 from keepfit.learners.encoding import Encoding
-from keepfit.learners.models import FittedModel, Head, bounded
+from keepfit.learners.models import FittedModel, Head, Size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,11 +199,26 @@ class Sklearn:
         """Return the parameters with which `fit` goes on where the champion stopped."""
         if self._classify:
             labels.refuse_gone(known, model.classes)
-        own = estimators.parameters(self.estimator).get("n_estimators")
-        if not isinstance(own, int):
+        size = self._size(estimator)
+        if size is None:
             return {"warm_start": True}
-        bounded(estimator.n_estimators, own, "estimators")
-        return {"warm_start": True, "n_estimators": estimator.n_estimators + own}
+        size.bounded()
+        return {"warm_start": True, "n_estimators": size.now + size.own}
+
+    def full(self, model: Model) -> bool:
+        """Whether a champion is so large that a training from scratch is due instead of a warm start."""
+        if not isinstance(model, EstimatorModel) or hasattr(model.estimator, "partial_fit"):
+            return False
+        size = self._size(model.estimator)
+        return size is not None and size.full
+
+    def _size(self, estimator: Any) -> Size | None:
+        """Return how large the champion's estimator is; None where a warm start adds nothing."""
+        own = estimators.parameters(self.estimator).get("n_estimators")
+        now = getattr(estimator, "n_estimators", None)
+        if not isinstance(own, int) or not isinstance(now, int):
+            return None
+        return Size(now, own, "estimators")
 
 
 class EstimatorModel(FittedModel):

@@ -15,7 +15,7 @@ from keepfit.learners.boosting import (
     refuse_early_stopping,
     refuse_other_objective,
 )
-from keepfit.learners.models import FittedModel, Head, bounded, package
+from keepfit.learners.models import FittedModel, Head, Size, package
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,6 +151,9 @@ class XGBoost(Boosting):
         parameters = self._parameters(head, matrix.size, seed)
         return XGBoostModel(head, self._boost(parameters, Rows(matrix, known, weight), kinds))
 
+    def _size(self, before: XGBoostModel) -> Size:
+        return Size(before.booster.num_boosted_rounds(), self._rounds, "rounds of trees")
+
     def _extend(
         self,
         before: XGBoostModel,
@@ -159,8 +162,7 @@ class XGBoost(Boosting):
         weight: np.ndarray | None,
         seed: int,
     ) -> XGBoostModel:
-        grown, rounds = before.booster.num_boosted_rounds(), self._rounds
-        bounded(grown, rounds, "rounds of trees")
+        self._size(before).bounded()
         parameters = self._parameters(before.head, matrix.size, seed)
         self._check_objective(before, parameters)
         # Another one would shift every answer of the champion's trees.

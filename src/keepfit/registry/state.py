@@ -238,6 +238,18 @@ class State(msgspec.Struct):
             if one.artifact and one.origin is None
         )
 
+    def longest(self, version: Version) -> float | None:
+        """Return the seconds that a version's training takes at most; None where nothing tells.
+
+        By its forecast in CPU seconds, and by how long its recipe has taken: one that waits, as
+        for another machine, uses few of them.
+        """
+        told = version.forecast
+        if told is None or told.akin:
+            return None
+        alike = (one for one in self.versions.values() if one.challenger == version.challenger)
+        return max(told.high, *(one.cost.wall_seconds for one in alike if one.artifact), 0.0)
+
     @property
     def healthy(self) -> bool:
         """Whether something serves and nobody paused the loop."""
@@ -367,6 +379,7 @@ class State(msgspec.Struct):
             donor=fact.donor,
             forecast=fact.forecast,
             retry_of=fact.retry_of,
+            afresh=fact.afresh,
         )
         self.training.append(fact.version)
         self.counts.trainings += 1

@@ -48,6 +48,7 @@ class Version(msgspec.Struct, kw_only=True):
     judged_from: datetime | None = None
     final_of: str | None = None
     retry_of: str | None = None
+    afresh: str = ""
     donor: Donor | None = None
     origin: Origin | None = None
     transferred: Transferred | None = None

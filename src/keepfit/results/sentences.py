@@ -399,7 +399,8 @@ def waits(decision: facts.Decision) -> str | None:
 def data(started: facts.TrainingStarted) -> str:
     """Return which rows a training takes, by which recipe."""
     snapshot = started.snapshot
-    return f"{counted(snapshot.rows, 'row')} to {snapshot.to:%Y-%m-%d}, {started.challenger}"
+    text = f"{counted(snapshot.rows, 'row')} to {snapshot.to:%Y-%m-%d}, {started.challenger}"
+    return f"{text}, but from scratch: {started.afresh}" if started.afresh else text
 
 
 def deciding(verdicts: Sequence[facts.Verdict], answer: Answer) -> str:

@@ -255,6 +255,8 @@ def _learner(version: Version) -> list[str]:
     if version.update != "all":
         start += f", {version.update} only"
     lines = [f"{version.challenger}: {start}, seed {version.seed}"]
+    if version.afresh:
+        lines.append(f"from scratch, because {version.afresh}")
     if version.code:
         features = counted(len(version.features), "feature")
         lines.append(f"code {version.code[:8]}, model {version.artifact[:8]}, {features}")
