@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from keepfit import facts
+from keepfit.facts import Entry, decode, encode
 from keepfit.home import Memory
 from keepfit.lake.unlanded import Unlanded
 from keepfit.loop import Loop
 from keepfit.results import Checked
 
 if TYPE_CHECKING:
-    from keepfit.facts import Entry, Fact
+    from keepfit.facts import Fact
     from keepfit.ledger import Ledger
 
 
@@ -110,6 +111,13 @@ class _Unwritten:
     def lease(self, pipeline: str) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def append(self, pipeline: str, new: Sequence[Fact], **told: Any) -> int:
+    def appended(
+        self, pipeline: str, new: Sequence[Fact], *, at: datetime, **told: Any
+    ) -> list[Entry]:
+        first = self._last + 1
         self._last += len(new)
-        return self._last
+        kept = [decode(encode(fact)) for fact in new]  # as the ledger would give them back
+        return [
+            Entry(pipeline=pipeline, seq=seq, at=at, fact=fact)
+            for seq, fact in enumerate(kept, first)
+        ]

@@ -183,10 +183,18 @@ def learnt(loop: Loop, passed: Sequence[Judged], champion: Version) -> dict[str,
 
 
 def due(loop: Loop, new: Collection[str]) -> bool:
-    """Return whether a class can be learnt that no training from scratch has learnt yet."""
-    trained = reversed(loop.state.versions.values())
-    last = next((one for one in trained if one.start == "scratch" and one.artifact), None)
-    return bool(new) and last is not None and not names(loop.scorer.model(last)).issuperset(new)
+    """Return whether a class can be learnt that the last turn of trainings from scratch did not."""
+    state = loop.state
+    trained = (one for one in reversed(state.versions.values()) if _from_scratch(one))
+    last = next(trained, None) if new else None
+    if last is None:
+        return False
+    models = [loop.scorer.model(one) for one in state.of_turn(last.turn) if _from_scratch(one)]
+    return not set().union(*map(names, models)).issuperset(new)
+
+
+def _from_scratch(version: Version) -> bool:
+    return version.start == "scratch" and bool(version.artifact)
 
 
 def names(model: Any) -> set[str]:
