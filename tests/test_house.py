@@ -233,26 +233,38 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
     assert loaded & ((HEAVY - {"rich"}) | EXTRAS) == set()
 
 
+STANDARD = (
+    "import asyncio, concurrent.futures.process, email.mime.text, http.server, logging.config, "
+    "pydoc, sqlite3, unittest.mock, xml.dom.minidom, xmlrpc.client"
+)
+"""Some of the standard library, to measure a start by: machines differ, and so do their hours."""
+
+
 @pytest.mark.parametrize(
-    ("code", "seconds"),
+    ("code", "times"),
     [
-        ("import keepfit", 0.3),
+        ("import keepfit", 2.3),
         (
             "import sys; sys.argv = ['keepfit', '--help']; import keepfit.__main__ as m; m.main()",
-            0.5,
+            3.8,
         ),
     ],
     ids=["import keepfit", "keepfit --help"],
 )
-def test_the_start_is_quick(code: str, seconds: float) -> None:
-    # CPU seconds, the least of a few: other processes of this machine are not to be blamed.
+def test_the_start_is_quick(code: str, times: float) -> None:
+    # Taken in turns, the least of a few: what else this machine does is not to be blamed.
+    took = [(_started(code), _started(STANDARD)) for _ in range(4)]
+    assert min(ours for ours, _ in took) < times * min(standard for _, standard in took)
+
+
+def _started(code: str) -> float:
+    """Return the CPU seconds that some code takes in a new process."""
     timed = (
         "import time, sys\nstart = time.process_time()\n"
         f"try:\n    exec({code!r})\nexcept SystemExit:\n    pass\n"
         "print(time.process_time() - start, file=sys.stderr)"
     )
-    took = [float(in_a_new_process("-c", timed).stderr.split()[-1]) for _ in range(3)]
-    assert min(took) < seconds
+    return float(in_a_new_process("-c", timed).stderr.split()[-1])
 
 
 def at_the_top(nodes: list[ast.stmt]) -> Iterator[ast.Import | ast.ImportFrom]:
