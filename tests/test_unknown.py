@@ -12,8 +12,9 @@ import pytest
 
 from keepfit import unknown
 from keepfit.artifacts import Artifacts
-from keepfit.batch import LABEL
+from keepfit.batch import LABEL, TIME
 from keepfit.learners.labels import codes
+from keepfit.past import scored_past, stretches
 from keepfit.registry import strangers
 from keepfit.scoring import Scorer
 
@@ -40,17 +41,19 @@ def test_rows_of_a_class_that_is_not_known_are_wrong(
     tmp_path: Path, metric: str, value: float
 ) -> None:
     labels, scores = pl.Series(["a", "b", "c", "c"]), np.array([0.1, 0.9, 0.1, 0.9])
-    found = unknown.answered(scorer(tmp_path, metric), model("a", "b"), labels, scores, None, {"c"})
-    assert found.metric.name == metric
-    assert found.metric.value(found.labels, found.scores) == pytest.approx(value)
+    measured, found = unknown.answered(
+        scorer(tmp_path, metric), model("a", "b"), labels, scores, None, {"c"}
+    )
+    assert measured.name == metric
+    assert measured.value(found.labels, found.scores) == pytest.approx(value)
 
 
 def test_other_labels_are_left_out_and_so_is_what_a_metric_cannot_hold(tmp_path: Path) -> None:
     labels, scores = pl.Series(["a", "b", "c", None, "z"]), np.array([0.1, 0.9, 0.1, 0.9, 0.2])
     two = model("a", "b")
-    some = unknown.answered(scorer(tmp_path, "accuracy"), two, labels, scores, None, {"c"})
+    _, some = unknown.answered(scorer(tmp_path, "accuracy"), two, labels, scores, None, {"c"})
     assert some.labels.tolist() == [0, 1, 2]
-    none = unknown.answered(scorer(tmp_path, "accuracy"), two, labels, scores, None, ())
+    _, none = unknown.answered(scorer(tmp_path, "accuracy"), two, labels, scores, None, ())
     assert none.labels.tolist() == [0, 1]
     assert none.scores.ndim == 1
 
@@ -58,10 +61,10 @@ def test_other_labels_are_left_out_and_so_is_what_a_metric_cannot_hold(tmp_path:
         return float((labels == (scores > 0.5)).mean())
 
     for metric in ("f1", own):
-        left = unknown.answered(scorer(tmp_path, metric), two, labels, scores, None, {"c"})
+        _, left = unknown.answered(scorer(tmp_path, metric), two, labels, scores, None, {"c"})
         assert left.labels.tolist() == [0, 1]
     weights = np.arange(1.0, 6.0)
-    weighed = unknown.answered(scorer(tmp_path, "accuracy"), two, labels, scores, weights, {"c"})
+    _, weighed = unknown.answered(scorer(tmp_path, "accuracy"), two, labels, scores, weights, {"c"})
     assert weighed.weights is not None
     assert weighed.weights.tolist() == [1.0, 2.0, 3.0]
 
@@ -110,3 +113,20 @@ def test_the_metric_stays_what_the_pipeline_began_with(tmp_path: Path) -> None:
     stated = scorer(tmp_path, "accuracy")
     stated.settle("roc_auc")
     assert stated.metric(model("a", "b")).name == "accuracy"
+
+
+def test_a_class_that_was_lost_is_forgotten(tmp_path: Path) -> None:
+    """The stretches of the past count what the champion alone knows."""
+    labels = ["a", "b", "c", "c"] * 300
+    rows = pl.DataFrame({LABEL: labels, TIME: np.arange(1_200)})
+    old, new = model("a", "b", "c"), model("a", "b")
+    old.predict = lambda asked: np.eye(3)[codes(asked[LABEL], old.classes)]
+    new.predict = lambda asked: (asked[LABEL] == "b").to_numpy().astype(float)
+    made = scorer(tmp_path, "accuracy")
+    found = stretches(made, rows, new, old)
+    assert len(found) == 4
+    for past in found:
+        told = scored_past(made.metric(new), past)
+        assert told.n == 300
+        assert told.champion_value == 1.0
+        assert told.value == pytest.approx(0.5)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import LABEL, TIME
+from keepfit import unknown
+from keepfit.batch import TIME
 from keepfit.explore import Explore, weights
 from keepfit.facts import PastScored
 from keepfit.metrics import value_of
@@ -13,6 +14,8 @@ from keepfit.protocols import Past
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from keepfit.scoring import Scorer
 
 STRETCHES = 4
 """Stretches of the past on which a challenger is compared with the champion."""
@@ -25,6 +28,7 @@ TO_SHOW = 250
 
 
 def stretches(
+    scorer: Scorer,
     rows: pl.DataFrame,
     new: Any,
     old: Any,
@@ -44,8 +48,7 @@ def stretches(
     # Asked at once: a model takes little longer for four stretches than for one.
     asked = rows[pl.Series(np.concatenate(places, dtype=np.uint32, casting="unsafe"))]
     times = asked.get_column(TIME)
-    labels = new.codes(asked.get_column(LABEL))
-    ours, theirs = same_classes(new, old, new.predict(asked), old.predict(asked))
+    _, labels, ours, theirs = unknown.beside(scorer, new, old, asked)
     weighed = weights(asked, explore)
     found, first = [], 0
     for part in places:
@@ -77,20 +80,6 @@ def scored_past(metric: Any, past: Past) -> PastScored:
         champion_value=theirs,
         gain=None if ours is None or theirs is None else number(sign * (ours - theirs)),
     )
-
-
-def same_classes(new: Any, old: Any, ours: Any, theirs: Any) -> tuple[Any, Any]:
-    """Return the champion's scores in the challenger's classes."""
-    if new.classes == old.classes or new.task == "regression":
-        return ours, theirs
-    import numpy as np
-
-    table = np.zeros((len(theirs), len(new.classes)))
-    wide = theirs if theirs.ndim == 2 else np.column_stack([1 - theirs, theirs])
-    for place, name in enumerate(old.classes):
-        if name in new.classes:
-            table[:, new.classes.index(name)] = wide[:, place]
-    return ours, (table[:, 1] if ours.ndim == 1 else table)
 
 
 def number(value: float) -> float | None:

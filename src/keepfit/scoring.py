@@ -319,8 +319,10 @@ class Scorer:
         alone = served.n_unique() == 1
         name = served[0] if alone else served.value_counts(sort=True)[VERSION][0]
         model = self.model(state.versions[name])
-        found, strange = unknown.scored(self, state, model, known, _scores_of(model, known))
-        metric, labels, scores, weights = found
+        scores = _scores_of(model, known)
+        metric, (labels, scores, weights), strange = unknown.scored(
+            self, state, model, known, scores
+        )
         shared |= strange
         value = metrics.value_of(metric, labels, scores, weights)
         if not math.isfinite(value):
@@ -349,7 +351,7 @@ class Scorer:
     ) -> float | None:
         """Return the metric of a version on labelled rows; None where it is not defined on them."""
         model, scores = self.model(version), self._answers(version, -batch, 0, rows)
-        metric, *found = unknown.answered(self, model, known, scores, weights_in(rows), classes)
+        metric, found = unknown.answered(self, model, known, scores, weights_in(rows), classes)
         return _finite(metrics.value_of(metric, *found))
 
     def errors(

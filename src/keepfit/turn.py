@@ -391,6 +391,7 @@ class Turn:
         judges = any(isinstance(gate, gates.NoForgetting) for gate in loop.pipeline.gate)
         try:
             past = stretches(
+                loop.scorer,
                 loop.labelled(at, before=version.snapshot.to),
                 new,
                 old,

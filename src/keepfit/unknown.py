@@ -12,7 +12,6 @@ from keepfit.batch import LABEL
 from keepfit.learners import novel
 from keepfit.learners.labels import weights as weights_in
 from keepfit.learners.novel import ENOUGH, SHARE, named
-from keepfit.past import same_classes
 from keepfit.registry import strangers
 
 if TYPE_CHECKING:
@@ -27,15 +26,6 @@ if TYPE_CHECKING:
 
 OF_ONE_CLASS = ("f1", "average_precision")
 """Metrics of two classes that are about the second one: they mean something else of several."""
-
-
-class Answered(NamedTuple):
-    """A metric, with the labels, scores and weights of the rows that it is of."""
-
-    metric: Metric
-    labels: np.ndarray
-    scores: np.ndarray
-    weights: np.ndarray | None
 
 
 class Rows(NamedTuple):
@@ -53,8 +43,8 @@ def answered(
     scores: np.ndarray,
     weights: np.ndarray | None,
     classes: Collection[str],
-) -> Answered:
-    """Return rows as a metric takes them.
+) -> tuple[Metric, Rows]:
+    """Return rows as a metric takes them, and the metric.
 
     Those whose label is one of ``classes``, as text, and none of the model's own count as given no
     chance at all; other labels that it does not know, as a typing error, are left out. So are
@@ -64,8 +54,8 @@ def answered(
     more = _of_one_more(scorer, metric, model) if classes else None
     found = placed(model, labels, scores, weights, () if more is None else classes)
     if more is not None and found.labels.max(initial=0) == len(model.classes):
-        return Answered(more, found.labels, _one_more(found.scores), found.weights)
-    return Answered(metric, *found)
+        return more, found._replace(scores=_one_more(found.scores))
+    return metric, found
 
 
 def placed(
@@ -90,22 +80,26 @@ def placed(
 
 def scored(
     scorer: Scorer, state: State, model: Model, known: pl.DataFrame, scores: np.ndarray
-) -> tuple[Answered, dict[str, dict[str, int]]]:
-    """Return the labelled rows of a batch as a metric takes them, and what labels are not known.
+) -> tuple[Metric, Rows, dict[str, dict[str, int]]]:
+    """Return a metric, the labelled rows of a batch as it takes them, and what labels are not known.
 
     Those under ``unknown`` count as wrong, those under ``unlearnt`` are left out.
     """
     labels = known.get_column(LABEL)
     strange = novel.counted(labels, model.classes)
     new = classes(state.strangers, strange, known.height) if strange else set()
-    found = answered(scorer, model, labels, scores, weights_in(known), new)
+    metric, found = answered(scorer, model, labels, scores, weights_in(known), new)
     if not strange:
-        return found, {}
-    wrong = new if found.metric is not scorer.metric(model) else set()
-    return found, {
-        "unknown": {name: n for name, n in strange.items() if name in wrong},
-        "unlearnt": {name: n for name, n in strange.items() if name not in wrong},
-    }
+        return metric, found, {}
+    wrong = new if metric is not scorer.metric(model) else set()
+    return (
+        metric,
+        found,
+        {
+            "unknown": {name: n for name, n in strange.items() if name in wrong},
+            "unlearnt": {name: n for name, n in strange.items() if name not in wrong},
+        },
+    )
 
 
 def beside(
@@ -119,29 +113,28 @@ def beside(
     import numpy as np
 
     labels, metric = rows.get_column(LABEL), scorer.metric(new)
-    answers, known = new.predict(rows), old.predict(rows)
-    ours, theirs = same_classes(new, old, answers, known)
+    ours, known = new.predict(rows), old.predict(rows)
     codes = new.codes(labels)
-    lost = np.zeros(0, dtype=bool)
-    if new.task != "regression" and new.classes != old.classes:
-        lost = (codes < 0) & (old.codes(labels) >= 0)
-    more = _of_one_more(scorer, metric, new) if lost.any() else None
-    if more is None:
-        return metric, codes, ours, theirs
+    if new.task == "regression" or new.classes == old.classes:
+        return metric, codes, ours, known
     rest = len(new.classes)
     wide = np.zeros((len(known), rest + 1))
-    for name, chance in zip(old.classes, each(known).T, strict=True):
+    for name, chance in zip(old.classes, _each(known).T, strict=True):
         wide[:, new.classes.index(name) if name in new.classes else rest] += chance
+    lost = (codes < 0) & (old.codes(labels) >= 0)
+    more = _of_one_more(scorer, metric, new) if lost.any() else None
+    if more is None:
+        return metric, codes, ours, wide[:, 1] if ours.ndim == 1 else wide[:, :rest]
     return more, np.where(lost, rest, codes), _one_more(ours), wide
 
 
 def _one_more(scores: np.ndarray) -> np.ndarray:
     import numpy as np
 
-    return np.column_stack([each(scores), np.zeros(len(scores))])
+    return np.column_stack([_each(scores), np.zeros(len(scores))])
 
 
-def each(scores: np.ndarray) -> np.ndarray:
+def _each(scores: np.ndarray) -> np.ndarray:
     """Return the scores of every class, of two classes too."""
     import numpy as np
 
@@ -165,14 +158,9 @@ def classes(known: Mapping[str, Sequence[int]], unknown: Mapping[str, int], rows
 
     Those of 20 rows or more, a hundredth at least of the labels since the first of them.
     """
-    total = strangers.counted(known, unknown, rows)
-    return {
-        label
-        for label in unknown
-        if label in total
-        and total[label][0] >= ENOUGH
-        and total[label][0] >= SHARE * total[label][1]
-    }
+    total = strangers.counted(known, unknown, rows).items()
+    frequent = {label for label, (n, of) in total if n >= max(ENOUGH, SHARE * of)}
+    return frequent & unknown.keys()
 
 
 def learnt(loop: Loop, passed: Sequence[Judged], champion: Version) -> dict[str, int]:

@@ -134,10 +134,10 @@ def _of_more(
     classes = strange - novel.learnable(rows, model.classes).unlearnt.keys()
     values = []
     for a, b in zip(cuts[:-1], cuts[1:], strict=True):
-        metric, codes, said, _ = unknown.answered(
+        metric, found = unknown.answered(
             stage.scorer, model, labels[a:b], scores[a:b], None, classes
         )
-        values.append(metric.value(codes, said))
+        values.append(metric.value(found.labels, found.scores))
     return values
 
 
