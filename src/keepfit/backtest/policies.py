@@ -141,12 +141,14 @@ def fitted(rules: Sequence[Rule], metric: Metric | None) -> tuple[tuple[Rule, ..
     `triggers.Pays` weighs losses of rows; where the metric is no mean of such (roc_auc), it
     counts one of the same task in its place.
     """
+    if metric is None:
+        return tuple(rules), []
     said = []
     found = []
     for rule in rules:
-        other = None if metric is None else _with_cost(rule.trigger, metric)
+        other = _with_cost(rule.trigger, metric)
         if other is not None:
-            said.append(f"{rule.name} weighs another loss: {other!r}, as {metric.name} has none")  # type: ignore[union-attr]
+            said.append(f"{rule.name} weighs another loss: {other!r}, as {metric.name} has none")
         found.append(rule if other is None else replace(rule, name=repr(other), trigger=other))
     return tuple(found), said
 
