@@ -39,7 +39,7 @@ from stream_models import (
     table_of,
     trained,
 )
-from stream_paths import PRICES, accuracy, cost, every, policies
+from stream_paths import OFFLINE, PRICES, accuracy, cost, every, policies
 
 NO_SETTINGS = "**keepfit**, no settings"
 ALWAYS = "**keepfit**, every batch on all rows, no gate"
@@ -219,8 +219,8 @@ def told(found: Found, known: Sequence[str], scale: Scale) -> Iterator[str]:
         "stream: accuracy in per cent / CPU of the fits in per cent of those of "
         "every batch on all rows, and, where the policy ran in a process of its own, CPU of the "
         "whole process in per cent of a loop by hand that fits with every batch on all rows. "
-        "Labels come at the end of each batch. CARA, RetrainOpt and UPF learn "
-        "beforehand from trainings that are not counted.",
+        "Labels come at the end of each batch. CARA, RetrainOpt and UPF train with each of the "
+        f"first {OFFLINE} batches, and learn from these trainings, which count.",
         "",
         *table(["policy", *known, "mean"], rows),
         "",

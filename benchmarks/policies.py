@@ -29,6 +29,13 @@ random forest of 100 trees on how much a model loses beyond its first loss, on t
 since its training, and on its age. Theirs also choose how many rows to train on; here that
 is the recipe's.
 
+RCCDA, from Piaseczny, Shisher, Wang and Brinton, RCCDA: adaptive model updates in the presence of
+concept drift under a constrained resource budget (NeurIPS 2025; arXiv 2505.24149): `Rccda`. It
+learns nothing beforehand and knows no price: what it keeps to is a share of batches after which
+it may train. The rule and its gains for each share are those of its authors' code, which
+takes the loss before to be the loss now; here it is that of the batch before, as the rule
+has it.
+
 PILOT, which is named beside them, is not here: no text of it was found to be true to.
 """
 
@@ -221,6 +228,43 @@ class Learned:
             return False
         self.trained, self._first, self._lost = batch, None, 0.0
         return True
+
+
+# RCCDA ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Rccda:
+    """Train when losses have risen by more than a queue of earlier trainings is long.
+
+    Parameters
+    ----------
+    share
+        Of the batches, after how many it may train on average.
+    level
+        How much a loss counts beyond the least so far.
+    rise
+        How much it counts beyond that of the batch before.
+    weight
+        V: how much losses count beside the queue.
+    """
+
+    share: float
+    level: float
+    rise: float
+    weight: float = 10.0
+    queue: float = field(default=0.0, init=False)
+    _least: float = field(default=np.inf, init=False)
+    _last: float | None = field(default=None, init=False)
+
+    def after(self, batch: int, loss: float, shift: float = 0.0) -> bool:
+        self._least = min(self._least, loss)
+        risen = 0.0 if self._last is None else loss - self._last
+        self._last = loss
+        gain = self.level * (loss - self._least) + self.rise * risen
+        due = self.weight * gain > self.queue + 0.5 - self.share
+        self.queue = max(0.0, self.queue + due - self.share)
+        return due
 
 
 # UPF ------------------------------------------------------------------------------------

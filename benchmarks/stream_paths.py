@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from policies import Base, Forecaster, Learned, Policy, tuned
+from policies import Base, Forecaster, Learned, Policy, Rccda, tuned
 from stream_models import BASE, CHAIN, FIRST, WINDOWS, Models
 
 OFFLINE = 10
@@ -69,11 +69,12 @@ def on_error(make: Callable[[], Any], recipe: str = BASE) -> Callable[[Models], 
 
 
 def published(
-    make: Callable[[np.ndarray, int], Policy], recipe: str = BASE
+    make: Callable[[np.ndarray, int], Policy], recipe: str = BASE, offline: int = OFFLINE
 ) -> Callable[[Models], Path_]:
-    """Train when a published policy says so, that learnt from the first batches.
+    """Train with each of the first batches, and then when a published policy says so.
 
-    It is made from the losses of these, and from how many batches there are.
+    It is made from the losses on these of the models trained with them, and from how many
+    batches there are.
     """
 
     def path(models: Models) -> Path_:
@@ -84,23 +85,23 @@ def published(
             found.append((newest, due))
             # The policies count batches from the one whose end the first model was trained at.
             number = batch - FIRST + 1
-            if number == OFFLINE:
-                policy = make(_matrix(models, recipe), models.last - FIRST + 1)
+            if number == offline:
+                policy = make(_matrix(models, recipe, offline), models.last - FIRST + 1)
             loss = models.error(newest, batch)
-            due = number < OFFLINE or (policy is not None and policy.after(number, loss))
+            due = policy is None or policy.after(number, loss)
         return found
 
     return path
 
 
-def _matrix(models: Models, recipe: str) -> np.ndarray:
+def _matrix(models: Models, recipe: str, offline: int) -> np.ndarray:
     """Return the loss of each model of the first batches on each later one of them."""
-    matrix = np.full((OFFLINE, OFFLINE + 1), np.nan)
+    matrix = np.full((offline, offline + 1), np.nan)
     newest = (recipe, FIRST, 0)
-    for i in range(OFFLINE):
+    for i in range(offline):
         # Rows of one class make no model: the one before serves on.
         newest = (recipe, FIRST + i, 0) if (recipe, FIRST + i, 0) in models.wrong else newest
-        for t in range(i + 1, OFFLINE + 1):
+        for t in range(i + 1, offline + 1):
             matrix[i, t] = models.error(newest, FIRST + t - 1)
     return matrix
 
@@ -119,6 +120,11 @@ def imitating(kind: type[Base | Learned], price: float) -> Callable[[Models], Pa
         return policy
 
     return published(make)
+
+
+def rccda(share: float, level: float, rise: float) -> Callable[[Models], Path_]:
+    """Train as RCCDA does, with a share of the batches at most."""
+    return published(lambda matrix, batches: Rccda(share, level, rise), offline=1)
 
 
 def upf(price: float) -> Callable[[Models], Path_]:
@@ -229,6 +235,8 @@ def policies() -> dict[str, Callable[[Models], Path_]]:
             for price in PRICES
         },
         **{f"UPF, a training costs {price:g}": upf(price) for price in PRICES},
+        "RCCDA, with a tenth of the batches": rccda(0.1, 1.0, 0.1),
+        "RCCDA, with a quarter of the batches": rccda(0.25, 2.5, 0.5),
         "oracle at a quarter of the cost": oracle(0.25),
         "the best of all for each batch": hindsight,
     }

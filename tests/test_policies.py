@@ -13,12 +13,15 @@ from benchmarks.policies import (
     CaraT,
     Forecaster,
     Learned,
+    Rccda,
     cost,
     cost_of,
     oracle,
     tuned,
     walked,
 )
+from stream_models import BASE, FIRST, Models
+from stream_paths import published
 
 AGEING = np.array(
     [[max(0.0, 0.1 * (t - i - 1)) if t > i else np.nan for t in range(8)] for i in range(7)]
@@ -132,3 +135,36 @@ def test_learned_looks_at_losses_beyond_the_first_their_sum_and_the_age() -> Non
     assert walked(Learned(choose), AGEING + 0.5) == [3]
     expected = [(0.0, 0.0, 1), (0.1, 0.1, 2), (0.2, 0.3, 3), (0.0, 0.0, 1), (0.1, 0.1, 2)]
     assert np.allclose(seen[:5], expected)
+
+
+def test_rccda_trains_where_losses_rise_by_more_than_its_queue_is_long() -> None:
+    policy = Rccda(share=0.25, level=1.0, rise=0.5, weight=10.0)
+    steps = [
+        (0.10, False, 0.00),
+        (0.11, False, 0.00),  # 10 * (1.0 * 0.01 + 0.5 * 0.01) = 0.15, below 0.5 - 0.25
+        (0.13, True, 0.75),  # 10 * (1.0 * 0.03 + 0.5 * 0.02) = 0.4
+        (0.13, False, 0.50),  # 0.3, below 0.75 + 0.5 - 0.25
+        (0.19, True, 1.25),  # 1.2
+    ]
+    for batch, (loss, due, queue) in enumerate(steps, 1):
+        assert policy.after(batch, loss) == due
+        assert policy.queue == pytest.approx(queue)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_rccda_keeps_to_its_share_however_losses_move(share: float) -> None:
+    policy = Rccda(share, level=2.5, rise=0.5)
+    losses = np.random.default_rng(0).random(2_000)
+    trained = sum(policy.after(batch, loss) for batch, loss in enumerate(losses.tolist()))
+    # No loss of at most 1 can exceed a queue as long as the most that it counts.
+    assert 0.8 * share * 2_000 < trained <= share * 2_000 + 10 * (2.5 + 0.5) + 1
+
+
+def test_what_learns_nothing_beforehand_is_asked_from_the_first_batch_on() -> None:
+    models = Models(np.arange(FIRST + 8))
+    for batch in range(FIRST, models.last):
+        models.wrong[BASE, batch, 0] = np.full(models.last - batch, False)
+    path = published(lambda matrix, batches: Rccda(0.1, 1.0, 0.1), offline=1)(models)
+    assert [fitted for _, fitted in path] == [True] + [False] * 6
+    learnt = published(lambda matrix, batches: CaraT(0.5), offline=4)(models)
+    assert [fitted for _, fitted in learnt] == [True] * 4 + [False] * 3
