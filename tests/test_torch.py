@@ -297,6 +297,19 @@ def test_what_a_network_does_not_take_is_said_with_a_way_out() -> None:
         fit(learner(loss="bce"), rows)
 
 
+@pytest.mark.parametrize(
+    ("pixels", "wanted"),
+    [(48, r"nn\.Unflatten\(1, \(3, 4, 4\)\)"), (30, r"\(1, \(3, rows, columns\)\)")],
+)
+def test_a_network_for_images_is_told_how_they_come(pixels: int, wanted: str) -> None:
+    rows = rows_to_learn("binary").select(
+        pl.col("^_.*$"), image=pl.lit([0.5] * pixels, dtype=pl.List(pl.Float32))
+    )
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    with pytest.raises(TrainingError, match=rf"for {pixels} inputs.*\n\nhint: .*{wanted}"):
+        fit(learner(net), rows)
+
+
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="a device of this machine, got 'abacus'"):
         fit(learner(device="abacus"), rows_to_learn("binary"))

@@ -249,16 +249,9 @@ class _Fitting:
         import torch
 
         net.eval()
-        try:
-            with devices.seeded(self.device, self.seed, "probe"), torch.no_grad():
-                outputs = net(*self._few(net, table))
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise TrainingError(
-                f"expected a network for {self.shape.flat:,} inputs "
-                f"({len(self.preparation.features):,} columns), got an error: {reason}",
-                hint="let the factory ask for them: def network(inputs, classes)",
-            ) from error
+        seeded = devices.seeded(self.device, self.seed, "probe")
+        with networks.tried(net, self.shape), seeded, torch.no_grad():
+            outputs = net(*self._few(net, table))
         return bool(losses.shaped(outputs, self.problem, self.shape.flat).ndim == 1)
 
     def _few(self, net: nn.Module, table: Table) -> tuple[Tensor, ...]:

@@ -17,6 +17,8 @@ from keepfit.errors import ArtifactCorrupt, ExtraMissing, TrainingError
 from keepfit.learners import estimators
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from torch import Tensor, nn
 
@@ -74,9 +76,47 @@ def _whole(net: nn.Module, shape: Shape) -> nn.Module:
     if any(ask() for ask in lazy if ask is not None):
         numbers = torch.zeros(2, shape.numbers)
         codes = torch.zeros(2, len(shape.categories), dtype=torch.int64)
-        with torch.no_grad():
+        with torch.no_grad(), tried(net, shape):
             net.eval()(*inputs_of(net, shape, numbers, codes))
     return net
+
+
+@contextlib.contextmanager
+def tried(net: nn.Module, shape: Shape) -> Iterator[None]:
+    """Say of a network that does not take the rows what it has to take.
+
+    Raises
+    ------
+    TrainingError
+        It failed inside.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"expected a network for {shape.flat:,} inputs ({shape.numbers:,} numbers, "
+            f"{len(shape.categories):,} categories), got an error: {reason}",
+            hint=_way_out(net, shape),
+        ) from error
+
+
+def _way_out(net: nn.Module, shape: Shape) -> str:
+    from torch.nn import Conv2d, Unflatten
+
+    layers = list(net.modules())
+    unfolds = any(isinstance(layer, Unflatten) for layer in layers)
+    for layer in layers:
+        if isinstance(layer, Conv2d) and not unfolds:
+            colours = layer.in_channels
+            side = math.isqrt(shape.flat // colours)
+            square = colours * side * side == shape.flat
+            size = f"{side}, {side}" if square else "rows, columns"
+            return (
+                "an image comes as a row of numbers: "
+                f"begin with nn.Unflatten(1, ({colours}, {size}))"
+            )
+    return "let the factory ask for them: def network(inputs, classes)"
 
 
 def _asked(factory: Any, shape: Shape, classes: int) -> tuple[list[Any], dict[str, Any]]:
