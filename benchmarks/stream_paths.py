@@ -172,29 +172,27 @@ def oracle(share: float) -> Callable[[Models], Path_]:
 def _cheapest(models: Models, price: float) -> Path_:
     """Return the path of least error and price of fits together (dynamic programming)."""
     fresh = [key for key in models.wrong if key[2] == 0]
-    ahead, after = 0.0, {}
+    plan: dict[int, Any] = {}
+    # From a batch on: what each model costs that serves it, and the best that starts with it.
+    serving: dict[tuple[str, int, int], float] = {}
+    anew = 0.0
     for batch in reversed(range(FIRST, models.last)):
-        keep = {
-            key: models.error(key, batch) + min(after.get(key, (0.0,))[0], ahead)
+        serving = {
+            key: models.error(key, batch) + min(serving.get(key, 0.0), anew)
             for key in fresh
             if key[1] <= batch
         }
-        new = [key for key in keep if key[1] == batch]
-        starts = min((keep[key] + price * models.cpu[key], key) for key in new) if new else None
-        after = {key: (value, starts) for key, value in keep.items()}
-        ahead = float("inf") if starts is None else starts[0]
-        _plan[batch] = (starts, keep)
+        starts = [(serving[key] + price * models.cpu[key], key) for key in serving]
+        best = min((one for one in starts if one[1][1] == batch), default=None)
+        anew = float("inf") if best is None else best[0]
+        plan[batch] = best, serving
     found: Path_ = []
-    serving: tuple[str, int, int] | None = None
-    for batch in range(FIRST, models.last):
-        starts, keep = _plan[batch]
-        change = starts is not None and (serving is None or starts[0] < keep[serving])
-        serving = starts[1] if change else serving
-        found.append((serving, change))
+    newest: tuple[str, int, int] | None = None
+    for best, kept in reversed(plan.values()):
+        change = best is not None and (newest is None or best[0] < kept[newest])
+        newest = best[1] if change else newest
+        found.append((newest, change))
     return found
-
-
-_plan: dict[int, Any] = {}
 
 
 def cost(models: Models, path: Path_) -> float:
