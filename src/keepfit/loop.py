@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import asdict
 from msgspec.structs import replace as replaced
 
-from keepfit import explore, facts, interrupts
+from keepfit import explore, facts, interrupts, maturity
 from keepfit.batch import ID, LABEL, Batch, as_came, complete, shortened
 from keepfit.clock import Clock, SimulatedClock
 from keepfit.errors import LeaseLost, LedgerConflict, VersionUnknown
@@ -314,12 +314,13 @@ class Loop:
         return rows.select(kept)
 
     def labelled(self, as_of: datetime, **bounds: Any) -> Any:
-        """Return the labelled rows known at a moment, without those in quarantine.
+        """Return the rows with complete labels at a moment, without those in quarantine.
 
         Nor are those among them that were stopped: few of their labels ever come to be known. A row
         that says to be of later than that moment counts from then on, whatever its label says.
         """
-        bounds["before"] = min(bounds.get("before") or as_of, as_of)
+        until = maturity.horizon(self, as_of)
+        bounds["before"] = min(bounds.get("before") or until, until)
         rows = self.memory.lake.labelled(
             as_of=as_of, until_batch=self.state.batch, excluded=self.state.excluded, **bounds
         )
@@ -388,9 +389,7 @@ class Loop:
             trained_at=state.trained_at,
             champion=None if champion is None else champion.name,
             trained_to=None if champion is None else champion.snapshot.to,
-            labelled=self.memory.lake.count_labelled(
-                as_of=now, until_batch=state.batch, excluded=state.excluded, after=state.learnt_to
-            ),
+            labelled=maturity.count(self, now, state.learnt_to),
             labelled_to=state.labelled_to,
             promised=None if champion is None or champion.judged is None else champion.judged.value,
             greater_is_better=self.scorer.greater_is_better(state),

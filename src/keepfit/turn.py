@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as replaced
 
-from keepfit import afresh, costs, explore, footprint, gates, learners, relevance, unknown
+from keepfit import (
+    afresh,
+    costs,
+    explore,
+    footprint,
+    gates,
+    learners,
+    maturity,
+    relevance,
+    unknown,
+)
 from keepfit.approval import Asking
 from keepfit.batch import BATCH, CARRIED, TIME, border, digest
 from keepfit.facts import (
@@ -188,7 +198,7 @@ class Turn:
             digest=digest(rows, without=(BATCH,)),
             from_=times[0],
             to=times[-1],
-            until=None if cut is None else cut - loop.pipeline.embargo,
+            until=maturity.until(loop, now, None if cut is None else cut - loop.pipeline.embargo),
             since=since,
             excluded=state.excluded,
             seed=loop.pipeline.seed,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit import estimates, explore, facts, relevance, triggers, unknown
+from keepfit import estimates, explore, facts, maturity, relevance, triggers, unknown
 from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION, complete
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
@@ -183,12 +183,7 @@ class Watch:
     def _learnt(self, champion: Version, method: str, now: datetime) -> Any:
         """Return what estimates rest on: labelled rows that the champion was not trained on."""
         loop = self.loop
-        count = loop.memory.lake.count_labelled(
-            as_of=now,
-            until_batch=loop.state.batch,
-            excluded=loop.state.excluded,
-            after=champion.snapshot.to,
-        )
+        count = maturity.count(loop, now, champion.snapshot.to)
         if count < ENOUGH:
             return None
         known = self._taught
