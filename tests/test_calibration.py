@@ -301,3 +301,21 @@ def test_calibration_starts_from_the_champion_on_rows_it_has_not_seen() -> None:
 def test_a_pipeline_of_calibration_alone_has_nothing_to_calibrate(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a challenger that trains the first model"):
         pipeline(stream(2), tmp_path, challengers=[Challenger(update="calibration")])
+
+
+@pytest.mark.parametrize("sure", [1.0, 2.0, 4.0, 6.0])
+@pytest.mark.parametrize("shift", [-3.0, -1.0, 0.0, 2.0])
+def test_a_line_over_log_odds_is_the_best_one_however_over_sure_scores_are(
+    sure: float, shift: float
+) -> None:
+    rng = np.random.default_rng(0)
+    z = 1.5 * rng.normal(size=4_000)
+    hits = rng.random(z.size) < 1 / (1 + np.exp(-(z + shift)))
+    scores = 1 / (1 + np.exp(-np.clip(sure * z, -20, 20)))
+    found = maps.platt(scores, hits)
+    assert found is not None
+    odds = np.log(scores / (1 - scores))
+    best = LogisticRegression(C=1e8, max_iter=2_000).fit(odds[:, None], hits)
+    least = log_loss(hits, best.predict_proba(odds[:, None])[:, 1])
+    ours = log_loss(hits, maps.Map("platt", *((one,) for one in found)).apply(scores))
+    assert ours == pytest.approx(least, abs=1e-4)
