@@ -176,6 +176,43 @@ def test_values_keep_the_champions_scale() -> None:
     np.testing.assert_allclose(model.predict(rows), champion.predict(rows))
 
 
+@pytest.mark.parametrize(
+    ("start", "update", "distil", "times", "plus"),
+    [
+        ("transfer", "all", 0.0, 3_000, 20_000),
+        ("champion", "head", 0.0, 3_000, 20_000),
+        ("champion", "all", 0.5, 3_000, 20_000),
+        ("transfer", "all", 0.5, 0.001, 0),
+    ],
+)
+def test_values_in_another_unit_are_answered_in_it(
+    start: str, update: str, distil: float, times: float, plus: float
+) -> None:
+    champion = fit(learner(epochs=15), rows_to_learn("regression"))
+    rows = later("regression").with_columns(pl.col("_label") * times + plus)
+    made = learner(distil=distil)
+    model = fit(made, rows, champion, start=start, update=update)
+    error = np.abs(model.predict(rows) - rows["_label"].to_numpy()).mean()
+    assert error < 0.4 * float(rows["_label"].std())  # type: ignore[arg-type]
+    assert "; labels on a scale of their own" in str(model.transfer)
+    assert "on a scale of their own: the labels" in model.inherited(champion)[0]
+    assert fit(made, rows, model).held.problem == model.held.problem
+
+
+def test_a_few_values_far_off_do_not_change_the_champions_scale() -> None:
+    champion = fit(learner(), rows_to_learn("regression"))
+    for far, among in ((1, 1), (2, 10), (20, 400), (3, 3)):
+        row = pl.int_range(pl.len())
+        label = pl.when(row < far).then(1_000.0 + row).otherwise("_label")
+        rows = later("regression").head(among).with_columns(_label=label)
+        model = fit(still(), rows, champion)
+        assert model.transfer.rescaled is (far == 3)
+        assert (model.held.problem == champion.held.problem) is (far != 3)
+    alike = later("regression").head(9).with_columns(_label=pl.lit(1_000.0))
+    moved = fit(still(), alike, champion).held.problem
+    assert (moved.shift, moved.width) == (1_000.0, champion.held.problem.width)
+
+
 @pytest.mark.parametrize("made", [None, network], ids=["own", "tensor"])
 def test_shared_columns_keep_their_weights_when_others_come_and_go(made: Any) -> None:
     champion = fit(learner(made), rows_to_learn("binary"))

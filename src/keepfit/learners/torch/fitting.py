@@ -150,6 +150,9 @@ class _Fitting:
             left_columns=tuple(one for one in theirs if one not in mine),
             new_classes=_without(self.problem.classes, old.problem.classes),
             left_classes=_without(old.problem.classes, self.problem.classes),
+            rescaled=not self.problem.classes
+            and not old.problem.classes
+            and self.problem != old.problem,
         )
 
     def _shared_inputs(self, net: nn.Module, champion: nn.Module) -> list[tuple[int, int]] | None:
@@ -291,7 +294,8 @@ class _Fitting:
         if not classes or not old.classes:
             if classes or old.classes:
                 return None, []
-            return losses.teaching(self._answers(), self.problem), []
+            # On the champion's own scale, as its weights are: the labels may lie on another.
+            return losses.teaching(self._answers(), old), []
         shared = [one for one in old.classes if one in classes]
         if len(shared) < 2:
             return None, []
