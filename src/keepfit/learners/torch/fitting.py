@@ -354,9 +354,13 @@ class _Fitting:
         assert self.learner.train is not None
         training.hold(net, frozen)
         how = (self.learner.batch_size, self.learner.replay, self.seed)
-        with devices.seeded(self.device, self.seed, "loop"):
+        with devices.seeded(self.device, self.seed, "loop"), training.kept_still(net) as cleared:
             returned = self.learner.train(net, Passes(lesson, net, self.shape, self.device, *how))
-        return returned if estimators.derives(returned, "torch", "Module") else net
+            if not estimators.derives(returned, "torch", "Module"):
+                return net
+            cleared.append(returned)
+        trained: nn.Module = returned
+        return trained
 
     def _key(self, lesson: Lesson) -> str:
         """Return what makes two trainings the same: learner, rows, start, seed and PyTorch."""

@@ -1,0 +1,112 @@
+"""Networks of PyTorch of which a part is frozen: what stands still in it, and what two parts share."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import polars as pl
+import pytest
+
+from keepfit.testing.learners import rows_to_learn
+from tests import nets
+
+torch = pytest.importorskip("torch")
+
+from keepfit.learners.torch import Torch  # noqa: E402
+from keepfit.learners.torch.training import hold  # noqa: E402
+from tests.nets import changed, fit, learner, weights  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with nets.one_thread():
+        yield
+
+
+def my_loop(net: Any, batch: Any) -> None:
+    """Train as a user's file does."""
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(3):
+        for inputs, labels in batch:
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(net(inputs), labels).backward()
+            optimiser.step()
+
+
+# Normalisation ----------------------------------------------------------------------------
+
+
+def normed(inputs: int, classes: int) -> Any:
+    """Return a network with normalisation in a body that comes with weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        body = torch.nn.Sequential(torch.nn.Linear(inputs, 8), torch.nn.BatchNorm1d(8))
+    return torch.nn.Sequential(body, torch.nn.ReLU(), torch.nn.Linear(8, classes))
+
+
+def test_frozen_normalisation_keeps_its_statistics() -> None:
+    rows = rows_to_learn("binary")
+    held = weights(fit(learner(normed, freeze="0"), rows, start="pretrained"))
+    free = weights(fit(learner(normed), rows, start="pretrained"))
+    assert held["0.1.running_mean"].tolist() == [0.0] * 8
+    assert held["0.1.num_batches_tracked"] == 0
+    assert free["0.1.running_mean"].tolist() != [0.0] * 8
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_frozen_normalisation_stands_still_in_a_loop_of_ones_own(copied: bool) -> None:
+    def loop(net: Any, batch: Any) -> Any:
+        net.train()
+        my_loop(net, batch)
+        return copy.deepcopy(net) if copied else None
+
+    rows = rows_to_learn("binary")
+    made = Torch(normed, train=loop, freeze="0")
+    model = fit(made, rows, start="pretrained")
+    assert weights(model)["0.1.running_mean"].tolist() == [0.0] * 8
+    assert weights(model)["0.1.num_batches_tracked"] == 0
+    free = fit(Torch(normed, train=loop), rows, start="pretrained")
+    assert weights(free)["0.1.num_batches_tracked"] > 0
+    assert not any(one._forward_pre_hooks for one in model.net.modules())
+    assert fit(made, rows, start="pretrained").dumps() == model.dumps()
+
+
+@pytest.mark.parametrize(
+    ("made", "frozen", "still"),
+    [
+        ("one, norm, two", {"0."}, {"1"}),
+        ("one, norm, two", {"2."}, set()),
+        ("norm, one, two", {"1."}, {"0"}),
+        ("norm, one, two", {"2."}, set()),
+        ("one, Sequential(ReLU(), norm), two", {"0."}, {"1.1"}),
+        ("one, Sequential(norm, two)", {"0."}, set()),
+        ("one, Sequential(norm, two)", {"1."}, {"1.0"}),
+        ("Sequential(one, norm, two), two", {"0."}, {"0.1"}),
+        ("Sequential(one, norm, two, norm), two", {"0.0"}, {"0.1"}),
+    ],
+)
+def test_normalisation_without_weights_stands_still_with_those_that_feed_it(
+    made: str, frozen: set[str], still: set[str]
+) -> None:
+    from torch.nn import BatchNorm1d, Linear, ReLU, Sequential
+
+    parts = made.replace("norm", "BatchNorm1d(2, affine=False)")
+    parts = parts.replace("one", "Linear(2, 2)").replace("two", "Linear(2, 2)")
+    known = {"BatchNorm1d": BatchNorm1d, "Linear": Linear, "ReLU": ReLU, "Sequential": Sequential}
+    net = eval(f"Sequential({parts})", known)
+    names = [name for name, _ in net.named_parameters()]
+    hold(net, {name for name in names if name.startswith(tuple(frozen))})
+    assert {name for name, one in net.named_modules() if name and not one.training} == still
+
+
+def test_a_head_alone_learns_on_statistics_that_stand_still() -> None:
+    def bare(inputs: int, classes: int) -> Any:
+        norm = torch.nn.BatchNorm1d(8, affine=False)
+        first, last = torch.nn.Linear(inputs, 8), torch.nn.Linear(8, classes)
+        return torch.nn.Sequential(first, norm, torch.nn.ReLU(), last)
+
+    rows = rows_to_learn("binary")
+    champion = fit(learner(bare), rows)
+    moved = rows.with_columns(pl.col("value") + 5.0)
+    model = fit(learner(bare), moved, start="champion", update="head", previous=champion)
+    assert changed(model, champion) == {"3"}
