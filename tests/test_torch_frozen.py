@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from keepfit.errors import TrainingError
 from keepfit.testing.learners import rows_to_learn
 from tests import nets
 
@@ -110,3 +111,43 @@ def test_a_head_alone_learns_on_statistics_that_stand_still() -> None:
     moved = rows.with_columns(pl.col("value") + 5.0)
     model = fit(learner(bare), moved, start="champion", update="head", previous=champion)
     assert changed(model, champion) == {"3"}
+
+
+# Weights that two modules share -----------------------------------------------------------
+
+
+class Tied(nets.Small):
+    """A network whose second layer has the weights of the one before it."""
+
+    def __init__(self, inputs: int, classes: int) -> None:
+        super().__init__(inputs, classes)
+        self.between = torch.nn.Linear(16, 16)
+        self.between.weight = self.second.weight
+
+    def forward(self, x: Any) -> Any:
+        inner = torch.relu(self.second(torch.relu(self.first(x))))
+        return self.head(torch.relu(self.between(inner)))
+
+
+@pytest.mark.parametrize("freeze", ["second", "between", "between.weight"])
+def test_weights_that_are_shared_are_frozen_by_either_name(freeze: str) -> None:
+    rows = rows_to_learn("binary")
+    champion = fit(learner(Tied), rows)
+    model = fit(learner(Tied, freeze=freeze), rows, start="champion", previous=champion)
+    before, after = weights(champion), weights(model)
+    moved = {name for name in before if (before[name] != after[name]).any()}
+    free = {"first.weight", "first.bias", "head.weight", "head.bias"}
+    biases = {"second.bias", "between.bias"} - {f"{freeze}.bias"}
+    assert moved == free | biases
+    assert Torch(Tied(9, 2), freeze=freeze).freeze == (freeze,)
+
+
+def test_a_head_does_not_learn_what_it_shares_with_the_body() -> None:
+    rows = rows_to_learn("binary")
+    champion = fit(learner(Tied), rows)
+    how: dict[str, Any] = {"start": "champion", "update": "head", "previous": champion}
+    model = fit(learner(Tied, head="between"), rows, **how)
+    assert changed(model, champion) == {"between"}
+    assert (weights(model)["between.weight"] == weights(champion)["second.weight"]).all()
+    with pytest.raises(TrainingError, match="shares all its weights with what is below"):
+        fit(learner(Tied, head="between.weight"), rows, **how)

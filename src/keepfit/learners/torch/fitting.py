@@ -183,12 +183,20 @@ class _Fitting:
 
     def _frozen(self, net: nn.Module) -> tuple[set[str], list[list[str]]]:
         """Return the parameters that do not learn, and the groups of them that thaw."""
-        names = [name for name, _ in net.named_parameters()]
+        first = patterns.names_of(net)
+        names = list(dict.fromkeys(first.values()))
         head = patterns.head_of(net, self.learner.head)
         if self.update == "head":
-            return set(names) - head, []
-        frozen = [name for pattern in self._holding(names, head) for name in pattern]
-        held = [name for name in names if name in set(frozen)]
+            below = {first[name] for name in first.keys() - head}
+            if names and below == set(names):
+                raise TrainingError(
+                    "expected a head that can learn alone, "
+                    "got one that shares all its weights with what is below it",
+                    hint='name another with head=, or let all learn: update="all"',
+                )
+            return below, []
+        frozen = {first[name] for pattern in self._holding(list(first), head) for name in pattern}
+        held = [name for name in names if name in frozen]
         if len(held) == len(names) and not (held and self.learner.thaw):
             raise TrainingError(
                 f"expected something to learn, got {len(names):,} parameters, "
@@ -228,7 +236,7 @@ class _Fitting:
         )
         if not found or self.before is not None or not made:
             return found
-        one, other = (dict(self._built(i).named_parameters()) for i in range(2))
+        one, other = (networks.tensors(self._built(i)) for i in range(2))
         drawn = {name for name in names if not bool((one[name] == other[name]).all())}
         random = [pattern for pattern in found if drawn.intersection(pattern)]
         if random and self.start == "pretrained" and self.learner.freeze:
