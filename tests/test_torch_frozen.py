@@ -113,6 +113,28 @@ def test_a_head_alone_learns_on_statistics_that_stand_still() -> None:
     assert changed(model, champion) == {"3"}
 
 
+@pytest.mark.parametrize("loop", [None, my_loop])
+def test_normalisation_that_has_one_row_to_learn_from_says_so(loop: Any) -> None:
+    how: dict[str, Any] = {"epochs": 1} if loop is None else {"train": loop}
+    rows = rows_to_learn("binary")
+    champion = fit(Torch(normed, **how), rows)
+    said = "two rows or more per step, which batch normalisation learns from, got one\n\nhint: "
+    with pytest.raises(TrainingError, match=said + r"take more with batch_size= \(1 here\)"):
+        fit(Torch(normed, batch_size=1, **how), rows)
+    on: dict[str, Any] = {"start": "champion", "previous": champion}
+    with pytest.raises(TrainingError, match=said + "train on more rows, or freeze"):
+        fit(Torch(normed, **how), rows.head(1), **on)
+    assert changed(fit(Torch(normed, freeze="0", **how), rows.head(1), **on), champion) == {"2"}
+
+
+def test_other_errors_of_a_loop_of_ones_own_stay_what_they_are() -> None:
+    def failing(net: Any, batch: Any) -> None:
+        raise ValueError("my own")
+
+    with pytest.raises(ValueError, match="^my own$"):
+        fit(Torch(normed, train=failing), rows_to_learn("binary"))
+
+
 # Weights that two modules share -----------------------------------------------------------
 
 

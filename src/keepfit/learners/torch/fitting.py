@@ -12,7 +12,7 @@ from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import Head
 from keepfit.learners.torch import devices, losses, networks, patterns, problems, training
 from keepfit.learners.torch.checkpoints import Checkpoint
-from keepfit.learners.torch.lessons import Lesson, Passes, lesson_of, times_of
+from keepfit.learners.torch.lessons import Lesson, Passes, enough_rows, lesson_of, times_of
 from keepfit.learners.torch.model import Content, TorchModel, grown_of, origins_of
 from keepfit.learners.torch.tables import Preparation, Table
 from keepfit.learners.torch.transfer import Transfer, carry, places
@@ -362,7 +362,8 @@ class _Fitting:
         assert self.learner.train is not None
         training.hold(net, frozen)
         how = (self.learner.batch_size, self.learner.replay, self.seed)
-        with devices.seeded(self.device, self.seed, "loop"), training.kept_still(net) as cleared:
+        seeded = devices.seeded(self.device, self.seed, "loop")
+        with seeded, enough_rows(self.learner.batch_size), training.kept_still(net) as cleared:
             returned = self.learner.train(net, Passes(lesson, net, self.shape, self.device, *how))
             if not estimators.derives(returned, "torch", "Module"):
                 return net

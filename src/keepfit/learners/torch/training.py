@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import TrainingError
 from keepfit.learners.torch import devices, losses
-from keepfit.learners.torch.lessons import Lesson, steps
+from keepfit.learners.torch.lessons import Lesson, enough_rows, steps
 from keepfit.learners.torch.networks import Shape, tensors
 from keepfit.learners.torch.patterns import rate_groups
 from keepfit.learners.torch.problems import Problem
@@ -126,7 +126,8 @@ class Training:
         while len(self.history) < self.learner.epochs and not self._enough():
             epoch = len(self.history)
             hold(self.net, self._frozen_in(epoch))
-            with devices.seeded(self.device, self.seed, epoch):
+            seeded = devices.seeded(self.device, self.seed, epoch)
+            with seeded, enough_rows(self.learner.batch_size):
                 lost = self._epoch(epoch)
             self.history.append((lost, self._held_back()))
             self._keep_best()
