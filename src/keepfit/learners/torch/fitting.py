@@ -38,7 +38,7 @@ def fit(
     """Return a model trained on rows, as `Torch.fit` promises."""
     before = _champion(previous, learner.name) if start in ("champion", "transfer") else None
     classify = problems.classifies(
-        learner, rows.schema[LABEL], before.held.problem if before else None
+        learner, rows.get_column(LABEL), before.held.problem if before else None
     )
     rows = labels.labelled(rows, classify=classify)
     problem = problems.problem_of(

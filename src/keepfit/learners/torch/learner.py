@@ -85,7 +85,8 @@ class Torch:
         outputs and labels. By default cross entropy for classes and ``"mse"`` for values.
     task
         ``"classification"`` or ``"regression"``; by default what the loss is for, else
-        what the labels are: fractions are values, all others classes.
+        what the champion learnt, else what the labels are: floats are values, unless they are
+        zeros and ones alone, and all others are classes.
     lr
         The learning rate, or a rate per pattern; the first pattern that fits a name counts.
     epochs, batch_size

@@ -37,15 +37,23 @@ class Problem(msgspec.Struct, frozen=True):
         return self.task != "multiclass"
 
 
-def classifies(learner: Torch, dtype: pl.DataType, champion: Problem | None) -> bool:
-    """Return whether labels are classes: as it is said, else as the champion's, else by type."""
+def classifies(learner: Torch, known: pl.Series, champion: Problem | None) -> bool:
+    """Return whether labels are classes: as it is said, else as the champion's, else as they look.
+
+    Whole numbers become floats where a source knows no other way to say that some are missing;
+    zeros and ones alone are hardly ever values.
+    """
     purpose = LOSSES.get(learner.loss) if isinstance(learner.loss, str) else None
     said = learner.task or purpose
     if said is not None:
         return said == CLASSIFICATION
     if champion is not None:
         return champion.task != "regression"
-    return not (dtype.is_float() or dtype.is_decimal())
+    if not (known.dtype.is_float() or known.dtype.is_decimal()):
+        return True
+    there = known.drop_nulls()
+    there = there.filter(there.is_finite()) if known.dtype.is_float() else there
+    return len(there) > 0 and bool(((there == 0) | (there == 1)).all())
 
 
 def problem_of(known: pl.Series, classify: bool, champion: Problem | None, update: str) -> Problem:
