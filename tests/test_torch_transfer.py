@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Ledger, executors, gates, learners, selection, triggers
-from keepfit.errors import SchemaMismatch, TrainingError
+from keepfit.errors import TrainingError
 from keepfit.facts import Promoted, Scored, TrainingFailed, TrainingStarted
 from keepfit.protocols import Task
 from keepfit.testing.learners import rows_to_learn
@@ -305,10 +305,28 @@ def test_a_champion_teaches_the_classes_that_it_knows() -> None:
     assert accuracy(model, later("multiclass", seed=2)) > 0.6
 
 
-def test_a_champion_cannot_teach_rows_without_its_columns() -> None:
-    champion = fit(learner(), rows_to_learn("binary"))
-    with pytest.raises(SchemaMismatch, match="`count`"):
-        fit(learner(distil=0.5), later().drop("count"), champion)
+@pytest.mark.parametrize("start", ["champion", "transfer"])
+def test_a_champion_teaches_rows_without_some_of_its_columns_as_if_they_were_missing(
+    start: str,
+) -> None:
+    rows = rows_to_learn("binary")
+    sizes = pl.lit([0.5, 1.5, 2.5]).alias("sizes")
+    champion = fit(learner(epochs=15), rows.with_columns(sizes))
+    shuffled = later().with_columns(1 - pl.col("_label")).drop("count")
+    apart = []
+    for share in (0.0, 0.9):
+        model = fit(learner(distil=share, epochs=10), shuffled, champion, start=start)
+        assert model.transfer.left_columns == ("count", "sizes")
+        apart.append(abs(accuracy(model, shuffled) - accuracy(champion, whole(shuffled))))
+    assert apart[1] < 0.5 * apart[0]
+    if start == "transfer":
+        shorter = later().with_columns(pl.lit([0.5, 1.5]).alias("sizes"))
+        assert fit(learner(distil=0.5), shorter, champion, start=start).features
+
+
+def whole(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the columns that they have lost, of which no value is known."""
+    return rows.with_columns(pl.lit(None).alias(name) for name in ("count", "sizes"))
 
 
 def test_replay_mixes_rows_that_the_champion_has_seen_into_each_epoch() -> None:

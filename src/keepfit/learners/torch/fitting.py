@@ -312,13 +312,13 @@ class _Fitting:
         return taught[:, columns], [classes.index(one) for one in shared]
 
     def _answers(self) -> np.ndarray:
-        """Return the champion's answers; what a donor knew and the rows have not is missing."""
+        """Return the champion's answers; what it knew and the rows have not is missing to it."""
         import polars as pl
 
         assert self.before is not None
-        if self.start == "champion":
-            return self.before.predict(self.rows)
         gone = [name for name in self.before.features if name not in self.rows.columns]
+        lists, mine = self.before.held.preparation.lists, self.preparation.lists
+        gone += [name for name, size in lists.items() if mine.get(name, size) != size]
         return self.before.predict(self.rows.with_columns(pl.lit(None).alias(one) for one in gone))
 
     def _train(
