@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from lightgbm import LGBMClassifier
 from msgspec import msgpack
 from msgspec.structs import replace
 
@@ -128,9 +129,30 @@ def test_a_loss_of_ones_own_sees_outputs_and_labels() -> None:
 def test_the_task_is_what_is_said_or_what_the_labels_are() -> None:
     rows = rows_to_learn("binary")
     assert fit(learner(task="regression"), rows).task == "regression"
-    floats = rows.with_columns(pl.col("_label").cast(pl.Float64))
-    assert fit(learner(), floats).task == "regression"
-    assert fit(learner(loss="cross_entropy"), floats).task == "binary"
+    more = rows.with_columns(pl.col("_label").cast(pl.Float64) + 1.0)
+    assert fit(learner(), more).task == "regression"
+    assert fit(learner(loss="cross_entropy"), more).task == "binary"
+
+
+@pytest.mark.parametrize("dtype", [pl.Float32, pl.Float64, pl.Decimal(8, 2)])
+def test_zeros_and_ones_that_became_floats_are_classes(dtype: Any) -> None:
+    whole = rows_to_learn("binary")
+    label = pl.when(pl.int_range(pl.len()) > 9).then(pl.col("_label").cast(dtype))
+    rows = whole.with_columns(_label=label)
+    if dtype.is_float():
+        rows[11, "_label"] = math.nan
+    model = fit(learner(), rows)
+    others = learners.resolve(LGBMClassifier(n_estimators=2, verbose=-1))
+    boosted = others.fit(rows, start="scratch", update="all", previous=None, seed=0)
+    assert model.classes == boosted.classes == (0, 1)
+    assert {type(one) for one in model.classes} == {int}
+    assert accuracy(model, whole) > 0.8
+    assert fit(learner(task="regression"), rows).task == "regression"
+    assert fit(learner(loss="mse"), rows).task == "regression"
+    half = rows.with_columns(pl.col("_label").replace(1, 0.5))
+    assert fit(learner(), half).task == "regression"
+    on = {"start": "champion", "previous": fit(learner(), half)}
+    assert fit(learner(), rows, **on).task == "regression"
 
 
 # Rows as tensors --------------------------------------------------------------------------

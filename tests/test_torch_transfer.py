@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Ledger, executors, gates, learners, selection, triggers
-from keepfit.errors import SchemaMismatch, TrainingError
+from keepfit.errors import TrainingError
 from keepfit.facts import Promoted, Scored, TrainingFailed, TrainingStarted
 from keepfit.protocols import Task
 from keepfit.testing.learners import rows_to_learn
@@ -176,6 +176,43 @@ def test_values_keep_the_champions_scale() -> None:
     np.testing.assert_allclose(model.predict(rows), champion.predict(rows))
 
 
+@pytest.mark.parametrize(
+    ("start", "update", "distil", "times", "plus"),
+    [
+        ("transfer", "all", 0.0, 3_000, 20_000),
+        ("champion", "head", 0.0, 3_000, 20_000),
+        ("champion", "all", 0.5, 3_000, 20_000),
+        ("transfer", "all", 0.5, 0.001, 0),
+    ],
+)
+def test_values_in_another_unit_are_answered_in_it(
+    start: str, update: str, distil: float, times: float, plus: float
+) -> None:
+    champion = fit(learner(epochs=15), rows_to_learn("regression"))
+    rows = later("regression").with_columns(pl.col("_label") * times + plus)
+    made = learner(distil=distil)
+    model = fit(made, rows, champion, start=start, update=update)
+    error = np.abs(model.predict(rows) - rows["_label"].to_numpy()).mean()
+    assert error < 0.4 * float(rows["_label"].std())  # type: ignore[arg-type]
+    assert "; labels on a scale of their own" in str(model.transfer)
+    assert "on a scale of their own: the labels" in model.inherited(champion)[0]
+    assert fit(made, rows, model).held.problem == model.held.problem
+
+
+def test_a_few_values_far_off_do_not_change_the_champions_scale() -> None:
+    champion = fit(learner(), rows_to_learn("regression"))
+    for far, among in ((1, 1), (2, 10), (20, 400), (3, 3)):
+        row = pl.int_range(pl.len())
+        label = pl.when(row < far).then(1_000.0 + row).otherwise("_label")
+        rows = later("regression").head(among).with_columns(_label=label)
+        model = fit(still(), rows, champion)
+        assert model.transfer.rescaled is (far == 3)
+        assert (model.held.problem == champion.held.problem) is (far != 3)
+    alike = later("regression").head(9).with_columns(_label=pl.lit(1_000.0))
+    moved = fit(still(), alike, champion).held.problem
+    assert (moved.shift, moved.width) == (1_000.0, champion.held.problem.width)
+
+
 @pytest.mark.parametrize("made", [None, network], ids=["own", "tensor"])
 def test_shared_columns_keep_their_weights_when_others_come_and_go(made: Any) -> None:
     champion = fit(learner(made), rows_to_learn("binary"))
@@ -268,10 +305,28 @@ def test_a_champion_teaches_the_classes_that_it_knows() -> None:
     assert accuracy(model, later("multiclass", seed=2)) > 0.6
 
 
-def test_a_champion_cannot_teach_rows_without_its_columns() -> None:
-    champion = fit(learner(), rows_to_learn("binary"))
-    with pytest.raises(SchemaMismatch, match="`count`"):
-        fit(learner(distil=0.5), later().drop("count"), champion)
+@pytest.mark.parametrize("start", ["champion", "transfer"])
+def test_a_champion_teaches_rows_without_some_of_its_columns_as_if_they_were_missing(
+    start: str,
+) -> None:
+    rows = rows_to_learn("binary")
+    sizes = pl.lit([0.5, 1.5, 2.5]).alias("sizes")
+    champion = fit(learner(epochs=15), rows.with_columns(sizes))
+    shuffled = later().with_columns(1 - pl.col("_label")).drop("count")
+    apart = []
+    for share in (0.0, 0.9):
+        model = fit(learner(distil=share, epochs=10), shuffled, champion, start=start)
+        assert model.transfer.left_columns == ("count", "sizes")
+        apart.append(abs(accuracy(model, shuffled) - accuracy(champion, whole(shuffled))))
+    assert apart[1] < 0.5 * apart[0]
+    if start == "transfer":
+        shorter = later().with_columns(pl.lit([0.5, 1.5]).alias("sizes"))
+        assert fit(learner(distil=0.5), shorter, champion, start=start).features
+
+
+def whole(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the columns that they have lost, of which no value is known."""
+    return rows.with_columns(pl.lit(None).alias(name) for name in ("count", "sizes"))
 
 
 def test_replay_mixes_rows_that_the_champion_has_seen_into_each_epoch() -> None:

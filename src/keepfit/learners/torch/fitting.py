@@ -12,7 +12,7 @@ from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import Head
 from keepfit.learners.torch import devices, losses, networks, patterns, problems, training
 from keepfit.learners.torch.checkpoints import Checkpoint
-from keepfit.learners.torch.lessons import Lesson, Passes, lesson_of, times_of
+from keepfit.learners.torch.lessons import Lesson, Passes, enough_rows, lesson_of, times_of
 from keepfit.learners.torch.model import Content, TorchModel, grown_of, origins_of
 from keepfit.learners.torch.tables import Preparation, Table
 from keepfit.learners.torch.transfer import Transfer, carry, places
@@ -38,7 +38,7 @@ def fit(
     """Return a model trained on rows, as `Torch.fit` promises."""
     before = _champion(previous, learner.name) if start in ("champion", "transfer") else None
     classify = problems.classifies(
-        learner, rows.schema[LABEL], before.held.problem if before else None
+        learner, rows.get_column(LABEL), before.held.problem if before else None
     )
     rows = labels.labelled(rows, classify=classify)
     problem = problems.problem_of(
@@ -150,6 +150,9 @@ class _Fitting:
             left_columns=tuple(one for one in theirs if one not in mine),
             new_classes=_without(self.problem.classes, old.problem.classes),
             left_classes=_without(old.problem.classes, self.problem.classes),
+            rescaled=not self.problem.classes
+            and not old.problem.classes
+            and self.problem != old.problem,
         )
 
     def _shared_inputs(self, net: nn.Module, champion: nn.Module) -> list[tuple[int, int]] | None:
@@ -180,12 +183,20 @@ class _Fitting:
 
     def _frozen(self, net: nn.Module) -> tuple[set[str], list[list[str]]]:
         """Return the parameters that do not learn, and the groups of them that thaw."""
-        names = [name for name, _ in net.named_parameters()]
+        first = patterns.names_of(net)
+        names = list(dict.fromkeys(first.values()))
         head = patterns.head_of(net, self.learner.head)
         if self.update == "head":
-            return set(names) - head, []
-        frozen = [name for pattern in self._holding(names, head) for name in pattern]
-        held = [name for name in names if name in set(frozen)]
+            below = {first[name] for name in first.keys() - head}
+            if names and below == set(names):
+                raise TrainingError(
+                    "expected a head that can learn alone, "
+                    "got one that shares all its weights with what is below it",
+                    hint='name another with head=, or let all learn: update="all"',
+                )
+            return below, []
+        frozen = {first[name] for pattern in self._holding(list(first), head) for name in pattern}
+        held = [name for name in names if name in frozen]
         if len(held) == len(names) and not (held and self.learner.thaw):
             raise TrainingError(
                 f"expected something to learn, got {len(names):,} parameters, "
@@ -225,7 +236,7 @@ class _Fitting:
         )
         if not found or self.before is not None or not made:
             return found
-        one, other = (dict(self._built(i).named_parameters()) for i in range(2))
+        one, other = (networks.tensors(self._built(i)) for i in range(2))
         drawn = {name for name in names if not bool((one[name] == other[name]).all())}
         random = [pattern for pattern in found if drawn.intersection(pattern)]
         if random and self.start == "pretrained" and self.learner.freeze:
@@ -291,7 +302,8 @@ class _Fitting:
         if not classes or not old.classes:
             if classes or old.classes:
                 return None, []
-            return losses.teaching(self._answers(), self.problem), []
+            # On the champion's own scale, as its weights are: the labels may lie on another.
+            return losses.teaching(self._answers(), old), []
         shared = [one for one in old.classes if one in classes]
         if len(shared) < 2:
             return None, []
@@ -300,13 +312,13 @@ class _Fitting:
         return taught[:, columns], [classes.index(one) for one in shared]
 
     def _answers(self) -> np.ndarray:
-        """Return the champion's answers; what a donor knew and the rows have not is missing."""
+        """Return the champion's answers; what it knew and the rows have not is missing to it."""
         import polars as pl
 
         assert self.before is not None
-        if self.start == "champion":
-            return self.before.predict(self.rows)
         gone = [name for name in self.before.features if name not in self.rows.columns]
+        lists, mine = self.before.held.preparation.lists, self.preparation.lists
+        gone += [name for name, size in lists.items() if mine.get(name, size) != size]
         return self.before.predict(self.rows.with_columns(pl.lit(None).alias(one) for one in gone))
 
     def _train(
@@ -350,9 +362,14 @@ class _Fitting:
         assert self.learner.train is not None
         training.hold(net, frozen)
         how = (self.learner.batch_size, self.learner.replay, self.seed)
-        with devices.seeded(self.device, self.seed, "loop"):
+        seeded = devices.seeded(self.device, self.seed, "loop")
+        with seeded, enough_rows(self.learner.batch_size), training.kept_still(net) as cleared:
             returned = self.learner.train(net, Passes(lesson, net, self.shape, self.device, *how))
-        return returned if estimators.derives(returned, "torch", "Module") else net
+            if not estimators.derives(returned, "torch", "Module"):
+                return net
+            cleared.append(returned)
+        trained: nn.Module = returned
+        return trained
 
     def _key(self, lesson: Lesson) -> str:
         """Return what makes two trainings the same: learner, rows, start, seed and PyTorch."""

@@ -72,7 +72,8 @@ class Torch:
     the new ones. Where the world has turned around, what the champion knows is a hindrance.
 
     Patterns are regular expressions or globs on names of parameters; the name of a module
-    stands for all in it: ``"layer[1-3]"``, ``"encoder"``, ``"*.bias"``.
+    stands for all in it: ``"layer[1-3]"``, ``"encoder"``, ``"*.bias"``. Weights that two modules
+    share are frozen by the name that they have in either.
 
     Parameters
     ----------
@@ -84,7 +85,8 @@ class Torch:
         outputs and labels. By default cross entropy for classes and ``"mse"`` for values.
     task
         ``"classification"`` or ``"regression"``; by default what the loss is for, else
-        what the labels are: fractions are values, all others classes.
+        what the champion learnt, else what the labels are: floats are values, unless they are
+        zeros and ones alone, and all others are classes.
     lr
         The learning rate, or a rate per pattern; the first pattern that fits a name counts.
     epochs, batch_size
@@ -208,14 +210,15 @@ class Torch:
 
     def _check_network(self) -> None:
         if estimators.derives(self.network, "torch", "Module"):
-            from keepfit.learners.torch.patterns import chosen
+            from keepfit.learners.torch.patterns import chosen, names_of
 
             object.__setattr__(self, "network", _copied(self.network))
 
-            names = [name for name, _ in self.network.named_parameters()]
-            rates = self.lr if isinstance(self.lr, Mapping) else {}
-            for pattern in (*self.freeze, *rates, *([self.head] if self.head else [])):
-                chosen(pattern, names)
+            names = names_of(self.network)
+            for pattern in (*self.freeze, *([self.head] if self.head else [])):
+                chosen(pattern, list(names))
+            for pattern in self.lr if isinstance(self.lr, Mapping) else {}:
+                chosen(pattern, list(dict.fromkeys(names.values())))
         elif self.network is not None and not callable(self.network):
             raise ConfigError(
                 f"expected a network, or a function that makes one, got {self.network!r}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from keepfit.errors import TrainingError
 from keepfit.learners.torch.devices import mixed_seed
 from keepfit.learners.torch.networks import Shape, inputs_of
 
@@ -119,6 +121,29 @@ def steps(order: Tensor, size: int) -> Iterator[Tensor]:
             end += 1
         yield order[first:end]
         first = end
+
+
+@contextlib.contextmanager
+def enough_rows(size: int) -> Iterator[None]:
+    """Say of a step of one row that normalisation cannot learn from it.
+
+    Raises
+    ------
+    TrainingError
+        It could not.
+    """
+    try:
+        yield
+    except ValueError as error:
+        # PyTorch knows which networks need more: one of images may not, nor one that is frozen.
+        if not str(error).startswith("Expected more than 1 value per channel when training"):
+            raise
+        raise TrainingError(
+            "expected two rows or more per step, which batch normalisation learns from, got one",
+            hint="take more with batch_size= (1 here), or normalise each row: nn.LayerNorm"
+            if size == 1
+            else "train on more rows, or freeze the normalisation: it keeps its statistics then",
+        ) from error
 
 
 class Passes:

@@ -138,7 +138,7 @@ class TorchModel(FittedModel):
             before = {one.name: one for one in donor.held.preparation.numbers}
             mine = self.held.preparation.numbers
             moved = [one.name for one in mine if one != before.get(one.name, one)]
-            several["on a scale of their own"] = tuple(moved)
+            several["on a scale of their own"] = (*moved, *["the labels"] * done.rescaled)
         return tuple(f"{how}: {', '.join(one)}" for how, one in several.items() if one), done.share
 
     def importances(self) -> dict[str, float]:

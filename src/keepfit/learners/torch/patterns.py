@@ -59,9 +59,15 @@ def _modules(names: Iterable[str]) -> list[str]:
     return sorted({name.rpartition(".")[0] for name in names if "." in name})
 
 
+def names_of(net: nn.Module) -> dict[str, str]:
+    """Return every name of each parameter, with its first: weights that are tied have several."""
+    first = {id(one): name for name, one in net.named_parameters()}
+    return {name: first[id(one)] for name, one in net.named_parameters(remove_duplicate=False)}
+
+
 def head_of(net: nn.Module, pattern: str | None) -> set[str]:
     """Return the parameters of the head: what a pattern says, else the last module that has any."""
-    names = [name for name, _ in net.named_parameters()]
+    names = list(names_of(net))
     if pattern is not None:
         return set(chosen(pattern, names))
     last = names[-1].rpartition(".")[0] if names else ""

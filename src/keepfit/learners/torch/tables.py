@@ -20,9 +20,10 @@ LIMIT = 20.0
 
 
 FAR = 5.0
-"""Standard deviations beyond which numbers of another stream lie off a donor's scale."""
+"""Standard deviations beyond which numbers lie off the scale that weights were learnt on."""
 
 FAR_SHARE = 0.05
+"""The share of numbers above which those far off are no outliers: the scale is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +209,26 @@ def _numeric(inner: Any) -> bool:
     return bool(inner.is_numeric())
 
 
-def _scale(name: str, values: np.ndarray, old: Number | None, grow: bool) -> Number:
-    """Return the scale of a column: the old one, unless another stream's numbers lie far off it."""
+def measured(known: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the deviation of numbers, of which none is missing."""
     import numpy as np
 
-    known = values[~np.isnan(values)]
-    if old is not None and not (grow and _far(known, old)):
-        return old
     with np.errstate(over="ignore", invalid="ignore"):
         shift, width = (float(known.mean()), float(known.std())) if known.size else (0.0, 1.0)
     if not (np.isfinite(shift) and np.isfinite(width)):
         # Numbers so great that their sum or squares are not.
         shift, width = 0.0, float(np.abs(known).max())
+    return shift, width
+
+
+def _scale(name: str, values: np.ndarray, old: Number | None, grow: bool) -> Number:
+    """Return the scale of a column: the old one, unless another stream's numbers lie far off it."""
+    import numpy as np
+
+    known = values[~np.isnan(values)]
+    if old is not None and not (grow and beyond(known, old.shift, old.width) > FAR_SHARE):
+        return old
+    shift, width = measured(known)
     # A constant column may have a deviation of rounding errors alone.
     width = width if width > 1e-12 * max(1.0, abs(shift)) else 1.0
     # One more number for gaps where the weights have a place for it, or are new themselves.
@@ -227,19 +236,18 @@ def _scale(name: str, values: np.ndarray, old: Number | None, grow: bool) -> Num
     return Number(name, shift, width, gaps)
 
 
-def _far(known: np.ndarray, old: Number) -> bool:
-    """Return whether many of a column's numbers lie where no weight has learnt to tell them apart.
+def beyond(known: np.ndarray, shift: float, width: float) -> float:
+    """Return the share of numbers that lie where no weight has learnt to tell them apart.
 
-    Their own mean and deviation then take the place of the donor's, as in: Li, Wang, Shi, Hou and
-    Liu, Adaptive batch normalization for practical domain adaptation (2018).
+    Where it is large, their own mean and deviation take the place of the old ones, as in: Li,
+    Wang, Shi, Hou and Liu, Adaptive batch normalization for practical domain adaptation (2018).
     """
     import numpy as np
 
     if not known.size:
-        return False
+        return 0.0
     with np.errstate(over="ignore"):
-        beyond = np.abs((known - old.shift) / old.width) > FAR
-    return float(beyond.mean()) > FAR_SHARE
+        return float((np.abs((known - shift) / width) > FAR).mean())
 
 
 def _spread(values: pl.Series, size: int) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import TrainingError
 from keepfit.learners.torch import devices, losses
-from keepfit.learners.torch.lessons import Lesson, steps
+from keepfit.learners.torch.lessons import Lesson, enough_rows, steps
 from keepfit.learners.torch.networks import Shape, tensors
 from keepfit.learners.torch.patterns import rate_groups
 from keepfit.learners.torch.problems import Problem
@@ -28,18 +29,64 @@ def hold(net: nn.Module, frozen: set[str]) -> None:
     net.train()
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
-    for name, module in net.named_modules():
-        if hasattr(module, "running_mean") and _still(net, name, module, frozen):
-            module.eval()
+    for module in _still(net):
+        module.eval()
 
 
-def _still(net: nn.Module, name: str, module: nn.Module, frozen: set[str]) -> bool:
-    """Return whether normalisation is frozen: its own weights are, or all around it."""
-    around = name.rpartition(".")[0]
-    has_own = any(True for _ in module.parameters())
-    within, prefix = (module, name) if has_own else (net.get_submodule(around), around)
-    inside = [f"{prefix}.{one}" if prefix else one for one, _ in within.named_parameters()]
-    return bool(inside) and all(one in frozen for one in inside)
+@contextlib.contextmanager
+def kept_still(*nets: nn.Module) -> Iterator[list[nn.Module]]:
+    """Let normalisation that `hold` has stopped stand still, though a loop calls ``net.train()``.
+
+    Yields the networks in which nothing of that is to be left behind; a loop may copy them.
+    """
+    found = list(nets)
+    for net in nets:
+        for module in _still(net):
+            module.register_forward_pre_hook(_stand)
+    try:
+        yield found
+    finally:
+        for net in found:
+            for module in net.modules():
+                hooks = module._forward_pre_hooks
+                for key in [key for key, hook in hooks.items() if hook is _stand]:
+                    del hooks[key]
+
+
+def _stand(module: nn.Module, inputs: Any) -> None:
+    module.eval()
+
+
+def _still(net: nn.Module) -> list[nn.Module]:
+    """Return the normalisation that is frozen, once `hold` has said of each weight if it learns."""
+    named = net.named_modules()
+    return [one for name, one in named if hasattr(one, "running_mean") and _frozen(net, name)]
+
+
+def _frozen(net: nn.Module, name: str) -> bool:
+    """Return whether a module is frozen: its weights are; without any, those beside it.
+
+    Those are all that the module around it has, or the nearest before it, which feed it; where
+    none are before it, the nearest behind it.
+    """
+    held = _held(net.get_submodule(name))
+    while held is None and name:
+        name, _, own = name.rpartition(".")
+        around = net.get_submodule(name)
+        if _held(around):
+            return True
+        children = list(around.named_children())
+        place = [child for child, _ in children].index(own)
+        beside = [*reversed(children[:place]), *children[place + 1 :]]
+        found = (_held(module) for _, module in beside)
+        held = next((one for one in found if one is not None), _held(around))
+    return bool(held)
+
+
+def _held(module: nn.Module) -> bool | None:
+    """Return whether all weights of a module are frozen; None where it has none."""
+    learning = [one.requires_grad for one in module.parameters()]
+    return None if not learning else not any(learning)
 
 
 @dataclass
@@ -79,7 +126,8 @@ class Training:
         while len(self.history) < self.learner.epochs and not self._enough():
             epoch = len(self.history)
             hold(self.net, self._frozen_in(epoch))
-            with devices.seeded(self.device, self.seed, epoch):
+            seeded = devices.seeded(self.device, self.seed, epoch)
+            with seeded, enough_rows(self.learner.batch_size):
                 lost = self._epoch(epoch)
             self.history.append((lost, self._held_back()))
             self._keep_best()

@@ -19,7 +19,8 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     ``copied`` are the names of weights taken over whole; ``partly`` those of which the
     shared columns or classes were; ``new`` start fresh; ``left`` the champion has and the
     new network has not. ``share`` is the part of all weights that was taken over. Columns
-    and classes are those that the two do not share.
+    and classes are those that the two do not share. ``rescaled`` says that labels lay so far off
+    the champion's scale that they got one of their own.
     """
 
     start: str
@@ -32,6 +33,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     left_columns: tuple[str, ...] = ()
     new_classes: tuple[bool | int | str, ...] = ()
     left_classes: tuple[bool | int | str, ...] = ()
+    rescaled: bool = False
 
     def __str__(self) -> str:
         said = [f"from {self.start}: {self.share:.0%} of the weights taken over"]
@@ -45,6 +47,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
             "classes left over": self.left_classes,
         }
         said += [f"{what} {_listed(names)}" for what, names in parts.items() if names]
+        said += ["labels on a scale of their own"] * self.rescaled
         return "; ".join(said)
 
 
