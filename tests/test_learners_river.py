@@ -147,6 +147,7 @@ def test_a_pipeline_gets_the_columns_as_they_are_without_what_is_missing() -> No
     rows = labelled(
         ["no", "yes", "no"],
         number=[0.5, float("inf"), float("nan")],
+        great=[1e39, 1e38, -1e300],
         whole=[3, None, 5],
         text=["a", None, "b"],
         flag=[True, False, None],
@@ -155,7 +156,7 @@ def test_a_pipeline_gets_the_columns_as_they_are_without_what_is_missing() -> No
     model = fit(compose.Discard("unheard of") | Witness(), rows)
     assert model.estimator["Witness"].shown == [
         ({"number": 0.5, "whole": 3, "text": "a", "flag": True, "at": moment}, False),
-        ({"flag": False}, True),
+        ({"great": 1e38, "flag": False}, True),
         ({"whole": 5, "text": "b", "at": moment}, False),
     ]
 

@@ -11,7 +11,7 @@ from keepfit.batch import LABEL
 from keepfit.errors import ConfigError, SchemaMismatch, TrainingError
 from keepfit.learners import labels, recipes
 from keepfit.learners.dense import Dense
-from keepfit.learners.encoding import Encoding
+from keepfit.learners.encoding import Encoding, within
 from keepfit.learners.models import FittedModel, Head, framed, package
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class RiverModel(FittedModel):
         ]
 
     def _dictionaries(self, table: Any) -> Iterator[dict[str, Any]]:
-        """Yield rows as River takes them, without what is missing or infinite."""
+        """Yield rows as River takes them, without what is missing, infinite or too great."""
         if not self.head.raw and not hasattr(table, "iter_rows"):
             for values in table.tolist():
                 yield dict(zip(self._columns, values, strict=True))
@@ -338,7 +338,7 @@ def restore(head: Head, content: bytes) -> RiverModel:
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """Return a column as Python's own values, null where it is not finite."""
+    """Return a column as Python's own values, null where it is not finite, or too great."""
     import polars as pl
 
     if column.dtype.is_decimal():
@@ -346,7 +346,7 @@ def _plain(column: pl.Series) -> pl.Series:
     if column.dtype in (pl.Categorical, pl.Enum):
         return column.cast(pl.String)
     if column.dtype.is_float():
-        return column.to_frame().select(pl.when(pl.all().is_finite()).then(pl.all())).to_series()
+        return column.to_frame().select(pl.when(within(pl.all())).then(pl.all())).to_series()
     return column
 
 
