@@ -84,6 +84,24 @@ def test_a_column_of_another_kind_is_not_the_same_column() -> None:
     assert "another kind of values" in adapted.dropped["other"]
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_moment_is_not_the_number_that_had_its_name(reverse: bool) -> None:
+    number = domain()
+    moment = number.with_columns(pl.from_epoch(pl.int_range(pl.len())).alias("other"))
+    theirs, ours = (moment, number) if reverse else (number, moment)
+    learner = LGBMClassifier(**SMALL)
+    donor = scratch(learner, theirs)
+    report = learners.transferred(donor, started(learner, donor, ours))
+    assert report.columns == ("value", "group")
+    assert report.gone_columns == report.unused == ("other",)
+
+
+def test_true_and_false_are_the_number_that_had_their_name() -> None:
+    truths = domain().with_columns(pl.col("other") > 0)
+    adapted = Encoding.learn(domain()).adapted(truths, grow=True)
+    assert adapted.features == ("value", "other", "group")
+
+
 def test_streams_without_a_column_in_common_are_told_so() -> None:
     rows = domain().rename({"value": "a", "other": "b", "group": "c"})
     with pytest.raises(TrainingError, match="expected rows with a column of 'value', 'other'"):

@@ -184,10 +184,15 @@ class Encoding(msgspec.Struct, frozen=True):
 
 def _adapted(column: Column, theirs: Column | None, grow: bool) -> Column:
     """Return a donor's column for rows of another stream, which have it as ``theirs``, or not."""
-    if theirs is None or (column.kind == "category") != (theirs.kind == "category"):
-        # What is a number here and a text there is not the same thing.
+    if theirs is None or _sort(column) != _sort(theirs):
+        # What is a number here and a text or a moment there is not the same thing.
         return Column(column.name, GONE)
     return extended(column, theirs) if grow else column
+
+
+def _sort(column: Column) -> str:
+    """Return what the values of a column are; true and false are numbers to a model."""
+    return "number" if column.kind == "boolean" else column.kind
 
 
 def extended(column: Column, theirs: Column) -> Column:
