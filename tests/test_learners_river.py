@@ -161,6 +161,17 @@ def test_a_pipeline_gets_the_columns_as_they_are_without_what_is_missing() -> No
     ]
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_pipeline_that_takes_no_text_names_the_column(at_once: int) -> None:
+    rows = labelled([0, 1, 0, 1], number=[0.5, 1.5, 2.5, 3.5], text=["a", "b", "a", "b"])
+    scaled = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    with pytest.raises(
+        TrainingError, match="expected columns of numbers.* got 'a' in `text`"
+    ) as no:
+        fit(learners.River(scaled, at_once=at_once), rows)
+    assert "SelectType" in str(no.value.hint)
+
+
 def test_a_model_alone_gets_numbers_without_gaps() -> None:
     rows = groups({"a": 0.9, "b": 0.1}, 200, seed=0)
     gaps = rows.with_columns(noise=pl.when(pl.int_range(pl.len()) > 9).then("noise"))

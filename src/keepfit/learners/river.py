@@ -206,7 +206,8 @@ class RiverModel(FittedModel):
             gap = gaps.slice(first, at_once)
             whole = group.filter(~gap)
             if whole.height:
-                self.estimator.learn_many(*_frames(whole, label.filter(~gap)))
+                with self._whole(whole.row(0, named=True)):
+                    self.estimator.learn_many(*_frames(whole, label.filter(~gap)))
             alone = self._dictionaries(group.filter(gap))
             for row, one in zip(alone, label.filter(gap), strict=True):
                 with self._whole(row):
@@ -298,7 +299,7 @@ class RiverModel(FittedModel):
 
     @contextlib.contextmanager
     def _whole(self, row: dict[str, Any]) -> Iterator[None]:
-        """Say what is missing where a pipeline takes no row without a value."""
+        """Say what is missing, or is no number, where a pipeline cannot do with it."""
         try:
             yield
         except KeyError as error:
@@ -309,6 +310,15 @@ class RiverModel(FittedModel):
                 f"expected a value of `{name}` in every row, as {self.head.learner} needs it, "
                 "got a row where it is missing",
                 hint="put a StatImputer in front, or choose columns by SelectType or Discard",
+            ) from error
+        except (TypeError, ValueError) as error:
+            odd = [name for name, value in row.items() if not isinstance(value, int | float | None)]
+            if not odd:
+                raise
+            raise TrainingError(
+                f"expected columns of numbers, as {self.head.learner} needs them, "
+                f"got {row[odd[0]]!r} in `{odd[0]}`: {error}",
+                hint="choose by compose.SelectType(int, float), or put OneHotEncoder in front",
             ) from error
 
     def content(self) -> bytes:
