@@ -506,6 +506,28 @@ def test_a_warm_start_on_one_class_or_a_new_one_asks_for_scratch(update: str) ->
         )
 
 
+@pytest.mark.filterwarnings("ignore:Found .application. in params")
+@pytest.mark.parametrize("name", ["objective", "application"])
+@pytest.mark.parametrize(
+    ("stated", "task", "learnt"),
+    [
+        ("multiclass", "binary", "binary"),
+        ("ova", "binary", "binary"),
+        ("binary", "binary", "binary"),
+        ("binary", "multiclass", "multiclass"),
+        ("multiclassova", "multiclass", "multiclassova"),
+        ("cross_entropy", "binary", "cross_entropy"),
+    ],
+)
+def test_the_objective_follows_the_classes(name: str, stated: str, task: str, learnt: str) -> None:
+    rows = rows_to_learn(task)
+    estimator = LGBMClassifier(n_estimators=9, verbosity=-1, **{name: stated})
+    model = fit(estimator, rows)
+    assert model.objective == learnt
+    assert accuracy(model, rows) > 0.6
+    assert fit(estimator, rows, model).objective == learnt
+
+
 @pytest.mark.parametrize("update", ["leaves", "all"])
 def test_a_warm_start_may_miss_one_class_of_several(update: str) -> None:
     rows = rows_to_learn("multiclass")
