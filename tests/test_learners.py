@@ -34,7 +34,7 @@ from keepfit.errors import (
     SchemaMismatch,
     TrainingError,
 )
-from keepfit.learners.encoding import Encoding
+from keepfit.learners.encoding import LARGEST, Encoding
 from keepfit.testing.learners import rows_to_learn
 from tests.trainings import accuracy, fit, groups, labelled
 
@@ -198,6 +198,7 @@ def test_columns_of_no_use_are_left_out_with_the_reason() -> None:
             "name": [f"row {i}" for i in range(100)],
             "empty": pl.Series([None] * 100, dtype=pl.Float64),
             "infinite": [float("inf")] * 100,
+            "too great": [1e39] * 100,
             "null": [None] * 100,
             "list": [[1, 2]] * 100,
             "constant": [7] * 100,
@@ -210,6 +211,7 @@ def test_columns_of_no_use_are_left_out_with_the_reason() -> None:
         "name": "nearly every value is different (100 of 100)",
         "empty": "all values are missing",
         "infinite": "all values are missing",
+        "too great": "all values are missing",
         "null": "values of type Null",
         "list": "values of type List(Int64)",
     }
@@ -246,6 +248,37 @@ def test_columns_may_arrive_in_another_type() -> None:
     np.testing.assert_array_equal(encoding.matrix(whole), [[1, 0, 1], [np.nan, np.nan, 0]])
     nothing = pl.DataFrame({"number": [[1]], "code": [[1]], "flag": [date(2024, 1, 1)]})
     assert np.isnan(encoding.matrix(nothing)).all()
+
+
+@pytest.mark.parametrize("wild", [1e39, -1e39, 1e200, 1.7976931348623157e308])
+@pytest.mark.parametrize("dtype", [pl.Float64, pl.String], ids=str)
+def test_a_number_that_no_single_precision_holds_is_missing(wild: float, dtype: Any) -> None:
+    encoding = Encoding.learn(pl.DataFrame({"number": [1.5, 2.5], "text": ["a", "b"]}))
+    values = pl.Series([wild, 2.0, None]).cast(dtype)
+    matrix = encoding.matrix(pl.DataFrame({"number": values, "text": "a"}))
+    np.testing.assert_array_equal(matrix[:, 0], [np.nan, 2.0, np.nan])
+
+
+WILD = {
+    "forest": RandomForestClassifier(5),
+    "tree": DecisionTreeClassifier(),
+    "linear": LogisticRegression(),
+    "bayes": GaussianNB(),
+    "boosting": LGBMClassifier(n_estimators=5, verbosity=-1),
+}
+
+
+@pytest.mark.parametrize("wild", [1e39, -1e200, 1.7976931348623157e308])
+@pytest.mark.parametrize("name", WILD)
+def test_one_wild_number_is_learnt_and_answered_as_a_missing_one(name: str, wild: float) -> None:
+    rows = rows_to_learn("binary")
+    here = pl.int_range(pl.len()) == 7
+    gap = rows.with_columns(pl.when(~here).then(pl.col("value")).alias("value"))
+    odd = rows.with_columns(pl.when(here).then(wild).otherwise(pl.col("value")).alias("value"))
+    model = fit(WILD[name], rows)
+    np.testing.assert_array_equal(model.predict(odd), model.predict(gap))
+    assert np.isfinite(model.predict(odd)).all()
+    assert fit(WILD[name], odd).dumps() == fit(WILD[name], gap).dumps()
 
 
 def test_a_missing_column_is_named_with_the_nearest_new_one() -> None:
@@ -473,6 +506,28 @@ def test_a_warm_start_on_one_class_or_a_new_one_asks_for_scratch(update: str) ->
         )
 
 
+@pytest.mark.filterwarnings("ignore:Found .application. in params")
+@pytest.mark.parametrize("name", ["objective", "application"])
+@pytest.mark.parametrize(
+    ("stated", "task", "learnt"),
+    [
+        ("multiclass", "binary", "binary"),
+        ("ova", "binary", "binary"),
+        ("binary", "binary", "binary"),
+        ("binary", "multiclass", "multiclass"),
+        ("multiclassova", "multiclass", "multiclassova"),
+        ("cross_entropy", "binary", "cross_entropy"),
+    ],
+)
+def test_the_objective_follows_the_classes(name: str, stated: str, task: str, learnt: str) -> None:
+    rows = rows_to_learn(task)
+    estimator = LGBMClassifier(n_estimators=9, verbosity=-1, **{name: stated})
+    model = fit(estimator, rows)
+    assert model.objective == learnt
+    assert accuracy(model, rows) > 0.6
+    assert fit(estimator, rows, model).objective == learnt
+
+
 @pytest.mark.parametrize("update", ["leaves", "all"])
 def test_a_warm_start_may_miss_one_class_of_several(update: str) -> None:
     rows = rows_to_learn("multiclass")
@@ -628,6 +683,7 @@ def test_estimators_that_need_it_get_numbers_without_gaps_from_zero_to_one() -> 
     ("dtype", "values"),
     [
         (pl.Float64, [1.5, None, float("inf"), float("nan"), -0.0]),
+        (pl.Float64, [LARGEST, 1e39, -1e200, -LARGEST, 1.7976931348623157e308]),
         (pl.Float32, [0.1, None, float("-inf"), 3.4e38, 1.0]),
         (pl.Int64, [2**53 + 1, None, -(2**63), 0, 2**63 - 1]),
         (pl.UInt64, [2**64 - 1, 2**53 + 1, 0, None, 1]),

@@ -140,6 +140,25 @@ def test_a_regression_answers_in_the_labels_own_unit_after_loading_too(loss: str
     assert np.abs(model.predict(rows) - rows["_label"].to_numpy()).mean() < 0.5
 
 
+@pytest.mark.parametrize("name", ["loss_function", "objective"])
+@pytest.mark.parametrize("loss", ["Logloss", "CrossEntropy"])
+def test_a_loss_of_two_classes_gives_way_to_one_of_several(name: str, loss: str) -> None:
+    rows = rows_to_learn("multiclass")
+    estimator = CatBoostClassifier(iterations=9, **{name: loss})
+    model = fit(estimator, rows)
+    assert model.loss == "MultiClass"
+    assert accuracy(model, rows) > 0.6
+    assert fit(estimator, rows, model).loss == "MultiClass"
+    assert fit(estimator, rows_to_learn("binary")).loss == loss
+
+
+def test_columns_of_one_value_are_refused_with_what_to_do() -> None:
+    rows = labelled([0, 1] * 20, same=[3.0] * 40)
+    with pytest.raises(TrainingError, match="can learn from, and CatBoost says: All") as caught:
+        fit(CatBoostClassifier(iterations=3), rows)
+    assert "at least has to vary" in str(caught.value.hint)
+
+
 def test_a_column_of_numbers_may_be_named_as_categories() -> None:
     rows = rows_to_learn("binary").with_columns(
         _label=(pl.col("count") % 2).cast(pl.Int64), count=pl.col("count").cast(pl.Float64)

@@ -147,6 +147,7 @@ def test_a_pipeline_gets_the_columns_as_they_are_without_what_is_missing() -> No
     rows = labelled(
         ["no", "yes", "no"],
         number=[0.5, float("inf"), float("nan")],
+        great=[1e39, 1e38, -1e300],
         whole=[3, None, 5],
         text=["a", None, "b"],
         flag=[True, False, None],
@@ -155,9 +156,20 @@ def test_a_pipeline_gets_the_columns_as_they_are_without_what_is_missing() -> No
     model = fit(compose.Discard("unheard of") | Witness(), rows)
     assert model.estimator["Witness"].shown == [
         ({"number": 0.5, "whole": 3, "text": "a", "flag": True, "at": moment}, False),
-        ({"flag": False}, True),
+        ({"great": 1e38, "flag": False}, True),
         ({"whole": 5, "text": "b", "at": moment}, False),
     ]
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_pipeline_that_takes_no_text_names_the_column(at_once: int) -> None:
+    rows = labelled([0, 1, 0, 1], number=[0.5, 1.5, 2.5, 3.5], text=["a", "b", "a", "b"])
+    scaled = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    with pytest.raises(
+        TrainingError, match="expected columns of numbers.* got 'a' in `text`"
+    ) as no:
+        fit(learners.River(scaled, at_once=at_once), rows)
+    assert "SelectType" in str(no.value.hint)
 
 
 def test_a_model_alone_gets_numbers_without_gaps() -> None:

@@ -22,7 +22,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from keepfit import learners
 from keepfit.errors import ArtifactCorrupt, SchemaMismatch
-from keepfit.learners.encoding import Column, Encoding
+from keepfit.learners.encoding import LARGEST, Column, Encoding
 from keepfit.server.cells import cells
 from keepfit.server.forest import Forest, Libraries, libraries
 from keepfit.server.linear import Folded
@@ -74,7 +74,10 @@ def fitted(name: str) -> Any:
 
 
 VALUES = {
-    "x": st.none() | st.floats(-5, 5) | st.integers(-9, 9) | st.sampled_from([" 1.5 ", "x", "1_0"]),
+    "x": st.none()
+    | st.floats(-5, 5)
+    | st.integers(-9, 9)
+    | st.sampled_from([" 1.5 ", "x", "1_0", 1e39, -1e300]),
     "count": st.none() | st.integers(0, 9) | st.floats(0, 9) | st.sampled_from(["3", "", "1e1"]),
     "kind": st.none()
     | st.sampled_from(["a", "b", "c", "7", "never seen", " a"])
@@ -138,6 +141,7 @@ JSON = (
         ["0", "1", " 1 ", "+3", ".5", "5.", "1e5", "TRUE", "inf", "nan", "0.5", "1e999"]
     )
     | st.sampled_from([0.5, 3.0, 1e-9, -0.0, 1e19, "ä", "0x10", "1 000", "١"])
+    | st.sampled_from([LARGEST, -LARGEST, 1e39, -1e39, "1e39", "-1e200"])
 )
 
 
@@ -155,6 +159,25 @@ def test_a_time_becomes_the_number_that_it_becomes_in_a_frame(moment: Any) -> No
     test_a_value_becomes_the_number_that_it_becomes_in_a_frame.hypothesis.inner_test(  # type: ignore[attr-defined]
         value=moment.isoformat()
     )
+
+
+@pytest.mark.parametrize("wild", [1e39, -1e39, 1e308, 10**39])
+@pytest.mark.parametrize("name", ["trees", "logistic", "forest"])
+def test_numbers_alone_are_missing_where_they_are_too_great(name: str, wild: float) -> None:
+    estimator = {
+        "trees": LGBMClassifier(n_estimators=9, verbosity=-1),
+        "logistic": LogisticRegression(),
+        "forest": RandomForestClassifier(4),
+    }[name]
+    frame = rows().select("_id", "x", "count", _label="two")
+    model = learners.resolve(estimator).fit(
+        frame, start="scratch", update="all", previous=None, seed=0
+    )
+    quick = quickest(model)
+    told = [{"x": 0.5, "count": 3}, {"x": wild, "count": 3}, {"x": -wild, "count": 3}]
+    slow = model.predict(pl.DataFrame({"x": [0.5, None, None], "count": [3, 3, 3]}))
+    np.testing.assert_allclose(quick.many(told), slow, rtol=1e-12)
+    np.testing.assert_allclose([quick.one(row) for row in told], slow, rtol=1e-12)
 
 
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler()], ids=["standard", "range"])

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lightgbm import LGBMClassifier, LGBMRegressor
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import SGDClassifier
+from sklearn.neural_network import MLPClassifier
 
 from keepfit import Challenger, learners
 from keepfit.errors import ConfigError, TrainingError
@@ -82,6 +87,24 @@ def test_a_column_of_another_kind_is_not_the_same_column() -> None:
     adapted = Encoding.learn(domain()).adapted(rows, grow=True)
     assert adapted.features == ("value", "group")
     assert "another kind of values" in adapted.dropped["other"]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_moment_is_not_the_number_that_had_its_name(reverse: bool) -> None:
+    number = domain()
+    moment = number.with_columns(pl.from_epoch(pl.int_range(pl.len())).alias("other"))
+    theirs, ours = (moment, number) if reverse else (number, moment)
+    learner = LGBMClassifier(**SMALL)
+    donor = scratch(learner, theirs)
+    report = learners.transferred(donor, started(learner, donor, ours))
+    assert report.columns == ("value", "group")
+    assert report.gone_columns == report.unused == ("other",)
+
+
+def test_true_and_false_are_the_number_that_had_their_name() -> None:
+    truths = domain().with_columns(pl.col("other") > 0)
+    adapted = Encoding.learn(domain()).adapted(truths, grow=True)
+    assert adapted.features == ("value", "other", "group")
 
 
 def test_streams_without_a_column_in_common_are_told_so() -> None:
@@ -253,9 +276,33 @@ def test_numbers_that_lie_far_off_the_donors_scale_get_their_own() -> None:
 
 @pytest.mark.parametrize(
     "estimator",
-    [HistGradientBoostingClassifier(), learners.LightGBM(LGBMClassifier(boosting_type="rf"))],
-    ids=["histograms", "rf"],
+    [
+        HistGradientBoostingClassifier(),
+        learners.LightGBM(LGBMClassifier(boosting_type="rf")),
+        MLPClassifier(early_stopping=True),
+        BaggingClassifier(oob_score=True),
+    ],
+    ids=["histograms", "rf", "network", "bagging"],
 )
 def test_an_estimator_that_cannot_go_on_says_so_at_once(estimator: Any) -> None:
     with pytest.raises(ConfigError, match="got start='PIPELINE@VERSION'"):
         Challenger(start="other@champion", learner=estimator)
+    with pytest.raises(ConfigError, match="got start='champion'"):
+        Challenger(start="champion", learner=estimator)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MLPClassifier(),
+        MLPClassifier(early_stopping=True, solver="lbfgs", max_iter=9),
+        BaggingClassifier(),
+        SGDClassifier(early_stopping=True),
+        RandomForestClassifier(20, oob_score=True),
+    ],
+    ids=["network", "lbfgs", "bagging", "descent", "forest"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_estimators_like_those_go_on(estimator: Any) -> None:
+    donor = scratch(estimator, domain())
+    assert np.isfinite(started(estimator, donor, domain(seed=1)).predict(domain())).all()

@@ -32,6 +32,9 @@ _EARLY = ("early_stopping_rounds", "od_type", "od_wait", "od_pval", "use_best_mo
 _UNENCODED = ("text_features", "embedding_features")
 
 _PROBABILITIES = ("Logloss", "CrossEntropy", "MultiClass", "MultiClassOneVsAll")
+_TWO = ("Logloss", "CrossEntropy")
+"""Losses of two classes."""
+
 _SEVERAL_VALUES = (
     "RMSEWithUncertainty",
     "MultiRMSE",
@@ -43,6 +46,11 @@ _LOGARITHMS = ("Poisson", "Tweedie")
 
 _CHANCE = {"model_guid": "", "train_finish_time": "", "training": "{}"}
 """What a model notes beside what it learnt and may differ between equal trainings, emptied."""
+
+_LEARNT = (
+    "look at the columns, of which one at least has to vary, and at the estimator's parameters"
+)
+_OTHER = "start from scratch: the champion was trained with other parameters"
 
 _FEW_ROWS = 1_000
 _PLACE = re.compile(r"^\S+\.\w+:\d+: ")
@@ -120,6 +128,16 @@ class CatBoost(Boosting):
         return "a function of your own"
 
     @property
+    def _loss_name(self) -> str:
+        """The name under which the loss is stated: CatBoost takes one of them alone."""
+        return next((name for name in _LOSSES if self._given.get(name) is not None), _LOSSES[0])
+
+    def _objective(self, task: str) -> dict[str, Any]:
+        """Return the loss for several classes, where the stated one is for two."""
+        two = self._classify and self._loss in _TWO
+        return {self._loss_name: "MultiClass"} if two and task == "multiclass" else {}
+
+    @property
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the estimator knows."""
         if str(self._stated(("task_type",))).upper() == "GPU":
@@ -135,7 +153,9 @@ class CatBoost(Boosting):
         seed: int,
     ) -> CatBoostModel:
         estimator = self._prepared(head, matrix.size, seed)
-        estimator.fit(_frame(matrix, head.encoding, self._named), known, sample_weight=weight)
+        table = _frame(matrix, head.encoding, self._named)
+        with _refusals(f"rows that {self.name} can learn from", _LEARNT):
+            estimator.fit(table, known, sample_weight=weight)
         return CatBoostModel(head, _content(estimator))
 
     def _size(self, before: CatBoostModel) -> Size:
@@ -152,7 +172,8 @@ class CatBoost(Boosting):
     ) -> CatBoostModel:
         if self._classify:
             labels.refuse_gone(known, before.classes)
-        own = self._loss or ("MultiClass" if before.task == "multiclass" else "Logloss")
+        usual = "MultiClass" if before.task == "multiclass" else "Logloss"
+        own = self._objective(before.task).get(self._loss_name) or self._loss or usual
         refuse_other_objective(before.loss, own, self.name)
         self._size(before).bounded()
         estimator = self._prepared(before.head, matrix.size, seed)
@@ -160,7 +181,7 @@ class CatBoost(Boosting):
             estimator.set_params(learning_rate=before.settings["learning_rate"])
         # It is written to where its trees are added up.
         champion = before.opened()
-        with _refusals(self.name):
+        with _refusals(f"a champion that {self.name} can go on with", _OTHER):
             table = _frame(matrix, before.head.encoding, self._named)
             estimator.fit(table, known, sample_weight=weight, init_model=champion)
         return CatBoostModel(before.head, _content(estimator))
@@ -172,7 +193,7 @@ class CatBoost(Boosting):
     def _prepared(self, head: Head, values: int, seed: int) -> Any:
         """Return a copy of the estimator with what the user left open and keepfit sets."""
         estimator = estimators.clone(self.estimator)
-        settings = self._weights(head.classes)
+        settings = self._weights(head.classes) | self._objective(head.task)
         if self._stated(_SEEDS) is None:
             settings["random_seed"] = seed
         if self._stated(("thread_count",)) is None:
@@ -304,15 +325,12 @@ def _content(estimator: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def _refusals(name: str) -> Iterator[None]:
-    """Say what to do where CatBoost cannot add trees to a champion of other parameters."""
+def _refusals(wanted: str, hint: str) -> Iterator[None]:
+    """Say what was wanted, and what to do, where CatBoost refuses to train."""
     from catboost import CatBoostError
 
     try:
         yield
     except CatBoostError as error:
         said = _PLACE.sub("", str(error))
-        raise TrainingError(
-            f"expected a champion that {name} can go on with, and CatBoost says: {said}",
-            hint="start from scratch: the champion was trained with other parameters",
-        ) from error
+        raise TrainingError(f"expected {wanted}, and CatBoost says: {said}", hint=hint) from error

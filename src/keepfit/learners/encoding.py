@@ -24,6 +24,13 @@ FEW = 50
 FEW_ROWS = 65_536
 """Rows up to which numbers are copied as they are; of more a query with threads is quicker."""
 
+LARGEST = 3.4028234663852886e38
+"""The largest number of single precision: one beyond is missing to every model, as an infinite one is.
+
+Trees of scikit-learn and of XGBoost read single precision and refuse all rows for one that it does
+not hold, and squares of such numbers leave linear models none to work with.
+"""
+
 GONE = "gone"
 """The kind of a column that a donor had and the rows of the transfer have not."""
 
@@ -129,6 +136,8 @@ class Encoding(msgspec.Struct, frozen=True):
     def matrix(self, rows: pl.DataFrame) -> np.ndarray:
         """Return rows as a column-major matrix of float64, NaN where a value is missing.
 
+        A number that is infinite, or greater than any of single precision, counts as missing.
+
         Raises
         ------
         SchemaMismatch
@@ -175,10 +184,15 @@ class Encoding(msgspec.Struct, frozen=True):
 
 def _adapted(column: Column, theirs: Column | None, grow: bool) -> Column:
     """Return a donor's column for rows of another stream, which have it as ``theirs``, or not."""
-    if theirs is None or (column.kind == "category") != (theirs.kind == "category"):
-        # What is a number here and a text there is not the same thing.
+    if theirs is None or _sort(column) != _sort(theirs):
+        # What is a number here and a text or a moment there is not the same thing.
         return Column(column.name, GONE)
     return extended(column, theirs) if grow else column
+
+
+def _sort(column: Column) -> str:
+    """Return what the values of a column are; true and false are numbers to a model."""
+    return "number" if column.kind == "boolean" else column.kind
 
 
 def extended(column: Column, theirs: Column) -> Column:
@@ -196,7 +210,7 @@ def _count(rows: pl.DataFrame, types: dict[str, pl.DataType]) -> dict[str, tuple
     wanted: list[pl.Expr] = []
     for place, (name, dtype) in enumerate(types.items()):
         column = pl.col(name)
-        present = column.is_finite().sum() if dtype.is_float() else column.count()
+        present = within(column).sum() if dtype.is_float() else column.count()
         wanted.append(present.alias(f"present {place}"))
         if kind_of(dtype) == "category":
             wanted.append(column.drop_nulls().n_unique().alias(f"distinct {place}"))
@@ -253,7 +267,23 @@ def _copied(rows: pl.DataFrame, columns: tuple[Column, ...]) -> np.ndarray:
     table = np.empty((rows.height, len(columns)), order="F")
     for place, column in enumerate(columns):
         table[:, place] = rows.get_column(column.name).to_numpy()
-    table[np.isinf(table)] = np.nan
+    return bounded(table)
+
+
+def within(numbers: pl.Expr) -> pl.Expr:
+    """Return which numbers a model reads, and which are missing to it, infinite or too great."""
+    return numbers.is_between(-LARGEST, LARGEST)
+
+
+def bounded(table: np.ndarray) -> np.ndarray:
+    """Return a matrix with NaN in place of what is too great, written to itself where it may be."""
+    import numpy as np
+
+    # Another table, to hold what is beyond, takes longer to get memory for than both looks take.
+    flat = table.ravel("K")
+    if np.fmax.reduce(flat, initial=0.0) > LARGEST or np.fmin.reduce(flat, initial=0.0) < -LARGEST:
+        table = table if table.flags.writeable else table.copy()
+        table[np.abs(table) > LARGEST] = np.nan
     return table
 
 
@@ -286,12 +316,10 @@ def _cells(column: Column, dtype: pl.DataType) -> pl.Expr:
 def _finite(source: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     import polars as pl
 
-    if dtype == pl.Float64 or dtype == pl.Float32:
-        return pl.when(source.is_finite()).then(source)
     if dtype.is_integer() or dtype == pl.Boolean:
         return source
-    number = source.cast(pl.Float64, strict=False)
-    return pl.when(number.is_finite()).then(number)
+    number = source if dtype.is_float() else source.cast(pl.Float64, strict=False)
+    return pl.when(within(number)).then(number)
 
 
 def _as_text(source: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:

@@ -44,6 +44,7 @@ _EARLY = ("early_stopping_round", "early_stopping_rounds", "early_stopping", "n_
 _BOOSTING = ("boosting", "boosting_type", "boost")
 _DEVICES = ("device", "device_type")
 _OBJECTIVES = ("objective", "objective_type", "app", "application", "loss")
+_SEVERAL = ("multiclass", "softmax", "multiclassova", "multiclass_ova", "ova", "ovr")
 _LOGARITHMS = ("poisson", "gamma", "tweedie")
 """Objectives whose trees add up to the logarithm of what they answer."""
 
@@ -135,9 +136,21 @@ class LightGBM(Boosting):
         estimator = estimators.clone(self.estimator)
         estimator.set_params(**self._settings(matrix, seed))
         estimator.set_params(**estimators.weights_by_code(estimator, head.classes))
+        objective = self._objective(head.task)
+        # LightGBM takes the one under another name for the objective, whatever `objective` says.
+        named = [name for name in _OBJECTIVES if self._given.get(name) is not None]
+        estimator.set_params(**dict.fromkeys(named, objective))
         coded = head.encoding.categorical or "auto"
         booster = _grown(estimator, matrix, known, weight, coded)
         return BoosterModel(head, _read_once(booster))
+
+    def _objective(self, task: str) -> Any:
+        """Return the stated objective, or that of a task where none is stated, or one for others."""
+        stated = self._stated(_OBJECTIVES)
+        if callable(stated) or stated is None:
+            return stated or task
+        other = {"binary": _SEVERAL, "multiclass": ("binary",)}.get(task, ())
+        return task if stated in other else stated
 
     def _check_scale(self, before: BoosterModel) -> None:
         """Raise where the champion's trees add up to logarithms and the estimator's do not."""
@@ -245,8 +258,9 @@ class LightGBM(Boosting):
         size.bounded()
         for name in ("class_weight", "importance_type", "n_estimators", *_ROUNDS):
             parameters.pop(name, None)
-        if self._stated(_OBJECTIVES) is None:
-            parameters["objective"] = before.task
+        for name in _OBJECTIVES:
+            parameters.pop(name, None)
+        parameters["objective"] = self._objective(before.task)
         if before.task == "multiclass":
             parameters["num_class"] = len(before.classes)
         if before.booster.num_feature() < matrix.shape[1]:

@@ -11,7 +11,7 @@ from keepfit.batch import LABEL
 from keepfit.errors import ConfigError, SchemaMismatch, TrainingError
 from keepfit.learners import labels, recipes
 from keepfit.learners.dense import Dense
-from keepfit.learners.encoding import Encoding
+from keepfit.learners.encoding import Encoding, within
 from keepfit.learners.models import FittedModel, Head, framed, package
 
 if TYPE_CHECKING:
@@ -206,7 +206,8 @@ class RiverModel(FittedModel):
             gap = gaps.slice(first, at_once)
             whole = group.filter(~gap)
             if whole.height:
-                self.estimator.learn_many(*_frames(whole, label.filter(~gap)))
+                with self._whole(whole.row(0, named=True)):
+                    self.estimator.learn_many(*_frames(whole, label.filter(~gap)))
             alone = self._dictionaries(group.filter(gap))
             for row, one in zip(alone, label.filter(gap), strict=True):
                 with self._whole(row):
@@ -280,7 +281,7 @@ class RiverModel(FittedModel):
         ]
 
     def _dictionaries(self, table: Any) -> Iterator[dict[str, Any]]:
-        """Yield rows as River takes them, without what is missing or infinite."""
+        """Yield rows as River takes them, without what is missing, infinite or too great."""
         if not self.head.raw and not hasattr(table, "iter_rows"):
             for values in table.tolist():
                 yield dict(zip(self._columns, values, strict=True))
@@ -298,7 +299,7 @@ class RiverModel(FittedModel):
 
     @contextlib.contextmanager
     def _whole(self, row: dict[str, Any]) -> Iterator[None]:
-        """Say what is missing where a pipeline takes no row without a value."""
+        """Say what is missing, or is no number, where a pipeline cannot do with it."""
         try:
             yield
         except KeyError as error:
@@ -309,6 +310,15 @@ class RiverModel(FittedModel):
                 f"expected a value of `{name}` in every row, as {self.head.learner} needs it, "
                 "got a row where it is missing",
                 hint="put a StatImputer in front, or choose columns by SelectType or Discard",
+            ) from error
+        except (TypeError, ValueError) as error:
+            odd = [name for name, value in row.items() if not isinstance(value, int | float | None)]
+            if not odd:
+                raise
+            raise TrainingError(
+                f"expected columns of numbers, as {self.head.learner} needs them, "
+                f"got {row[odd[0]]!r} in `{odd[0]}`: {error}",
+                hint="choose by compose.SelectType(int, float), or put OneHotEncoder in front",
             ) from error
 
     def content(self) -> bytes:
@@ -338,7 +348,7 @@ def restore(head: Head, content: bytes) -> RiverModel:
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """Return a column as Python's own values, null where it is not finite."""
+    """Return a column as Python's own values, null where it is not finite, or too great."""
     import polars as pl
 
     if column.dtype.is_decimal():
@@ -346,7 +356,7 @@ def _plain(column: pl.Series) -> pl.Series:
     if column.dtype in (pl.Categorical, pl.Enum):
         return column.cast(pl.String)
     if column.dtype.is_float():
-        return column.to_frame().select(pl.when(pl.all().is_finite()).then(pl.all())).to_series()
+        return column.to_frame().select(pl.when(within(pl.all())).then(pl.all())).to_series()
     return column
 
 

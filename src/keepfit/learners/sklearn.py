@@ -25,6 +25,11 @@ _OWN_COLUMNS = ("Pipeline", "ColumnTransformer")
 _TAKE_GAPS = ("catboost", "lightgbm", "xgboost")
 _HISTOGRAMS = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 _FORESTS = ("BaseForest",)
+_NETWORKS = ("BaseMultilayerPerceptron",)
+"""Those whose `partial_fit` refuses to stop early, which others leave to `fit`."""
+
+_BAGS = ("BaseBagging",)
+"""Those whose warm start refuses to ask estimators about the rows that they have not seen."""
 
 
 class Sklearn:
@@ -39,7 +44,8 @@ class Sklearn:
     From the champion an estimator goes on with ``partial_fit`` where it has that, else by
     ``warm_start``; an ensemble grows by its own size each time, to five times at most.
     Histogram gradient boosting always starts from scratch: it would bin the new rows anew
-    and read its old trees against the wrong bins.
+    and read its old trees against the wrong bins; so do networks that stop early, and bagging
+    with ``oob_score``, which scikit-learn does not let go on.
 
     Parameters
     ----------
@@ -104,8 +110,13 @@ class Sklearn:
     def _continues(self) -> bool:
         if estimators.derives(self.estimator, "sklearn", *_HISTOGRAMS) or self._raw:
             return False
-        grows = "warm_start" in estimators.parameters(self.estimator)
-        return hasattr(self.estimator, "partial_fit") or grows
+        stated = estimators.parameters(self.estimator)
+        learns_on = hasattr(self.estimator, "partial_fit")
+        if learns_on and estimators.derives(self.estimator, "sklearn", *_NETWORKS):
+            return not stated.get("early_stopping")
+        if estimators.derives(self.estimator, "sklearn", *_BAGS) and stated.get("oob_score"):
+            return False
+        return learns_on or "warm_start" in stated
 
     @property
     def _raw(self) -> bool:

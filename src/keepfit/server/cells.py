@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keepfit.landing.texts import NUMBER
-from keepfit.learners.encoding import GONE, Column
+from keepfit.learners.encoding import GONE, LARGEST, Column
 
 Cell = Callable[[Any], float]
 
@@ -64,13 +64,16 @@ def number(value: Any) -> float:
     (3.0, 2.5, nan, nan, 1.0)
     """
     if isinstance(value, float):
-        return value if math.isfinite(value) else NAN
+        return _bounded(value)
     if isinstance(value, int):
-        return float(value)
+        return _bounded(float(value))
     if isinstance(value, str) and NUMBER.fullmatch(text := value.strip()):
-        read = float(text)
-        return read if math.isfinite(read) else NAN
+        return _bounded(float(text))
     return _single(value)
+
+
+def _bounded(value: float) -> float:
+    return value if -LARGEST <= value <= LARGEST else NAN
 
 
 def truth(value: Any) -> float:

@@ -6,6 +6,7 @@ one product, to 1e-12; everything else is the model's own answer.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from itertools import chain
@@ -13,6 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from keepfit.errors import SchemaMismatch, nearest
+from keepfit.learners.encoding import LARGEST, bounded
 from keepfit.learners.models import FittedModel
 from keepfit.server.cells import cells
 
@@ -98,10 +100,13 @@ class Encoder:
         last = first + self.width
         if self._plain:
             try:
-                buffer[first:last] = self._get(row)
-                return
+                buffer[first:last] = values = self._get(row)
+                # In one call of C: none is greater than the root of the sum of their squares.
+                if math.hypot(*values) <= LARGEST:
+                    return
             except (TypeError, KeyError, OverflowError):
                 pass  # a value is missing, or comes as text
+        # Those that are too great are missing here.
         buffer[first:last] = self.values(row)
 
     def values(self, row: Row) -> list[float]:
@@ -156,7 +161,7 @@ class Encoder:
             try:
                 # In one call of C, which takes numbers and nothing that only looks like one.
                 packed = struct.pack(f"={self.width * len(rows)}d", *chain.from_iterable(rows))
-                return np.frombuffer(packed).reshape(len(rows), self.width)
+                return bounded(np.frombuffer(packed).reshape(len(rows), self.width))
             except (struct.error, OverflowError):
                 pass  # a value is missing, or comes as text
         cells = self._cells
