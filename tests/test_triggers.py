@@ -709,6 +709,13 @@ def test_the_budget_counts_trainings_or_their_seconds_in_its_period() -> None:
     assert triggers.Guarded(YES).period is None
 
 
+def test_tries_of_a_first_champion_that_failed_are_held_to_the_budget() -> None:
+    past = [(START + day * DAY, 1.0) for day in (8, 9)]
+    first = {"champion": None, "trainings": past, "day": 10}
+    assert guard_says(budget="2 per 30d", **first).evidence["held_by"] == ["the budget"]
+    assert guard_says(budget="3 per 30d", **first).train
+
+
 def test_a_training_needs_enough_new_labelled_rows() -> None:
     held = guard_says(labelled=99, enough=100)
     assert (held.train, held.evidence["held_by"]) == (False, ["enough"])

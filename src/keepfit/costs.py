@@ -134,15 +134,16 @@ def too_dear(forecasts: Mapping[str, Forecast | None], left: float) -> dict[str,
     ----------
     forecasts
         What each training is expected to cost, in the order in which they would run; each that
-        starts takes its share away. None is not known yet, and starts.
+        starts takes its share away. None is not known yet, and starts where anything is left.
     left
         CPU seconds.
     """
     held: dict[str, str] = {}
     for name, told in forecasts.items():
         if told is None:
-            continue
-        if told.seconds > left:
+            if left <= 0:
+                held[name] = "the budget has no CPU seconds left"
+        elif told.seconds > left:
             asked, there = (humanise(timedelta(seconds=one)) for one in (told.seconds, left))
             held[name] = f"forecast at {asked} of CPU, and the budget has {there} left"
         else:

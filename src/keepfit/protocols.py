@@ -158,8 +158,8 @@ class Evidence:
     decision; ``trained_to`` the event time of the champion's newest training row;
     ``labelled`` counts the labelled rows newer than the last training's.
     ``promised`` is the champion's value of the metric at its gate, with its standard
-    error, and None when it passed without one. ``trainings`` holds (watermark, CPU
-    seconds) of past trainings within the longest budget period asked for. ``probed`` holds
+    error, and None when it passed without one. ``trainings`` holds (watermark at
+    its start, CPU seconds) of each past training. ``probed`` holds
     the newest probes from before the last training. ``every`` is how
     much event time one step reaches.
     """

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace as replaced
+
 from keepfit import facts, rollouts
 from keepfit.clock import humanise
 from keepfit.errors import RollbackFailed
@@ -47,7 +49,8 @@ class Release:
                 reference=described(self.loop, version),
             )
         name = f"{self.loop.pipeline.name}/{version.name}/{self.loop.state.seq}"
-        return self._staged(version.name, champion, name, 0, self._moment(at))
+        staged = self._staged(version.name, champion, name, 0, self._moment(at))
+        return replaced(staged, reason=reason)
 
     def _staged(
         self, version: str, champion: str, rollout: str, place: int, at: datetime

@@ -20,6 +20,7 @@ from keepfit import (
     relevance,
     unknown,
 )
+from keepfit.allowance import Allowance
 from keepfit.approval import Asking
 from keepfit.batch import BATCH, CARRIED, TIME, border, digest
 from keepfit.facts import (
@@ -57,7 +58,7 @@ class Turn:
 
     def __init__(self, loop: Loop) -> None:
         self.loop, self.asking = loop, Asking(loop)
-        self.last_fit = FinalFit(self)
+        self.last_fit, self.allowance = FinalFit(self), Allowance(self)
         self._rows: dict[str, pl.DataFrame] = {}
 
     # Start ------------------------------------------------------------------------------
@@ -83,8 +84,8 @@ class Turn:
         if champion is None:
             # Nothing to compare with yet: the recipe that sees the most rows goes first and alone.
             chosen = chosen[-1:]
-        elif budget:
-            dear = self._too_dear(chosen)
+        if budget:
+            dear = self.allowance.held(chosen)
             held |= dear
             chosen = [one for one in chosen if one.challenger.name not in dear]
         return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, cut)
@@ -115,21 +116,6 @@ class Turn:
             closed=challenger.start == "champion",
             every=model.task != "regression",
         )
-
-    def _too_dear(self, chosen: list[Chosen]) -> dict[str, str]:
-        """Return by name why recipes would break the budget, the cheapest being paid for first."""
-        state, guard = self.loop.state, self.loop.pipeline.trigger
-        left = getattr(guard, "left", None)
-        seconds = None if left is None else left(state.trainings, state.watermark)
-        if seconds is None:
-            return {}
-        forecasts = {
-            one.challenger.name: self._forecast(
-                one.challenger, one.rows.height, one.challenger.start, one.challenger.update
-            )
-            for one in chosen
-        }
-        return costs.too_dear(forecasts, seconds)
 
     def start(self, now: datetime, plan: Plan) -> list[Fact]:
         """Return the facts that start a turn: one training per recipe, the cheapest first."""
@@ -209,9 +195,7 @@ class Turn:
         if challenger.donor is not None:
             before = now if loop.simulated else None
             donor = challenger.donor.resolve(loop.pipeline.home, loop.memory.artifacts, before)
-        own = parent or challenger.start in ("pretrained", "transfer")
-        start = challenger.start if own else "scratch"
-        update = challenger.update if parent or donor else "all"
+        start, update = _kind(challenger, parent)
         return TrainingStarted(
             version=version,
             turn=state.turn if final_of else state.turn + 1,
@@ -226,14 +210,14 @@ class Turn:
             judged_from=cut,
             final_of=final_of,
             donor=donor,
-            forecast=self._forecast(challenger, rows.height, start, update),
+            forecast=self.forecast(challenger, rows.height, parent),
         )
 
-    def _forecast(
-        self, challenger: Challenger, rows: int, start: str, update: str
+    def forecast(
+        self, challenger: Challenger, rows: int, parent: str | None
     ) -> costs.Forecast | None:
         """Return what a training is expected to cost; None before the first."""
-        kind = costs.recipe(self._learner(challenger).fingerprint, start, update)
+        kind = costs.recipe(self._learner(challenger).fingerprint, *_kind(challenger, parent))
         return costs.forecast(self.loop.state.spent, rows=rows, recipe=kind)
 
     def _key(self, challenger: Challenger, rows: str, start: str, update: str, before: str) -> str:
@@ -266,7 +250,7 @@ class Turn:
             name = next(n for n in loop.state.training if loop.state.versions[n].ready_at <= now)
             version = loop.state.versions[name]
             ended = train(loop, version)
-            retried = again(loop, version, ended)
+            ended, retried = self.allowance.retry(version, ended, again(loop, version, ended))
             if retried is not None:
                 self._rows[retried.version] = self.rows_of(version)
             loop.append(
@@ -481,10 +465,20 @@ class Turn:
         """Let a version that passed take over, or first learn its holdout too."""
         loop = self.loop
         final = self.last_fit.begin(version, at)
+        unpaid = "" if final is None else self.allowance.refuses(final, version)
+        if unpaid:
+            final, reason = None, f"{reason}; as it passed, without a final fit: {unpaid}"
         new = [*judged, final or loop.release.begin(version, reason, at)]
         # Where a person has written meanwhile, it waits, and is judged as things stand now.
         if loop.append_decision(new, at) and final is None:
             self._rows = {}
+
+
+def _kind(challenger: Challenger, parent: str | None) -> tuple[str, str]:
+    """Return the start and the update of a recipe's training, as its record has them."""
+    own = parent or challenger.start in ("pretrained", "transfer")
+    update = challenger.update if parent or challenger.donor is not None else "all"
+    return challenger.start if own else "scratch", update
 
 
 def _before(rows: pl.DataFrame, moment: datetime) -> pl.DataFrame:

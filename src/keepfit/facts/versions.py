@@ -145,6 +145,7 @@ class RolledOut(Fact, frozen=True, kw_only=True):
     ``version``: a ``share`` of zero is a shadow. The stage is number ``stage`` of ``stages``; it
     ends at ``until`` at the earliest, and the last one at ``limit`` at the latest, both counted
     from ``began``: the moment of the fact, or that of the rows where they are a backlog.
+    ``reason`` says with the first stage why the version takes over.
     """
 
     version: str
@@ -157,6 +158,7 @@ class RolledOut(Fact, frozen=True, kw_only=True):
     limit: datetime
     unit: str | None = None
     began: datetime | None = None
+    reason: str = ""
 
 
 class Promoted(Fact, frozen=True, kw_only=True):

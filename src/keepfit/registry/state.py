@@ -371,6 +371,7 @@ class State(msgspec.Struct):
             seed=fact.seed,
             key=fact.key,
             started_at=at,
+            watermark=self.watermark,
             ready_at=fact.ready_at,
             trigger=trigger,
             parent=fact.parent,
@@ -411,8 +412,10 @@ class State(msgspec.Struct):
         version = self.versions[name]
         version.cost = cost
         self.counts.fit_cpu_seconds += cost.cpu_seconds
-        if self.trained_at is not None:
-            self.trainings.append((self.trained_at, cost.cpu_seconds))
+        # A last fit may start long after the decision to train.
+        counted = version.watermark or self.trained_at
+        if counted is not None:
+            self.trainings.append((counted, cost.cpu_seconds))
         return version
 
     def _judged(self, fact: Judged, at: datetime) -> None:

@@ -30,7 +30,8 @@ class Version(msgspec.Struct, kw_only=True):
 
     ``state`` is one of training, failed, waiting (for its gate's evidence), waiting for approval,
     refused, passed (but another was better), superseded, rolling out, champion, previous, retired,
-    rolled back.
+    rolled back. ``watermark`` is the event time that had been read when its training started, by
+    which a budget counts it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Version(msgspec.Struct, kw_only=True):
     key: str
     started_at: datetime
     ready_at: datetime
+    watermark: datetime | None = None
     trigger: str = ""
     parent: str | None = None
     judged_from: datetime | None = None

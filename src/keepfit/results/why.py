@@ -359,8 +359,11 @@ def _release(version: Version, state: State, chain: _Chain) -> list[str]:
 
 
 def _stage(at: datetime, fact: facts.RolledOut) -> str:
+    why = f"; {fact.reason}" if fact.reason else ""
     where = f"stage {fact.stage} of {fact.stages}, to {page.day(fact.until)} at least"
-    return f"◐ {rollouts.told(fact.share)} from {page.day(at)}, beside {fact.champion}: {where}"
+    return (
+        f"◐ {rollouts.told(fact.share)} from {page.day(at)}, beside {fact.champion}: {where}{why}"
+    )
 
 
 def _looks(looks: list[tuple[datetime, facts.Judged]]) -> list[tuple[datetime, str]]:

@@ -19,8 +19,8 @@ from keepfit.triggers.joins import resolved
 class Guarded(Part):
     """A trigger within its guards; what the loop asks.
 
-    The first training waits for enough labelled rows and for nothing else. After it, a yes
-    of the trigger, or a champion past its maximum age, trains unless a guard holds it.
+    The first training waits for enough labelled rows and, where tries of it failed, for the
+    budget. After it, a yes of the trigger, or a champion past its maximum age, trains unless a guard holds it.
     Times count on the watermark, so that a backlog is treated as it would have been.
 
     Parameters
@@ -31,8 +31,11 @@ class Guarded(Part):
         The least event time between two decisions to train.
     budget
         The most trainings, ``"3 per 30d"``, or CPU seconds of them, ``"600s per 30d"``, in
-        any period of that length. Each challenger's training counts. One whose forecast is
-        more than the seconds that are left does not start.
+        any period of that length. Each challenger's training counts, and so do one that is
+        run once more and the final fit. One whose forecast is more than the seconds that are
+        left does not start. Where fewer trainings are left than recipes would run, the ones
+        that have done best go first, then the cheapest; where none is left for its final fit,
+        a winner serves as it passed. A person may go beyond the budget.
     enough
         The new labelled rows that a training needs.
     max_age
@@ -82,7 +85,7 @@ class Guarded(Part):
         inner = self.trigger.decide(evidence)
         if evidence.champion is None:
             wanted, trigger, reason = True, "first", "no champion yet"
-            held = [*self._back_off(evidence), *self._too_few(evidence)]
+            held = [*self._back_off(evidence), *self._spent(evidence), *self._too_few(evidence)]
         else:
             aged = None if inner.train else self._aged(evidence)
             wanted = inner.train or aged is not None
@@ -149,7 +152,7 @@ class Guarded(Part):
         Parameters
         ----------
         trainings
-            Past trainings as (watermark of the decision, CPU seconds).
+            Past trainings as (watermark at their start, CPU seconds).
         watermark
             The event time up to which the stream has been read.
         """
@@ -157,6 +160,21 @@ class Guarded(Part):
         if not isinstance(most, timedelta) or watermark is None:
             return None
         return max(0.0, most.total_seconds() - sum(self._within(trainings, watermark)))
+
+    def trainings_left(
+        self, trainings: Sequence[tuple[datetime, float]], watermark: datetime | None
+    ) -> int | None:
+        """Return how many trainings the budget has left; None where it counts none.
+
+        Parameters
+        ----------
+        trainings, watermark
+            As in `left`.
+        """
+        most = None if self.budget is None else rate(self.budget, "budget")[0]
+        if not isinstance(most, int) or watermark is None:
+            return None
+        return max(0, most - len(self._within(trainings, watermark)))
 
     def _too_few(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
         if evidence.labelled < self.enough:
