@@ -313,6 +313,23 @@ def test_the_comparison_prints_and_turns_into_data(found: Compared) -> None:
     assert found.to_frame()["policy"].n_unique() == len(found.policies)
 
 
+def test_probes_are_paid_for_where_policies_are_ranked(tmp_path: Path) -> None:
+    result = compared(small(tmp_path, days=24), [triggers.Pays()], jobs=1, since="2024-01-06")
+    pays, always = result.standing("Pays()"), result.standing("always")
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        probing = [e.fact.cost.cpu_seconds for e in ledger.facts("Pays()", kind="Probed")]
+    assert probing
+    assert pays.policy.probe_cpu_seconds == pytest.approx(sum(probing))
+    assert pays.policy.fit_cpu_seconds > pays.policy.probe_cpu_seconds
+    assert pays.share == pays.policy.fit_cpu_seconds / always.policy.fit_cpu_seconds
+    # Of a learner as quick as this one a probe is dearer than all trainings.
+    assert result.standings[-1] is pays
+    assert result.recommended != "Pays()"
+    text = " ".join(result.table().split())
+    assert f"Pays() took {pays.policy.fit_cpu_seconds:.2f} s of CPU, of which probes" in text
+    assert "always took" not in text
+
+
 def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
     frame = stream(24, 40).with_columns(label=pl.lit(None, pl.Int64))
     made = pipeline(frame, tmp_path, trigger=triggers.Every("6d"), enough=10)

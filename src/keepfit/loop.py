@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-5"
+FOLD = "state-6"
 ATTEMPTS = 5
 
 
@@ -396,6 +396,7 @@ class Loop:
             greater_is_better=self.scorer.greater_is_better(state),
             facts=tuple(state.since),
             trainings=tuple(state.trainings),
+            probe_costs=tuple(state.probe_costs),
             probed=tuple(state.probes),
             every=self.every,
         )

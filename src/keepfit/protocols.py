@@ -159,9 +159,9 @@ class Evidence:
     ``labelled`` counts the labelled rows newer than the last training's.
     ``promised`` is the champion's value of the metric at its gate, with its standard
     error, and None when it passed without one. ``trainings`` holds (watermark, CPU
-    seconds) of past trainings within the longest budget period asked for. ``probed`` holds
-    the newest probes from before the last training. ``every`` is how
-    much event time one step reaches.
+    seconds) of past trainings within the longest budget period asked for, ``probe_costs`` the
+    same of probes. ``probed`` holds the newest probes from before the last training. ``every``
+    is how much event time one step reaches.
     """
 
     now: datetime
@@ -176,6 +176,7 @@ class Evidence:
     greater_is_better: bool = True
     facts: Sequence[AnyFact] = ()
     trainings: Sequence[tuple[datetime, float]] = ()
+    probe_costs: Sequence[tuple[datetime, float]] = ()
     probed: Sequence[Probed] = ()
     every: timedelta | None = None
 

@@ -110,7 +110,9 @@ class Turn:
         """Return by name why recipes would break the budget, the cheapest being paid for first."""
         state, guard = self.loop.state, self.loop.pipeline.trigger
         left = getattr(guard, "left", None)
-        seconds = None if left is None else left(state.trainings, state.watermark)
+        seconds = (
+            None if left is None else left([*state.trainings, *state.probe_costs], state.watermark)
+        )
         if seconds is None:
             return {}
         forecasts = {

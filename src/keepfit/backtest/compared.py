@@ -24,7 +24,7 @@ NAME = 18
 class Standing:
     """Where a policy stands among the others.
 
-    ``share`` is its CPU time of training beside that of ``always``. ``regret`` is how much
+    ``share`` is its CPU time of training, and of probes, beside that of ``always``. ``regret`` is how much
     less it was worth than the best in hindsight with as many trainings; never below zero but
     where windows were served by two models. ``beside`` is how much more it was worth than the
     recommended one, less where it is negative. ``code`` is the trigger as a pipeline's file
@@ -160,7 +160,8 @@ class Compared(Backtest):
     def table(self) -> str:
         """Return all that was found, as sections of text."""
         sections = [self.worth(), self.moments(), self.front()]
-        told = "\n".join(folded(sentence) for sentence in (*self.because(), *self.notes))
+        said = (*self.because(), *self.probes(), *self.notes)
+        told = "\n".join(folded(sentence) for sentence in said)
         return "\n\n".join(section for section in (*sections, told) if section)
 
     def worth(self) -> str:
@@ -239,6 +240,15 @@ class Compared(Backtest):
             best = max(periods, key=lambda one: self._sign * (one.policy.value or 0.0))
             said.append(f"{best.name} is the best of {len(periods)} periods, known in hindsight")
         return said
+
+    def probes(self) -> list[str]:
+        """Return how much of what policies cost went into probes, a sentence for each."""
+        return [
+            f"{one.name} took {_seconds(one.policy.fit_cpu_seconds)} of CPU, of which probes "
+            f"{_seconds(one.policy.probe_cpu_seconds)}"
+            for one in self.standings
+            if one.policy.probe_cpu_seconds
+        ]
 
     def _rivals(self) -> list[Standing]:
         """Return the policy that was worth most, and ``always``, to set beside the one to take."""

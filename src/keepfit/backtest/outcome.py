@@ -36,7 +36,8 @@ class Window:
 class Policy:
     """What one way of deciding was worth: the mean over windows, and what it cost.
 
-    ``unscored`` says why where no window has a value.
+    ``fit_cpu_seconds`` are those of trainings and of the probes that `triggers.Pays` takes,
+    which ``probe_cpu_seconds`` are of them. ``unscored`` says why where no window has a value.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Policy:
     refused: int
     rolled_back: int
     fit_cpu_seconds: float
+    probe_cpu_seconds: float = 0.0
     windows: tuple[Window, ...] = ()
     unscored: str | None = None
 
@@ -61,6 +63,7 @@ class Policy:
             "refused": self.refused,
             "rolled_back": self.rolled_back,
             "fit_cpu_seconds": self.fit_cpu_seconds,
+            "probe_cpu_seconds": self.probe_cpu_seconds,
             "unscored": self.unscored,
             "windows": [window.to_dict() for window in self.windows],
         }

@@ -139,6 +139,7 @@ def _summed(loop: Loop, ledger: Ledger) -> Policy:
         refused=counts.refused,
         rolled_back=counts.rolled_back,
         fit_cpu_seconds=counts.fit_cpu_seconds,
+        probe_cpu_seconds=counts.probe_cpu_seconds,
         windows=windows,
         unscored=_unscored(loop, ledger, windows) if value is None else None,
     )

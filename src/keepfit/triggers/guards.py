@@ -31,8 +31,9 @@ class Guarded(Part):
         The least event time between two decisions to train.
     budget
         The most trainings, ``"3 per 30d"``, or CPU seconds of them, ``"600s per 30d"``, in
-        any period of that length. Each challenger's training counts. One whose forecast is
-        more than the seconds that are left does not start.
+        any period of that length. Each challenger's training counts, and the seconds of
+        `Pays`' probes do as well. A training whose forecast is more than the seconds that are
+        left does not start, nor does a probe once none are left.
     enough
         The new labelled rows that a training needs.
     max_age
@@ -129,8 +130,11 @@ class Guarded(Part):
         most, _ = rate(self.budget, "budget")
         spent = self._within(evidence.trainings, evidence.watermark)
         if isinstance(most, timedelta):
-            if sum(spent) >= most.total_seconds():
-                yield "the budget", f"{sum(spent):.0f} CPU seconds spent, {self.budget}"
+            probes = sum(self._within(evidence.probe_costs, evidence.watermark))
+            seconds = sum(spent) + probes
+            if seconds >= most.total_seconds():
+                told = f", {probes:.0f} of them on probes" if probes else ""
+                yield "the budget", f"{seconds:.0f} CPU seconds spent{told}, {self.budget}"
         elif len(spent) >= most:
             yield "the budget", f"{len(spent)} trainings, {self.budget}"
 
@@ -149,7 +153,7 @@ class Guarded(Part):
         Parameters
         ----------
         trainings
-            Past trainings as (watermark of the decision, CPU seconds).
+            Past trainings as (watermark of the decision, CPU seconds), and probes as well.
         watermark
             The event time up to which the stream has been read.
         """
