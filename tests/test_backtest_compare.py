@@ -111,14 +111,37 @@ def test_what_is_no_policy_is_refused_before_anything_runs(
     assert not (tmp_path / "backtest").exists()
 
 
-def test_a_policy_keeps_the_guards_but_never_has_no_age(tmp_path: Path) -> None:
+def test_a_policy_keeps_the_guards_and_never_its_maximum_age_too(tmp_path: Path) -> None:
     made = small(tmp_path, cooldown="2d", max_age="9d", enough=7)
     for rule in policies.chosen(made, plan=_plan(made), wanted="OnDrift")[0]:
         guarded = rule.of(made).trigger
         assert isinstance(guarded, triggers.Guarded)
         assert (guarded.cooldown, guarded.enough) == ("2d", 7)
-        assert guarded.max_age == (None if rule.kind == "never" else "9d")
+        assert guarded.max_age == "9d"
         assert len(rule.of(made).detectors) == (rule.name == "OnDrift()")
+
+
+def test_never_is_not_played_beside_itself(tmp_path: Path, plan: Plan) -> None:
+    made = small(tmp_path, trigger=triggers.OnEvent(), max_age="9d")
+    rules, left_out = policies.chosen(made, plan, "OnDecay")
+    assert [rule.name for rule in rules] == ["OnDecay()", "always"]
+    assert left_out == ("never is left out: it is the pipeline's own trigger",)
+
+
+def test_never_is_played_as_it_would_be_written(tmp_path: Path) -> None:
+    # By its age the pipeline is trained before its own trigger asks: never is no cheaper.
+    made = small(tmp_path / "aged", trigger=triggers.Every("40d"), max_age="4d")
+    aged = compared(made, "never", jobs=1)
+    assert aged["never"].trainings == aged["churn"].trainings > 2
+    assert aged["never"].windows == aged["churn"].windows
+    assert (aged.recommended, aged.doubt) == ("always", None)
+    assert any("is 4 d old, by the pipeline's max_age" in note for note in aged.notes)
+    own = compared(small(tmp_path / "own", trigger=triggers.OnEvent()), "never", jobs=1)
+    assert {one.name for one in own.standings} == {"churn", "always"}
+    assert own.standing("churn").policy.trainings == 1
+    assert own.recommended == "always"
+    text = " ".join(own.because())
+    assert "churn (yours) is worse" in text or own.doubt is not None
 
 
 def _plan(made: Pipeline) -> Plan:

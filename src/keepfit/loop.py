@@ -397,6 +397,7 @@ class Loop:
             facts=tuple(state.since),
             trainings=tuple(state.trainings),
             probe_costs=tuple(state.probe_costs),
+            waiting=tuple(state.waiting),
             probed=tuple(state.probes),
             every=self.every,
         )

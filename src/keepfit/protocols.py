@@ -160,8 +160,9 @@ class Evidence:
     ``promised`` is the champion's value of the metric at its gate, with its standard
     error, and None when it passed without one. ``trainings`` holds (watermark, CPU
     seconds) of past trainings within the longest budget period asked for, ``probe_costs`` the
-    same of probes. ``probed`` holds the newest probes from before the last training. ``every``
-    is how much event time one step reaches.
+    same of probes. ``waiting`` names the challengers of that decision that wait at the gate
+    still. ``probed`` holds the newest probes from before the last
+    training. ``every`` is how much event time one step reaches.
     """
 
     now: datetime
@@ -177,6 +178,7 @@ class Evidence:
     facts: Sequence[AnyFact] = ()
     trainings: Sequence[tuple[datetime, float]] = ()
     probe_costs: Sequence[tuple[datetime, float]] = ()
+    waiting: Sequence[str] = ()
     probed: Sequence[Probed] = ()
     every: timedelta | None = None
 

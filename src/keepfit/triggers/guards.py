@@ -38,7 +38,8 @@ class Guarded(Part):
         The new labelled rows that a training needs.
     max_age
         The age of the champion's newest training row beyond which to train whatever the
-        trigger says.
+        trigger says. A challenger that waits at the gate for evidence is waited for, as long
+        as that since it was trained: another turn would take its place, and begin anew.
 
     Raises
     ------
@@ -90,6 +91,7 @@ class Guarded(Part):
             trigger = inner.trigger if aged is None else "max_age"
             reason = inner.reason if aged is None else aged
             held = list(self._held(evidence)) if wanted else []
+            held += [] if aged is None else self._at_gate(evidence)
         names = [name for name, _ in held]
         if held:
             reason += "; held by " + ", ".join(f"{name} ({why})" for name, why in held)
@@ -168,6 +170,15 @@ class Guarded(Part):
                 "enough",
                 f"{evidence.labelled:,} new labelled rows, {self.enough:,} asked for",
             )
+
+    def _at_gate(self, evidence: Evidence) -> list[tuple[str, str]]:
+        """Return that a challenger which is young enough may still take over."""
+        if self.max_age is None or evidence.trained_at is None or not evidence.waiting:
+            return []
+        # A holdout keeps the newest rows from it: its age counts from when it was trained.
+        since = evidence.watermark - evidence.trained_at
+        told = f"{', '.join(evidence.waiting)} of {humanise(since)} ago waits there for evidence"
+        return [("the gate", told)] if since <= duration(self.max_age) else []
 
     def _aged(self, evidence: Evidence) -> str | None:
         if self.max_age is None or evidence.trained_to is None:
