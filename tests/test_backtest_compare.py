@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from keepfit import Ledger, Pipeline, executors, selection, triggers
+from keepfit import Ledger, Pipeline, executors, gates, selection, triggers
 from keepfit.backtest import Compared, policies
 from keepfit.backtest.matrix import Life
 from keepfit.backtest.plan import Plan
@@ -24,7 +24,7 @@ from keepfit.backtest.processes import useful
 from keepfit.backtest.sharing import Answers, Trainings
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
-from keepfit.facts import Decided, Judged, Promoted, Scored, TrainingStarted, comparable
+from keepfit.facts import Answer, Decided, Judged, Promoted, Scored, TrainingStarted, comparable
 from tests.waits import PATIENCE
 from tests.worlds import pipeline, source, stream
 
@@ -351,6 +351,34 @@ def test_probes_are_paid_for_where_policies_are_ranked(tmp_path: Path) -> None:
     text = " ".join(result.table().split())
     assert f"Pays() took {pays.policy.fit_cpu_seconds:.2f} s of CPU, of which probes" in text
     assert "always took" not in text
+
+
+def test_a_gate_that_could_not_decide_is_named_with_what_helps(tmp_path: Path) -> None:
+    rows = stream(16, 10)
+    made = small(tmp_path, trigger=triggers.Every("3d"), gate=gates.NoWorse(within=0.001), enough=5)
+    result = compared(made.changed(source=source(rows)), "never", jobs=1)
+    always = result["always"]
+    assert always.undecided > always.judged / 2 > 1
+    assert always.undecided_by == "No worse than champion within 0.0010"
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        said = {e.fact.version: e.fact.answer for e in ledger.facts("always", kind="Judged")}
+    assert (always.judged, always.undecided) == (
+        len(said),
+        sum(answer == Answer.NOT_ENOUGH for answer in said.values()),
+    )
+    text = " ".join(result.table().split())
+    assert 'the gate "No worse than champion within 0.0010" had not enough evidence on ' in text
+    assert f"evidence on {always.undecided} of {always.judged} challengers of always" in text
+    assert "a longer holdout decides more, and gates.Fresher() promotes unless harm" in text
+    assert f" {always.promoted} of {always.trainings} " in text
+    assert max(map(len, result.table().splitlines())) <= 84
+
+
+def test_where_gates_decide_nothing_is_said_of_them(found: Compared) -> None:
+    assert found["never"].undecided == 0
+    decided = [one for one in found.policies if 2 * one.undecided <= one.judged]
+    text = " ".join(found.undecided())
+    assert all(f"challengers of {one.name}" not in text for one in decided)
 
 
 def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:

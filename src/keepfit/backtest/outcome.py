@@ -37,7 +37,9 @@ class Policy:
     """What one way of deciding was worth: the mean over windows, and what it cost.
 
     ``fit_cpu_seconds`` are those of trainings and of the probes that `triggers.Pays` takes,
-    which ``probe_cpu_seconds`` are of them. ``unscored`` says why where no window has a value.
+    which ``probe_cpu_seconds`` are of them. ``judged`` counts the challengers that came before
+    the gate, ``undecided`` those of whom it said not enough evidence in the end, ``undecided_by``
+    names the gate that did so most often. ``unscored`` says why where no window has a value.
     """
 
     name: str
@@ -49,6 +51,9 @@ class Policy:
     rolled_back: int
     fit_cpu_seconds: float
     probe_cpu_seconds: float = 0.0
+    judged: int = 0
+    undecided: int = 0
+    undecided_by: str | None = None
     windows: tuple[Window, ...] = ()
     unscored: str | None = None
 
@@ -64,6 +69,9 @@ class Policy:
             "rolled_back": self.rolled_back,
             "fit_cpu_seconds": self.fit_cpu_seconds,
             "probe_cpu_seconds": self.probe_cpu_seconds,
+            "judged": self.judged,
+            "undecided": self.undecided,
+            "undecided_by": self.undecided_by,
             "unscored": self.unscored,
             "windows": [window.to_dict() for window in self.windows],
         }
