@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from keepfit import Ledger, Pipeline, executors, selection, triggers
+from keepfit import Ledger, Pipeline, executors, gates, selection, triggers
 from keepfit.backtest import Compared, policies
 from keepfit.backtest.matrix import Life
 from keepfit.backtest.plan import Plan
@@ -24,7 +24,7 @@ from keepfit.backtest.processes import useful
 from keepfit.backtest.sharing import Answers, Trainings
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
-from keepfit.facts import Decided, Judged, Promoted, Scored, TrainingStarted, comparable
+from keepfit.facts import Answer, Decided, Judged, Promoted, Scored, TrainingStarted, comparable
 from tests.waits import PATIENCE
 from tests.worlds import pipeline, source, stream
 
@@ -111,14 +111,37 @@ def test_what_is_no_policy_is_refused_before_anything_runs(
     assert not (tmp_path / "backtest").exists()
 
 
-def test_a_policy_keeps_the_guards_but_never_has_no_age(tmp_path: Path) -> None:
+def test_a_policy_keeps_the_guards_and_never_its_maximum_age_too(tmp_path: Path) -> None:
     made = small(tmp_path, cooldown="2d", max_age="9d", enough=7)
     for rule in policies.chosen(made, plan=_plan(made), wanted="OnDrift")[0]:
         guarded = rule.of(made).trigger
         assert isinstance(guarded, triggers.Guarded)
         assert (guarded.cooldown, guarded.enough) == ("2d", 7)
-        assert guarded.max_age == (None if rule.kind == "never" else "9d")
+        assert guarded.max_age == "9d"
         assert len(rule.of(made).detectors) == (rule.name == "OnDrift()")
+
+
+def test_never_is_not_played_beside_itself(tmp_path: Path, plan: Plan) -> None:
+    made = small(tmp_path, trigger=triggers.OnEvent(), max_age="9d")
+    rules, left_out = policies.chosen(made, plan, "OnDecay")
+    assert [rule.name for rule in rules] == ["OnDecay()", "always"]
+    assert left_out == ("never is left out: it is the pipeline's own trigger",)
+
+
+def test_never_is_played_as_it_would_be_written(tmp_path: Path) -> None:
+    # By its age the pipeline is trained before its own trigger asks: never is no cheaper.
+    made = small(tmp_path / "aged", trigger=triggers.Every("40d"), max_age="4d")
+    aged = compared(made, "never", jobs=1)
+    assert aged["never"].trainings == aged["churn"].trainings > 2
+    assert aged["never"].windows == aged["churn"].windows
+    assert (aged.recommended, aged.doubt) == ("always", None)
+    assert any("is 4 d old, by the pipeline's max_age" in note for note in aged.notes)
+    own = compared(small(tmp_path / "own", trigger=triggers.OnEvent()), "never", jobs=1)
+    assert {one.name for one in own.standings} == {"churn", "always"}
+    assert own.standing("churn").policy.trainings == 1
+    assert own.recommended == "always"
+    text = " ".join(own.because())
+    assert "churn (yours) is worse" in text or own.doubt is not None
 
 
 def _plan(made: Pipeline) -> Plan:
@@ -311,6 +334,51 @@ def test_the_comparison_prints_and_turns_into_data(found: Compared) -> None:
     assert ranking.height == len(found.standings)
     assert ranking["share_of_always"].max() == pytest.approx(1.0, abs=0.5)
     assert found.to_frame()["policy"].n_unique() == len(found.policies)
+
+
+def test_probes_are_paid_for_where_policies_are_ranked(tmp_path: Path) -> None:
+    result = compared(small(tmp_path, days=24), [triggers.Pays()], jobs=1, since="2024-01-06")
+    pays, always = result.standing("Pays()"), result.standing("always")
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        probing = [e.fact.cost.cpu_seconds for e in ledger.facts("Pays()", kind="Probed")]
+    assert probing
+    assert pays.policy.probe_cpu_seconds == pytest.approx(sum(probing))
+    assert pays.policy.fit_cpu_seconds > pays.policy.probe_cpu_seconds
+    assert pays.share == pays.policy.fit_cpu_seconds / always.policy.fit_cpu_seconds
+    # Of a learner as quick as this one a probe is dearer than all trainings.
+    assert result.standings[-1] is pays
+    assert result.recommended != "Pays()"
+    text = " ".join(result.table().split())
+    assert f"Pays() took {pays.policy.fit_cpu_seconds:.2f} s of CPU, of which probes" in text
+    assert "always took" not in text
+
+
+def test_a_gate_that_could_not_decide_is_named_with_what_helps(tmp_path: Path) -> None:
+    rows = stream(16, 10)
+    made = small(tmp_path, trigger=triggers.Every("3d"), gate=gates.NoWorse(within=0.001), enough=5)
+    result = compared(made.changed(source=source(rows)), "never", jobs=1)
+    always = result["always"]
+    assert always.undecided > always.judged / 2 > 1
+    assert always.undecided_by == "No worse than champion within 0.0010"
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        said = {e.fact.version: e.fact.answer for e in ledger.facts("always", kind="Judged")}
+    assert (always.judged, always.undecided) == (
+        len(said),
+        sum(answer == Answer.NOT_ENOUGH for answer in said.values()),
+    )
+    text = " ".join(result.table().split())
+    assert 'the gate "No worse than champion within 0.0010" had not enough evidence on ' in text
+    assert f"evidence on {always.undecided} of {always.judged} challengers of always" in text
+    assert "a longer holdout decides more, and gates.Fresher() promotes unless harm" in text
+    assert f" {always.promoted} of {always.trainings} " in text
+    assert max(map(len, result.table().splitlines())) <= 84
+
+
+def test_where_gates_decide_nothing_is_said_of_them(found: Compared) -> None:
+    assert found["never"].undecided == 0
+    decided = [one for one in found.policies if 2 * one.undecided <= one.judged]
+    text = " ".join(found.undecided())
+    assert all(f"challengers of {one.name}" not in text for one in decided)
 
 
 def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def test_a_backtest_answers_with_every_policy(fresh: Path) -> None:
     for policy in found["policies"]:
         assert set(policy) == {
             "policy", "value", "interval", "trainings", "promoted", "refused", "rolled_back",
-            "fit_cpu_seconds", "unscored", "windows",
+            "fit_cpu_seconds", "probe_cpu_seconds", "judged", "undecided", "undecided_by",
+            "unscored", "windows",
         }  # fmt: skip
         assert all(set(window) == {"from", "to", "n", "value"} for window in policy["windows"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Pipeline, gates, metrics, selection, sources, triggers
-from keepfit.facts import Answer, Judged, Verdict
+from keepfit.facts import Answer, Decided, Judged, Verdict
 from keepfit.ledger import Ledger
 from keepfit.registry.versions import passed
 from tests.lives import START, Life
 from tests.test_gates import GROWTH, LOOKS, above, by_rows, compare, first
+from tests.worlds import DAY, pipeline, stream
+from tests.worlds import START as BEGAN
 
 
 def said(gate: str, answer: Answer, low: float | None = 0.0) -> Verdict:
@@ -152,3 +155,29 @@ def test_answers_beyond_all_measure_are_never_passed(name: str, far: float) -> N
         # The champion that answers so is replaced.
         assert gate.judge(compare(values, good, bad, metric)).answer is not Answer.REFUSE
     assert gates.Fresher().judge(compare(values, bad, good, metric)).answer is Answer.REFUSE
+
+
+def test_a_challenger_that_waits_is_not_taken_the_place_of_by_age_alone(tmp_path: Path) -> None:
+    # A few rows a day decide no gate for a while, and the champion is soon over its age.
+    made = pipeline(
+        stream(60, 12),
+        tmp_path,
+        metric="accuracy",
+        trigger=triggers.OnEvent(),
+        max_age="8d",
+        gate=gates.NoWorse(within=0.001),
+        enough=20,
+    )
+    made.backtest(since=BEGAN + 10 * DAY, compare=False)
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        facts = [entry.fact for entry in ledger.facts("churn")]
+    decided = [fact for fact in facts if isinstance(fact, Decided)]
+    turns = [fact.batch for fact in decided if fact.decision.train]
+    held = [
+        fact.batch for fact in decided if "the gate" in fact.decision.evidence.get("held_by", [])
+    ]
+    looks = [fact.look for fact in facts if isinstance(fact, Judged)]
+    assert held
+    assert max(looks) > 1, "its evidence is added to"
+    assert len(turns) > 2, "in the end another takes its place all the same"
+    assert min(b - a for a, b in itertools.pairwise(turns)) >= 8

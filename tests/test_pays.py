@@ -11,7 +11,7 @@ import pytest
 
 from keepfit import triggers
 from keepfit.errors import ConfigError
-from keepfit.facts import AnyFact, Arrived, ColumnDrift, Drifted, Probed, Scored
+from keepfit.facts import AnyFact, Arrived, ColumnDrift, Cost, Drifted, Probed, Scored
 from keepfit.protocols import Evidence
 from keepfit.triggers.ageing import Course, Gap, Rate
 
@@ -255,3 +255,59 @@ def test_drift_asks_for_a_probe_once() -> None:
     facts = lived(4, probed(0.0, age=2_000), drift)
     assert triggers.Pays().wants_probe(evidence(*facts)) == "KS() saw drift in batch 4"
     assert not triggers.Pays().wants_probe(evidence(*facts, probed(0.0, age=2_000)))
+
+
+# What a probe costs ---------------------------------------------------------------------
+
+
+def paid(seconds: float, count: int = 4, **more: Any) -> list[Probed]:
+    """Return probes of earlier reigns, in which the gap opened slowly, that cost so much."""
+    ages = [(k + 2) * 1_000 for k in range(count)]
+    given = {"error": 0.005, "training_seconds": 1.0, "cost": Cost(cpu_seconds=seconds)} | more
+    return [probed(age * 1e-5, age=age, **given) for age in ages]
+
+
+def weighed(
+    *facts: AnyFact, seconds: float, turn: Sequence[float] = (0.4, 0.6), **more: Any
+) -> Any:
+    """Return evidence after four probes of so many seconds, and a turn of two trainings."""
+    trainings = [(START, 99.0), *((START + DAY, one) for one in turn)]
+    return evidence(*facts, **({"probes": paid(seconds), "trainings": trainings} | more))
+
+
+@pytest.mark.parametrize(("seconds", "train"), [(0.9, False), (1.1, True)])
+def test_a_training_takes_the_place_of_a_probe_that_costs_more(seconds: float, train: bool) -> None:
+    told = weighed(*lived(4), seconds=seconds)
+    trigger = triggers.Pays(worth=1.0)
+    assert bool(trigger.wants_probe(told)) is not train
+    decision = trigger.decide(told)
+    assert decision.train is train
+    if train:
+        assert decision.reason.startswith("in the place of a probe, which costs more CPU than a")
+        assert decision.reason.endswith("the first since the last training")
+
+
+def test_a_turn_is_as_dear_as_it_was_forecast_or_as_the_newest_one_was() -> None:
+    trigger = triggers.Pays(worth=1.0)
+    forecast = weighed(*lived(4), seconds=2.0, probes=paid(2.0, training_seconds=3.0))
+    assert trigger.wants_probe(forecast)
+    assert trigger.wants_probe(weighed(*lived(4), seconds=2.0, turn=(1.5, 1.5)))
+    assert not trigger.wants_probe(weighed(*lived(4), seconds=2.0, turn=(1.5,)))
+
+
+def test_what_a_probe_costs_is_known_from_the_fourth_on_and_the_odd_one_does_not_count() -> None:
+    trigger = triggers.Pays(worth=1.0)
+    assert trigger.wants_probe(weighed(*lived(4), seconds=9.0, probes=paid(9.0, count=3)))
+    assert trigger.wants_probe(weighed(*lived(4), seconds=9.0, trainings=()))
+    odd = [*paid(90.0, count=1), *paid(0.1, count=3)]
+    assert trigger.wants_probe(weighed(*lived(4), seconds=9.0, probes=odd))
+
+
+def test_where_no_gap_could_pay_a_cheap_training_is_none_that_takes_a_probes_place() -> None:
+    told = weighed(*lived(4), seconds=2.0)
+    for trigger in (triggers.Pays(worth=0.001), triggers.Pays(per_error=1.0, per_cpu_second=1e9)):
+        decision = trigger.decide(told)
+        assert not decision.train
+        assert "no gap can be wide enough to pay yet; another costs more CPU" in decision.reason
+    few = triggers.Pays(worth=1.0).decide(weighed(arrived(1), seconds=2.0, labelled=199))
+    assert few.reason.endswith("199 new labelled rows, 200 asked for")

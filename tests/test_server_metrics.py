@@ -117,6 +117,7 @@ def test_the_facts_of_a_pipeline_are_told(trees: Served) -> None:
     assert value(found["keepfit_rows_landed"]) == state.counts.rows
     assert value(found["keepfit_labels_landed"]) == state.counts.labels
     assert value(found["keepfit_training_cpu_seconds"]) == state.counts.fit_cpu_seconds
+    assert value(found["keepfit_probe_cpu_seconds"]) == state.counts.probe_cpu_seconds == 0
     assert state.watermark is not None
     assert state.labelled_to is not None
     assert value(found["keepfit_rows_to_timestamp_seconds"]) == state.watermark.timestamp()

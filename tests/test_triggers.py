@@ -731,6 +731,20 @@ def test_an_old_champion_trains_though_the_trigger_says_no_but_not_beyond_its_gu
     assert not guard_says(NO, day=40, max_age="30d", budget="1 per 30d", trainings=spent).train
 
 
+def test_an_old_champion_is_not_trained_past_while_a_younger_challenger_waits() -> None:
+    waiting = {"day": 40, "max_age": "30d", "trained_at": START + 12 * DAY, "waiting": ("v2",)}
+    held = guard_says(NO, **waiting)
+    assert (held.train, held.evidence["held_by"]) == (False, ["the gate"])
+    assert held.reason == (
+        "the champion's newest row is 36 d old, 30 d allowed; "
+        "held by the gate (v2 of 28 d ago waits there for evidence)"
+    )
+    assert guard_says(NO, **(waiting | {"trained_at": START + 9 * DAY})).train
+    assert guard_says(NO, **(waiting | {"waiting": ()})).train
+    # What the trigger itself asks for takes the place of what waits.
+    assert guard_says(YES, **waiting).train
+
+
 def test_every_guard_that_holds_is_named() -> None:
     held = guard_says(cooldown="7d", budget="1 per 30d", enough=1_000, trainings=[(START, 1.0)])
     assert held.evidence["held_by"] == ["the cool-down", "the budget", "enough"]

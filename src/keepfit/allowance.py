@@ -93,7 +93,8 @@ class Allowance:
         if not isinstance(guard, Guarded) or state.watermark is None:
             return None, None
         spent = [*state.trainings, *(self._running(name, ended) for name in state.training)]
-        return guard.trainings_left(spent, state.watermark), guard.left(spent, state.watermark)
+        paid = [*spent, *state.probe_costs]
+        return guard.trainings_left(spent, state.watermark), guard.left(paid, state.watermark)
 
     def _running(self, name: str, ended: Fact | None) -> tuple[datetime, float]:
         """Return a training that has started as a budget counts it."""

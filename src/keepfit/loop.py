@@ -395,6 +395,8 @@ class Loop:
             greater_is_better=self.scorer.greater_is_better(state),
             facts=tuple(state.since),
             trainings=tuple(state.trainings),
+            probe_costs=tuple(state.probe_costs),
+            waiting=tuple(state.waiting),
             probed=tuple(state.probes),
             every=self.every,
         )

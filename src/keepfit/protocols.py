@@ -159,7 +159,8 @@ class Evidence:
     ``labelled`` counts the labelled rows newer than the last training's.
     ``promised`` is the champion's value of the metric at its gate, with its standard
     error, and None when it passed without one. ``trainings`` holds (watermark at
-    its start, CPU seconds) of each past training. ``probed`` holds
+    its start, CPU seconds) of each past training, ``probe_costs`` the same of probes. ``waiting``
+    names the challengers of that decision that wait at the gate still. ``probed`` holds
     the newest probes from before the last training. ``every`` is how
     much event time one step reaches.
     """
@@ -176,6 +177,8 @@ class Evidence:
     greater_is_better: bool = True
     facts: Sequence[AnyFact] = ()
     trainings: Sequence[tuple[datetime, float]] = ()
+    probe_costs: Sequence[tuple[datetime, float]] = ()
+    waiting: Sequence[str] = ()
     probed: Sequence[Probed] = ()
     every: timedelta | None = None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from lightgbm import LGBMClassifier
 from tests.worlds import DAY, START, live, pipeline, play, source, stream
 
-from keepfit import Challenger, Ledger, selection, triggers
+from keepfit import Challenger, Ledger, probes, selection, triggers
 from keepfit.facts import (
     AnyFact,
     Decided,
@@ -19,16 +21,25 @@ from keepfit.facts import (
     Probed,
     Promoted,
     Scored,
+    Trained,
     TrainingStarted,
     comparable,
 )
-from keepfit.results import Story
+from keepfit.registry import State
+from keepfit.results import Status, Story
+from keepfit.triggers import pays
 
 PARTS: dict[str, Any] = {
     "metric": "accuracy",
     "challengers": [Challenger(select=selection.Sliding("15d"))],
     "gate": [],
 }
+
+
+@pytest.fixture(autouse=True)
+def _as_if_trainings_were_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let probes be taken though the learner of these tests is quicker than any probe."""
+    monkeypatch.setattr(pays, "COSTS", 10**9)
 
 
 def facts_of(tmp_path: Path, frame: pl.DataFrame, **parts: Any) -> list[AnyFact]:
@@ -49,9 +60,9 @@ def trained(facts: list[AnyFact]) -> list[int]:
 def test_a_stream_that_stays_is_hardly_trained_again(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, stream(120), trigger=triggers.Pays(worth=0.1))
     assert len(trained(facts)) <= 3
-    probes = only(facts, Probed)
-    assert 1 <= len(probes) <= 20
-    assert all(fact.cost.cpu_seconds > 0 for fact in probes)
+    taken = only(facts, Probed)
+    assert 1 <= len(taken) <= 20
+    assert all(fact.cost.cpu_seconds > 0 for fact in taken)
     nos = [f.decision.parts[0] for f in only(facts, Decided) if f.batch > 30 and f.decision.parts]
     assert all("pay for it" in no.reason or "not measured yet" in no.reason for no in nos)
 
@@ -150,16 +161,71 @@ def test_a_champion_that_went_on_from_others_knows_their_rows_too(tmp_path: Path
         trigger=triggers.Pays() | triggers.Every("6d"),
     )
     started = {fact.version: fact for fact in only(facts, TrainingStarted)}
-    probes = [one for one in only(facts, Probed) if started[one.version].update == "leaves"]
-    assert probes
+    taken = [one for one in only(facts, Probed) if started[one.version].update == "leaves"]
+    assert taken
     # The rows since the last training are some 600; those of the first version are 1,500.
-    assert all(one.drawn[0] > 1_000 > started[one.version].snapshot.rows for one in probes)
+    assert all(one.drawn[0] > 1_000 > started[one.version].snapshot.rows for one in taken)
 
 
 def test_the_same_life_twice_gives_the_same_facts(tmp_path: Path) -> None:
     frame = stream(50, flip_at=35)
     lives = [facts_of(tmp_path / name, frame, trigger=triggers.Pays()) for name in ("a", "b")]
     assert [comparable(one) for one in lives[0]] == [comparable(one) for one in lives[1]]
+
+
+def test_a_learner_that_is_quicker_than_a_probe_is_trained_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pays, "COSTS", 4)
+    facts = facts_of(tmp_path, stream(60, flip_at=40), trigger=triggers.Pays())
+    assert len(only(facts, Probed)) == 4
+    decided = [f for f in only(facts, Decided) if f.decision.train]
+    told = [f for f in decided if "in the place of a probe" in f.decision.reason]
+    assert told
+    assert any(f.batch > 40 for f in told)
+    # No oftener than with every batch, and no oftener than probes were asked for.
+    assert len(decided) < 30
+    values = [fact.value for fact in only(facts, Scored)]
+    assert np.mean(values[-5:]) > 0.8
+
+
+@pytest.mark.parametrize(("budget", "count"), [("9s per 900d", 1), ("11s per 900d", 2)])
+def test_a_budget_of_seconds_pays_for_probes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: str, count: int
+) -> None:
+    ticks = itertools.count(step=10)
+    clock = SimpleNamespace(process_time=lambda: float(next(ticks)))
+    monkeypatch.setattr(probes, "time", clock)
+    facts = facts_of(tmp_path, stream(60, flip_at=40), trigger=triggers.Pays(), budget=budget)
+    assert [fact.cost.cpu_seconds for fact in only(facts, Probed)] == [10.0] * count
+    held = {one.decision.reason for one in only(facts, Decided)}
+    if any("held by the budget" in reason for reason in held):
+        assert any(f"{count}0 of them on probes" in reason for reason in held)
+    assert all(batch <= max(f.batch for f in only(facts, Probed)) for batch in trained(facts))
+
+
+def test_what_probes_took_counts_as_cost_and_is_told(tmp_path: Path) -> None:
+    made = pipeline(
+        source(stream(40, flip_at=30)), tmp_path / "home", trigger=triggers.Pays(), **PARTS
+    )
+    policy = made.backtest(since=START + 20 * DAY, compare=False).policies[0]
+    with Ledger(tmp_path / "home" / "backtest" / "ledger.db") as ledger:
+        entries = list(ledger.facts("churn"))
+    facts = [entry.fact for entry in entries]
+    probing = sum(fact.cost.cpu_seconds for fact in only(facts, Probed))
+    training = sum(fact.cost.cpu_seconds for fact in only(facts, Trained))
+    assert probing > 0
+    assert policy.probe_cpu_seconds == pytest.approx(probing)
+    assert policy.fit_cpu_seconds == pytest.approx(probing + training)
+    assert policy.to_dict()["probe_cpu_seconds"] == policy.probe_cpu_seconds
+    state = State().fold(entries)
+    assert [seconds for _, seconds in state.probe_costs] == [
+        fact.cost.cpu_seconds for fact in only(facts, Probed)
+    ]
+    assert State.loads(state.dumps()).probe_costs == state.probe_costs
+    told = [line.text for line in Story().lines(entries) if line.what == "probed"]
+    assert "s of CPU; " in told[0]
+    assert " of CPU, of which probes " in str(Status.of("churn", state))
 
 
 @pytest.mark.story

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 NAME = 18
 """Columns that a policy's name has at most."""
 
+FRESHER = "Not shown to be worse"
+"""How the name of `gates.Fresher` begins."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """Where a policy stands among the others.
 
-    ``share`` is its CPU time of training beside that of ``always``. ``regret`` is how much
+    ``share`` is its CPU time of training, and of probes, beside that of ``always``. ``regret`` is how much
     less it was worth than the best in hindsight with as many trainings; never below zero but
     where windows were served by two models. ``beside`` is how much more it was worth than the
     recommended one, less where it is negative. ``code`` is the trigger as a pipeline's file
@@ -127,7 +130,7 @@ class Compared(Backtest):
             "policy": taken.name,
             "trigger": taken.code,
             "max_age": None if self.age is None else written(self.age).strip('"'),
-            "because": self.because(),
+            "because": [*self.because(), *self.undecided()],
         }
 
     def ranking(self) -> pl.DataFrame:
@@ -160,22 +163,27 @@ class Compared(Backtest):
     def table(self) -> str:
         """Return all that was found, as sections of text."""
         sections = [self.worth(), self.moments(), self.front()]
-        told = "\n".join(folded(sentence) for sentence in (*self.because(), *self.notes))
+        said = (*self.because(), *self.undecided(), *self.probes(), *self.notes)
+        told = "\n".join(folded(sentence) for sentence in said)
         return "\n\n".join(section for section in (*sections, told) if section)
 
     def worth(self) -> str:
-        """Return one line per policy: what it was worth, what it cost, how far from the best."""
+        """Return one line per policy: what it was worth, what it cost, how far from the best.
+
+        Beside it stands how many of its trainings were promoted, ``2 of 64``.
+        """
         width = self._width()
         head = (
-            f"   {'policy':<{width}} {self.metric:<21} {'trainings':>9}  {'train CPU':>9}"
+            f"   {'policy':<{width}} {self.metric:<20} {'promoted':>10}  {'train CPU':>9}"
             f"  {'of always':>9}  {'regret':>7}"
         )
         lines = [head]
         for mark, one in zip(front.MARKS, self.standings, strict=False):
             cost = _seconds(one.policy.fit_cpu_seconds)
+            promoted = f"{one.policy.promoted} of {one.policy.trainings}"
             lines.append(
-                f"{mark}  {self._named(one):<{width}} {_worth(one.policy):<21} "
-                f"{one.policy.trainings:>9}  {cost:>9}  {_per_cent(one.share):>9}  "
+                f"{mark}  {self._named(one):<{width}} {_worth(one.policy):<20} "
+                f"{promoted:>10}  {cost:>9}  {_per_cent(one.share):>9}  "
                 f"{_number(one.regret):>7}"
             )
         return "\n".join(lines)
@@ -239,6 +247,31 @@ class Compared(Backtest):
             best = max(periods, key=lambda one: self._sign * (one.policy.value or 0.0))
             said.append(f"{best.name} is the best of {len(periods)} periods, known in hindsight")
         return said
+
+    def undecided(self) -> list[str]:
+        """Return for which policies most verdicts were not enough evidence, and what helps."""
+        unsure = [one for one in self.standings if 2 * one.policy.undecided > one.policy.judged]
+        if not unsure:
+            return []
+        worst = max(unsure, key=lambda one: one.policy.undecided).policy
+        names = [self._named(one) for one in unsure if one.policy is not worst]
+        as_well = f" (and on most of {', '.join(names)})" if names else ""
+        helps = "a longer holdout decides more"
+        if not str(worst.undecided_by).startswith(FRESHER):
+            helps += ", and gates.Fresher() promotes unless harm is shown"
+        return [
+            f'the gate "{worst.undecided_by}" had not enough evidence on {worst.undecided} of '
+            f"{worst.judged} challengers of {worst.name}{as_well}: {helps}"
+        ]
+
+    def probes(self) -> list[str]:
+        """Return how much of what policies cost went into probes, a sentence for each."""
+        return [
+            f"{one.name} took {_seconds(one.policy.fit_cpu_seconds)} of CPU, of which probes "
+            f"{_seconds(one.policy.probe_cpu_seconds)}"
+            for one in self.standings
+            if one.policy.probe_cpu_seconds
+        ]
 
     def _rivals(self) -> list[Standing]:
         """Return the policy that was worth most, and ``always``, to set beside the one to take."""

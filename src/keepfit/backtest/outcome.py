@@ -36,7 +36,10 @@ class Window:
 class Policy:
     """What one way of deciding was worth: the mean over windows, and what it cost.
 
-    ``unscored`` says why where no window has a value.
+    ``fit_cpu_seconds`` are those of trainings and of the probes that `triggers.Pays` takes,
+    which ``probe_cpu_seconds`` are of them. ``judged`` counts the challengers that came before
+    the gate, ``undecided`` those of whom it said not enough evidence in the end, ``undecided_by``
+    names the gate that did so most often. ``unscored`` says why where no window has a value.
     """
 
     name: str
@@ -47,6 +50,10 @@ class Policy:
     refused: int
     rolled_back: int
     fit_cpu_seconds: float
+    probe_cpu_seconds: float = 0.0
+    judged: int = 0
+    undecided: int = 0
+    undecided_by: str | None = None
     windows: tuple[Window, ...] = ()
     unscored: str | None = None
 
@@ -61,6 +68,10 @@ class Policy:
             "refused": self.refused,
             "rolled_back": self.rolled_back,
             "fit_cpu_seconds": self.fit_cpu_seconds,
+            "probe_cpu_seconds": self.probe_cpu_seconds,
+            "judged": self.judged,
+            "undecided": self.undecided,
+            "undecided_by": self.undecided_by,
             "unscored": self.unscored,
             "windows": [window.to_dict() for window in self.windows],
         }

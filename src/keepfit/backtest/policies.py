@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from keepfit import drift, facts, probes, triggers
 from keepfit.challenger import Challenger
-from keepfit.clock import humanise
+from keepfit.clock import duration, humanise
 from keepfit.errors import ConfigError, nearest
 from keepfit.protocols import Evidence, Trigger
 
@@ -50,14 +50,13 @@ class Rule:
     def of(self, pipeline: Pipeline) -> Pipeline:
         """Return the pipeline with this trigger: all else is its own, its guards too.
 
-        Only ``never`` is without the maximum age, which would train it.
+        Under the pipeline's own maximum age ``never`` trains too, as it would once written.
         """
         if self.kind == "yours":
             return pipeline
         guards = pipeline.trigger
         assert isinstance(guards, triggers.Guarded)
-        age = None if self.kind == "never" else guards.max_age
-        guarded = replace(guards, trigger=self.trigger, max_age=age)
+        guarded = replace(guards, trigger=self.trigger)
         budgeted = (drift.Alarms(budget) for budget in triggers.budgets(guarded))
         return pipeline.changed(
             name=self.name,
@@ -104,8 +103,9 @@ def chosen(
 ) -> tuple[tuple[Rule, ...], tuple[str, ...]]:
     """Return the rules to compare beside the pipeline's own, and why some are left out.
 
-    ``never`` and ``always`` are always among them: the cost of all is told as a share of
-    ``always``, whose models are those that the best in hindsight is made of.
+    ``never`` and ``always`` are always among them, but for a ``never`` that is the pipeline's
+    own: the cost of all is told as a share of ``always``, whose models are those that the best
+    in hindsight is made of.
 
     Raises
     ------
@@ -130,9 +130,21 @@ def chosen(
         rule
         for rule in rules
         if distinct[repr(rule.trigger)] is rule
-        and (rule.kind in ("never", "always") or repr(rule.trigger) != mine)
+        and (rule.kind == "always" or repr(rule.trigger) != mine)
     ]
+    age = max_age(pipeline)
+    if all(rule.kind != "never" for rule in kept):
+        left_out.append("never is left out: it is the pipeline's own trigger")
+    elif age is not None:
+        told = f"never trains once the champion's newest row is {humanise(age)} old"
+        left_out.append(f"{told}, by the pipeline's max_age, as it would when written")
     return tuple(kept), tuple(left_out)
+
+
+def max_age(pipeline: Pipeline) -> timedelta | None:
+    """Return the maximum age that a pipeline states; None where it states none."""
+    age = getattr(pipeline.trigger, "max_age", None)
+    return None if age is None else duration(age)
 
 
 def fitted(rules: Sequence[Rule], metric: Metric | None) -> tuple[tuple[Rule, ...], list[str]]:

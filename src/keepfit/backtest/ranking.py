@@ -17,13 +17,12 @@ from keepfit.backtest.judging import Difference, cheapest, difference, margin
 from keepfit.backtest.matrix import Ask, Life, filled
 from keepfit.backtest.measures import Measures, measured
 from keepfit.backtest.oracle import Oracle
-from keepfit.clock import duration
+from keepfit.backtest.policies import max_age
 
 if TYPE_CHECKING:
     from keepfit.backtest.outcome import Policy
     from keepfit.backtest.policies import Rule
     from keepfit.backtest.stage import Stage
-    from keepfit.pipeline import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ def ranked(
     if not found.tasks:
         standings = [_bare(rule, found.policies[rule.name]) for rule in rules]
         return Compared(**told, standings=tuple(standings))
-    ranking = _Ranking(rules, found, 1.0 if better else -1.0, within)
+    age = max_age(stage.pipeline)
+    ranking = _Ranking(rules, found, 1.0 if better else -1.0, within, aged=age is not None)
     return Compared(
         **told,
         standings=ranking.standings(),
@@ -67,7 +67,7 @@ def ranked(
         recommended=ranking.recommended,
         margin=ranking.margin,
         doubt=ranking.doubt(),
-        max_age=_own_age(stage.pipeline) or _whole(stage.plan.last - stage.plan.since),
+        max_age=age or _whole(stage.plan.last - stage.plan.since),
     )
 
 
@@ -86,7 +86,13 @@ def _bare(rule: Rule, policy: Policy) -> Standing:
 
 class _Ranking:
     def __init__(
-        self, rules: Sequence[Rule], found: Found, sign: float, within: float | None
+        self,
+        rules: Sequence[Rule],
+        found: Found,
+        sign: float,
+        within: float | None,
+        *,
+        aged: bool,
     ) -> None:
         better = sign > 0
         self.rules, self.sign = rules, sign
@@ -104,9 +110,9 @@ class _Ranking:
         own = rules[0].name
         usual = margin(float(np.mean(self.values[own])), greater_is_better=better)
         self.margin = usual if within is None else within
-        idle = {rule.name for rule in rules if _idle(rule, self.lives[rule.name])}
+        self.idle = {rule.name for rule in rules if _idle(rule, self.lives[rule.name], aged)}
         self.recommended = cheapest(
-            self.values, self.costs, own, sign=sign, within=self.margin, idle=idle
+            self.values, self.costs, own, sign=sign, within=self.margin, idle=self.idle
         )
 
     def standings(self) -> tuple[Standing, ...]:
@@ -118,8 +124,8 @@ class _Ranking:
         """Return how ``never`` stands beside the best, where it may be as good and is not shown to be."""
         worth = {name: self.sign * float(np.mean(each)) for name, each in self.values.items()}
         best = max(worth, key=lambda name: worth[name])
-        never = next(rule.name for rule in self.rules if rule.kind == "never")
-        if worth[never] >= worth[best]:
+        never = next((rule.name for rule in self.rules if _unasked(rule)), None)
+        if never not in self.idle or never is None or worth[never] >= worth[best]:
             return None
         beside = difference(self.values[never], self.values[best], sign=self.sign)
         return None if beside.high < 0 or beside.low >= -self.margin else beside
@@ -176,19 +182,20 @@ def _trainings(life: Life) -> int:
     return max(reigns, len(life.turns), len(life.promoted))
 
 
-def _idle(rule: Rule, life: Life) -> bool:
+def _idle(rule: Rule, life: Life, aged: bool) -> bool:
     """Return whether a policy is worth what not training is worth, on this history.
 
-    One's own that watches for a reason to train and saw none may stay as it is.
+    One's own that watches for a reason to train and saw none may stay as it is; ``never``
+    trains where the pipeline has a maximum age.
     """
-    if rule.kind == "yours" and not isinstance(rule.trigger, triggers.OnEvent):
+    if rule.kind == "yours" and not _unasked(rule):
         return False
-    return rule.kind == "never" or len(life.turns) <= 1
+    return rule.kind == "never" and not aged or len(life.turns) <= 1
 
 
-def _own_age(pipeline: Pipeline) -> timedelta | None:
-    age = getattr(pipeline.trigger, "max_age", None)
-    return None if age is None else duration(age)
+def _unasked(rule: Rule) -> bool:
+    """Return whether a policy trains by its guards alone, and on events that nobody sends."""
+    return isinstance(rule.trigger, triggers.OnEvent)
 
 
 def _whole(length: timedelta) -> timedelta:

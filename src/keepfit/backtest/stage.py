@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -139,9 +140,26 @@ def _summed(loop: Loop, ledger: Ledger) -> Policy:
         refused=counts.refused,
         rolled_back=counts.rolled_back,
         fit_cpu_seconds=counts.fit_cpu_seconds,
+        probe_cpu_seconds=counts.probe_cpu_seconds,
+        **_undecided(ledger.facts(loop.pipeline.name, kind="Judged")),
         windows=windows,
         unscored=_unscored(loop, ledger, windows) if value is None else None,
     )
+
+
+def _undecided(entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return of how many challengers the gate did not know in the end, and which one it was."""
+    judged = [entry.fact for entry in entries if isinstance(entry.fact, facts.Judged)]
+    last = {fact.version: fact for fact in judged if not fact.during}
+    unsure = [one for one in last.values() if one.answer == facts.Answer.NOT_ENOUGH]
+    by = Counter(
+        verdict.gate
+        for one in unsure
+        for verdict in one.verdicts
+        if verdict.answer == facts.Answer.NOT_ENOUGH
+    )
+    named = by.most_common(1)[0][0] if by else None
+    return {"judged": len(last), "undecided": len(unsure), "undecided_by": named}
 
 
 def _unscored(loop: Loop, ledger: Ledger, windows: Sequence[Window]) -> str:

@@ -12,7 +12,7 @@ from keepfit import costs, explore, facts, triggers
 from keepfit.batch import TIME, border
 from keepfit.learners.novel import learnable
 from keepfit.probes.losses import check, loss
-from keepfit.probes.trial import FEWEST, Trial
+from keepfit.probes.trial import FEWEST, Trial, threads
 from keepfit.protocols import Moment
 
 if TYPE_CHECKING:
@@ -50,16 +50,24 @@ class Prober:
         champion = state.versions.get(state.champion or "")
         if not asking or champion is None or state.training or state.paused is not None:
             return []
-        if state.probed >= state.batch or state.labelled_to is None:
+        if state.probed >= state.batch or state.labelled_to is None or self._spent():
             return []
         evidence = self.loop.evidence(now)
         reason = next((why for one in asking if (why := one.wants_probe(evidence))), "")
         found = self._probed(champion, asking[0].cost, reason, now) if reason else None
         return [] if found is None else [found]
 
+    def _spent(self) -> bool:
+        """Return whether the budget has no CPU seconds left, of trainings and of probes."""
+        state = self.loop.state
+        left = getattr(self.loop.pipeline.trigger, "left", None)
+        paid = [*state.trainings, *state.probe_costs]
+        return left is not None and left(paid, state.watermark) == 0
+
     def _probed(
         self, champion: Version, cost: Any, reason: str, now: datetime
     ) -> facts.Probed | None:
+        threads()  # what is found once in a process is not the price of a probe
         loop, started = self.loop, time.process_time()
         model = loop.scorer.model(champion)
         name, losses = loss(loop.scorer.metric(model), cost, model)

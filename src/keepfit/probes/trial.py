@@ -70,7 +70,7 @@ class Trial:
             The rows that a training would take now, by what chose them.
         """
         # How many threads there are would show in the last digits.
-        with _threads().limit(limits=1):
+        with threads().limit(limits=1):
             found = [self._measured(name, stale, rows) for name, rows in fresh.items()]
         known = [one for one in found if one is not None]
         return max(known, key=lambda one: one.gap - one.error, default=None)
@@ -127,7 +127,7 @@ class Trial:
 
 
 @cache
-def _threads() -> Any:
+def threads() -> Any:
     """Return what holds the threads that probes learn with; finding them takes as long as a probe."""
     import sklearn.ensemble  # noqa: F401  # what is not there yet is not found
     from threadpoolctl import ThreadpoolController

@@ -113,6 +113,7 @@ class State(msgspec.Struct):
     assessed: int = 0
     probed: int = 0
     probes: list[Probed] = []
+    probe_costs: list[tuple[datetime, float]] = []
     moved: dict[str, list[str]] = {}
     detectors: dict[str, dict[str, Any]] = {}
     anchor: str = ""
@@ -342,6 +343,10 @@ class State(msgspec.Struct):
     def _probed(self, fact: Probed, at: datetime) -> None:
         self.probed = fact.batch
         self.since.append(fact)
+        self.counts.fit_cpu_seconds += fact.cost.cpu_seconds
+        self.counts.probe_cpu_seconds += fact.cost.cpu_seconds
+        if self.watermark is not None:
+            self.probe_costs.append((self.watermark, fact.cost.cpu_seconds))
 
     def _decided(self, fact: Decided, at: datetime) -> None:
         self.decided = fact.batch

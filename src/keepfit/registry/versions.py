@@ -183,7 +183,10 @@ class Recipe(msgspec.Struct):
 
 
 class Counts(msgspec.Struct):
-    """How often things happened, for summaries."""
+    """How often things happened, for summaries.
+
+    ``fit_cpu_seconds`` are those of trainings and of probes, which ``probe_cpu_seconds`` are of them.
+    """
 
     rows: int = 0
     labels: int = 0
@@ -194,3 +197,4 @@ class Counts(msgspec.Struct):
     failed: int = 0
     quarantined: int = 0
     fit_cpu_seconds: float = 0.0
+    probe_cpu_seconds: float = 0.0

@@ -153,8 +153,9 @@ class Story:
     def _probed(self, fact: facts.Probed, at: datetime) -> Line:
         gap = f"{figure(fact.gap, sign=True)} ± {figure(fact.error)}"
         losses = f"old rows lose {figure(fact.stale)} by {fact.loss}, fresh {figure(fact.fresh)}"
-        text = f"{losses} ({gap}), on {counted(fact.rows, 'row')}; {fact.reason}"
-        return Line(at, "·", "probed", text, tone="dim", loud=False)
+        text = f"{losses} ({gap}), on {counted(fact.rows, 'row')}"
+        spent = f", {lasted(fact.cost.cpu_seconds)} of CPU" if fact.cost.cpu_seconds else ""
+        return Line(at, "·", "probed", f"{text}{spent}; {fact.reason}", tone="dim", loud=False)
 
     def _decided(self, fact: facts.Decided, at: datetime) -> Line:
         decision = fact.decision

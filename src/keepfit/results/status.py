@@ -397,7 +397,9 @@ class Status:
             if count
         ]
         if counts.fit_cpu_seconds:
-            told.append(f"{humanise(timedelta(seconds=counts.fit_cpu_seconds))} of CPU")
+            probes = counts.probe_cpu_seconds
+            cost = f"{humanise(timedelta(seconds=counts.fit_cpu_seconds))} of CPU"
+            told.append(f"{cost}, of which probes {costs.took(probes)}" if probes else cost)
         return [", ".join(told)] if told else []
 
 

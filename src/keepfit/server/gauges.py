@@ -153,9 +153,11 @@ def _happened(name: str, state: State) -> Iterator[Metric]:
     ):
         told = f"Versions that were {what.replace('_', ' ')}."
         yield _counter(f"keepfit_versions_{what}", told, name, count)
-    yield _counter(
-        "keepfit_training_cpu_seconds", "CPU spent on training.", name, counts.fit_cpu_seconds
-    )
+    for what, told, seconds in (
+        ("training", "CPU spent on trainings and on probes.", counts.fit_cpu_seconds),
+        ("probe", "CPU spent on probes.", counts.probe_cpu_seconds),
+    ):
+        yield _counter(f"keepfit_{what}_cpu_seconds", told, name, seconds)
     yield _gauge("keepfit_trainings_running", "Trainings that run.", name, len(state.training))
 
 

@@ -32,15 +32,17 @@ class Guarded(Part):
     budget
         The most trainings, ``"3 per 30d"``, or CPU seconds of them, ``"600s per 30d"``, in
         any period of that length. Each challenger's training counts, and so do one that is
-        run once more and the final fit. One whose forecast is more than the seconds that are
-        left does not start. Where fewer trainings are left than recipes would run, the ones
-        that have done best go first, then the cheapest; where none is left for its final fit,
-        a winner serves as it passed. A person may go beyond the budget.
+        run once more, the final fit, and the seconds of `Pays`' probes. One whose forecast is
+        more than the seconds that are left does not start, nor does a probe once none are
+        left. Where fewer trainings are left than recipes would run, the ones that have done
+        best go first, then the cheapest; where none is left for its final fit, a winner serves
+        as it passed. A person may go beyond the budget.
     enough
         The new labelled rows that a training needs.
     max_age
         The age of the champion's newest training row beyond which to train whatever the
-        trigger says.
+        trigger says. A challenger that waits at the gate for evidence is waited for, as long
+        as that since it was trained: another turn would take its place, and begin anew.
 
     Raises
     ------
@@ -92,6 +94,7 @@ class Guarded(Part):
             trigger = inner.trigger if aged is None else "max_age"
             reason = inner.reason if aged is None else aged
             held = list(self._held(evidence)) if wanted else []
+            held += [] if aged is None else self._at_gate(evidence)
         names = [name for name, _ in held]
         if held:
             reason += "; held by " + ", ".join(f"{name} ({why})" for name, why in held)
@@ -132,8 +135,11 @@ class Guarded(Part):
         most, _ = rate(self.budget, "budget")
         spent = self._within(evidence.trainings, evidence.watermark)
         if isinstance(most, timedelta):
-            if sum(spent) >= most.total_seconds():
-                yield "the budget", f"{sum(spent):.0f} CPU seconds spent, {self.budget}"
+            probes = sum(self._within(evidence.probe_costs, evidence.watermark))
+            seconds = sum(spent) + probes
+            if seconds >= most.total_seconds():
+                told = f", {probes:.0f} of them on probes" if probes else ""
+                yield "the budget", f"{seconds:.0f} CPU seconds spent{told}, {self.budget}"
         elif len(spent) >= most:
             yield "the budget", f"{len(spent)} trainings, {self.budget}"
 
@@ -152,7 +158,7 @@ class Guarded(Part):
         Parameters
         ----------
         trainings
-            Past trainings as (watermark at their start, CPU seconds).
+            Past trainings as (watermark at their start, CPU seconds), and probes as well.
         watermark
             The event time up to which the stream has been read.
         """
@@ -182,6 +188,15 @@ class Guarded(Part):
                 "enough",
                 f"{evidence.labelled:,} new labelled rows, {self.enough:,} asked for",
             )
+
+    def _at_gate(self, evidence: Evidence) -> list[tuple[str, str]]:
+        """Return that a challenger which is young enough may still take over."""
+        if self.max_age is None or evidence.trained_at is None or not evidence.waiting:
+            return []
+        # A holdout keeps the newest rows from it: its age counts from when it was trained.
+        since = evidence.watermark - evidence.trained_at
+        told = f"{', '.join(evidence.waiting)} of {humanise(since)} ago waits there for evidence"
+        return [("the gate", told)] if since <= duration(self.max_age) else []
 
     def _aged(self, evidence: Evidence) -> str | None:
         if self.max_age is None or evidence.trained_to is None:

@@ -20,6 +20,9 @@ LEAST = 200
 GROWTH = 1.25
 """How far the rows since the last training must have grown for the next probe."""
 
+COSTS = 4
+"""Probes that tell what one costs; before so many, one is taken however dear it is."""
+
 POINT = 0.01
 STRIKING = 2.0
 """Standard deviations by which a window must be worse than those before to ask for a probe."""
@@ -46,7 +49,10 @@ class Pays(Rule):
 
     A probe is taken at first, then with every quarter more rows, unless even a gap at its upper
     bound would not pay; when drift or a striking window asks for it; and before a training, so
-    that it rests on the newest rows. Put a maximum age under the whole,
+    that it rests on the newest rows. Its CPU seconds are paid for like those of a training.
+    Where the newest probes cost more than a turn of training, which such a probe might spare, a
+    training takes its place from the fourth probe on: it is the cheaper way to know, and the
+    gate measures what it gained. Put a maximum age under the whole,
     ``Pipeline(…, trigger=Pays(), max_age="90d")``: what probes cannot see, such as free text
     and images, ages too.
 
@@ -63,9 +69,9 @@ class Pays(Rule):
     worth
         Without prices: the share of the compute of training with every batch that one point of
         the metric, held over as many batches, is worth: a quarter of it unless stated. One
-        point is 0.01, or a hundredth of the loss of the best constant answer. Decisions then
-        rest on counts of rows alone, and are the same on every machine; with prices they follow
-        the CPU seconds measured.
+        point is 0.01, or a hundredth of the loss of the best constant answer. What pays then
+        follows from counts of rows alone, and is the same on every machine, but for whether a
+        probe is dearer than a training; with prices all follows the CPU seconds measured.
 
     Raises
     ------
@@ -122,7 +128,11 @@ class Pays(Rule):
     # Probes -----------------------------------------------------------------------------
 
     def wants_probe(self, evidence: Evidence) -> str:
-        """Return why the loop should probe now; ``""`` when it need not."""
+        """Return why the loop should probe now; ``""`` when it need not, or a training is cheaper."""
+        return "" if _dear(evidence) else self._asks(evidence)
+
+    def _asks(self, evidence: Evidence) -> str:
+        """Return why what a fresh model would gain should be measured now; ``""`` if not."""
         if evidence.champion is None or evidence.labelled < LEAST:
             return ""
         course = Course.of(evidence)
@@ -152,7 +162,18 @@ class Pays(Rule):
         """Return yes or no, with the reason and what it rests on."""
         if evidence.champion is None:
             return self._no("no champion yet")
-        course = Course.of(evidence)
+        course, dear = Course.of(evidence), _dear(evidence)
+        asked = self._asks(evidence) if dear else ""
+        if asked:
+            return Decision(
+                train=True,
+                trigger=self.name,
+                reason=f"in the place of a probe, which {dear}: {asked}",
+            )
+        if not course.probes and dear and evidence.labelled >= LEAST:
+            return self._no(
+                f"by earlier probes no gap can be wide enough to pay yet; another {dear}"
+            )
         if not course.probes:
             labelled = f"{evidence.labelled:,} new labelled rows, {LEAST:,} asked for"
             return self._no(f"what a fresh model would gain is not measured yet: {labelled}")
@@ -228,6 +249,23 @@ class Pays(Rule):
         if self.per_error is not None:
             known["training_seconds"] = probe.training_seconds
         return known
+
+
+def _dear(evidence: Evidence) -> str:
+    """Return that a probe costs more than a turn of training, in words; ``""`` where not.
+
+    A turn costs what the newest one took, or was forecast to take at the newest probe if that
+    is more: it may be of fewer recipes than the next.
+    """
+    probes = [*evidence.probed, *(one for one in evidence.facts if isinstance(one, Probed))]
+    if len(probes) < COSTS or not evidence.trainings:
+        return ""
+    newest = evidence.trainings[-1][0]
+    took = sum(seconds for at, seconds in evidence.trainings if at == newest)
+    turn = max(took, probes[-1].training_seconds or 0.0)
+    probe = statistics.median(one.cost.cpu_seconds for one in probes[-COSTS:])
+    # How many seconds they are is measured, and facts are to be the same on every machine.
+    return "costs more CPU than a training" if probe > turn else ""
 
 
 def _sign(evidence: Evidence, last: Probed) -> str:
