@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-5"
+FOLD = "state-6"
 ATTEMPTS = 5
 
 
@@ -395,6 +395,9 @@ class Loop:
             promised=None if champion is None or champion.judged is None else champion.judged.value,
             greater_is_better=self.scorer.greater_is_better(state),
             facts=tuple(state.since),
+            first={} if champion is None else dict(champion.first),
+            asked=tuple(state.asked),
+            asked_before=tuple(state.asked_before),
             trainings=tuple(state.trainings),
             probed=tuple(state.probes),
             every=self.every,

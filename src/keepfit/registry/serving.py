@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keepfit.facts import Judged, Promoted, RolledBack, RolledOut
-from keepfit.registry.versions import Rollout, Service
+from keepfit.facts import Compared, Judged, Promoted, RolledBack, RolledOut
+from keepfit.registry.versions import KEPT, Rollout, Service, Side
 
 if TYPE_CHECKING:
     from keepfit.registry.state import State
@@ -37,6 +37,7 @@ def promoted(state: State, fact: Promoted, at: datetime) -> None:
     version = state.versions[fact.version]
     version.reference = version.reference or fact.reference
     follow(state, version.turn)
+    state.asked, state.asked_before = [], state.asked
     supersede(state, fact.version)
     crown(state, fact.version, at)
     if state.previous is not None:
@@ -67,6 +68,18 @@ def follow(state: State, turn: int) -> None:
         state.followed = list(fresh.values())
 
 
+def compared(state: State, fact: Compared, at: datetime) -> None:
+    """Keep what the recipes that are followed reached side by side."""
+    beside = {name for name in state.followed if state.versions[name].updated}
+    by_recipe = {
+        state.versions[name].challenger: value
+        for name, value in fact.values.items()
+        if name not in beside
+    }
+    kept = next((value for name, value in fact.values.items() if name in beside), None)
+    state.compared = [*state.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept)]
+
+
 def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:
     """Take back the version that is being rolled out, or the champion."""
     state.counts.rolled_back += 1
@@ -80,6 +93,7 @@ def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:
     state.versions[fact.version].state = "rolled back"
     # A version that was rolled back never becomes previous.
     state.previous, state.service = None, None
+    state.asked, state.asked_before = [], []
     state.undone.append((at, fact.version))
 
 

@@ -23,6 +23,7 @@ from keepfit.facts import (
     Compared,
     Cost,
     Decided,
+    Decision,
     Declined,
     DetectorAdvanced,
     Drifted,
@@ -48,20 +49,28 @@ from keepfit.facts import (
 )
 from keepfit.registry import adopted, approval, serving
 from keepfit.registry.strangers import counted
-from keepfit.registry.versions import Counts, Recipe, Request, Rollout, Service, Side, Version
+from keepfit.registry.versions import (
+    ASKED,
+    KEPT,
+    Counts,
+    Recipe,
+    Request,
+    Rollout,
+    Service,
+    Side,
+    Version,
+)
 
 FORECAST_FROM = 200
 """Versions that a forecast of costs looks back on."""
-
-KEPT = 64
-"""Let-in batches remembered for the checks."""
 
 
 class State(msgspec.Struct):
     """What the facts so far add up to; may be thrown away and folded again.
 
     ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
-    whose labels are not mature; ``since`` the evidence since the last decision to train.
+    whose labels are not mature; ``since`` the evidence since the last decision to train, ``asked``
+    and ``asked_before`` such decisions in the reign of the champion and of the one before it.
     ``moved`` names the columns beyond their limit by detector, in the newest batch;
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
@@ -110,6 +119,8 @@ class State(msgspec.Struct):
         | Promoted
         | RolledBack
     ] = []
+    asked: list[Decision] = []
+    asked_before: list[Decision] = []
     assessed: int = 0
     probed: int = 0
     probes: list[Probed] = []
@@ -303,6 +314,8 @@ class State(msgspec.Struct):
         if awaited is not None and fact.value is not None:
             self.estimates = [*self.estimates[-KEPT + 1 :], (*awaited, fact.value)]
         self.last_scored = fact
+        if fact.version in self.versions:
+            self.versions[fact.version].scored(fact.batch, fact.value)
         self.metric = self.metric or fact.metric
         if self.strangers or fact.unknown or fact.unlearnt:
             rows = fact.n + sum(fact.unlearnt.values())
@@ -316,16 +329,6 @@ class State(msgspec.Struct):
         self.since.append(fact)
         self.estimated = fact.batch
         self.awaited[fact.batch] = fact.value, fact.low, fact.high
-
-    def _compared(self, fact: Compared, at: datetime) -> None:
-        beside = {name for name in self.followed if self.versions[name].updated}
-        by_recipe = {
-            self.versions[name].challenger: value
-            for name, value in fact.values.items()
-            if name not in beside
-        }
-        kept = next((value for name, value in fact.values.items() if name in beside), None)
-        self.compared = [*self.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept)]
 
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
         self.watched = max(self.watched, fact.batch)
@@ -353,7 +356,7 @@ class State(msgspec.Struct):
             self.trained_at = fact.watermark
             probes = [one for one in self.since if isinstance(one, Probed)]
             self.probes = [*self.probes, *probes][-KEPT:]
-            self.since = []
+            self.since, self.asked = [], [*self.asked[-ASKED + 1 :], fact.decision]
             # Whoever a person is asked about waits until a later one has passed the gates too.
             asked = None if self.request is None else self.request.version
             for name in [one for one in self.waiting if one != asked]:
@@ -471,7 +474,7 @@ _HANDLERS: dict[type[Fact], Any] = {
     Overridden: State._overridden,
     Scored: State._scored,
     Estimated: State._estimated,
-    Compared: State._compared,
+    Compared: serving.compared,
     DetectorAdvanced: State._advanced,
     Drifted: State._drifted,
     Assessed: State._assessed,
