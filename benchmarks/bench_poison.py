@@ -139,8 +139,8 @@ def told(found: Found, known: Sequence[str], scale: Scale) -> Iterator[str]:
         f"{scale.batches} batches, LightGBM with {scale.trees} trees on one thread, labels at the "
         f"end of each batch, {scale.seeds} seeds: all rows of the stream, and nine tenths of them "
         "that each other seed draws, in order of time. Brackets are t intervals of 95 % over the "
-        "seeds. Without a gate the same recipes run, and the dearest of each turn is promoted, "
-        "whatever it is.",
+        "seeds. Without a gate the same recipes run, and the one that leads so far is promoted, else "
+        "the dearest, whatever it is.",
         "",
         *table(
             ["stream", "default", "no gate", "what the gate gains, points"],

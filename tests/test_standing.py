@@ -16,11 +16,11 @@ from lightgbm import LGBMClassifier
 from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 
-from keepfit import Challenger, Ledger, selection, triggers
+from keepfit import Challenger, Ledger, gates, selection, triggers
 from keepfit.challenger import default
 from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
-from keepfit.facts import Cost, Decision, Snapshot
+from keepfit.facts import Answer, Cost, Decision, Judged, Snapshot, Verdict
 from keepfit.learners import resolve
 from keepfit.registry import Recipe, Side, State, Version
 from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, Standings, Why, standard_errors
@@ -441,3 +441,45 @@ def test_what_a_training_takes_at_most_is_told_by_its_forecast_and_by_those_befo
     assert state.longest(second) == 9.0
     first.artifact, first.cost = "a", Cost(cpu_seconds=1.0, wall_seconds=70.0)
     assert state.longest(second) == 70.0, "one that waits uses little CPU"
+
+
+# Which is promoted ----------------------------------------------------------------------
+
+
+def passed(name: str, low: float, high: float, **more: Any) -> Judged:
+    gain = (low + high) / 2
+    gate = more.pop("gate", gates.NoWorse()).name
+    verdict = Verdict(gate=gate, answer=Answer.PROMOTE, reason="", low=low, high=high, value=gain)
+    value = more.pop("value", 0.5 + gain)
+    parts = {"champion": "v1", "rows": 500, "verdicts": (verdict,), "value": value} | more
+    return Judged(version=name, answer=Answer.PROMOTE, **parts)
+
+
+def promoted(*judged: Judged, judges: Any = None, **parts: Any) -> str:
+    recipes = {"v2": SHORT, "v3": MIDDLE, "v4": WHOLE}
+    state = served(version("v1", MIDDLE, 20), *(version(n, r, 40) for n, r in recipes.items()))
+    judges = [gates.NoWorse()] if judges is None else judges
+    return standings(state, **parts).best(judged, dict.fromkeys(recipes, 0), judges).version
+
+
+def test_the_leader_is_promoted_unless_another_is_shown_to_do_better() -> None:
+    leading = passed("v3", -0.03, 0.04)
+    assert promoted(passed("v2", 0.03, 0.20), leading) == "v3", "bounds that meet show nothing"
+    assert promoted(passed("v2", 0.05, 0.20), leading) == "v2"
+    assert promoted(passed("v2", 0.05, 0.20), leading, passed("v4", 0.06, 0.30)) == "v4"
+    assert promoted(passed("v2", 0.05, 0.20, rows=600), leading) == "v3", "on other rows"
+    for gate in (gates.AtLeast(0.1), gates.NoWorse(slice="kind")):
+        by_it = passed("v2", 0.05, 0.2, gate=gate), passed("v3", -0.03, 0.04, gate=gate)
+        assert promoted(*by_it, judges=[gate]) == "v3", "no gain over the champion on all rows"
+
+
+def test_of_a_loss_the_one_shown_to_lose_less_is_promoted() -> None:
+    better, leading = passed("v2", 0.05, 0.2, value=0.3), passed("v3", -0.03, 0.04, value=0.5)
+    assert promoted(better, leading, greater_is_better=False) == "v2"
+
+
+def test_without_a_gate_the_leader_is_promoted_and_not_the_dearest() -> None:
+    made = [version("v2", SHORT, 40), version("v3", MIDDLE, 40), version("v4", WHOLE, 40)]
+    found = standings(served(version("v1", MIDDLE, 20), *made))
+    assert found.ungated(made).name == "v3"
+    assert found.ungated([made[0], made[2]]).name == "v4"

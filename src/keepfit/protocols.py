@@ -157,10 +157,12 @@ class Evidence:
     are those since the last decision to train. ``trained_at`` is the watermark of that
     decision; ``trained_to`` the event time of the champion's newest training row;
     ``labelled`` counts the labelled rows newer than the last training's.
-    ``promised`` is the champion's value of the metric at its gate, with its standard
-    error, and None when it passed without one. ``trainings`` holds (watermark at
-    its start, CPU seconds) of each past training, ``probe_costs`` the same of probes. ``waiting``
-    names the challengers of that decision that wait at the gate still. ``probed`` holds
+    ``promised`` is the champion's value of the metric at its gate, and None when it passed
+    without one; ``first`` what it reached in the first windows it served, by batch. ``asked``
+    holds the newest decisions to train in its reign, ``asked_before`` those in the reign of the
+    champion that it replaced. ``trainings`` holds (watermark at its start, CPU seconds) of each
+    past training, ``probe_costs`` the same of probes. ``waiting`` names the challengers of the
+    newest decision that wait at the gate still. ``probed`` holds
     the newest probes from before the last training. ``every`` is how
     much event time one step reaches.
     """
@@ -176,6 +178,9 @@ class Evidence:
     promised: float | None = None
     greater_is_better: bool = True
     facts: Sequence[AnyFact] = ()
+    first: Mapping[int, float] = field(default_factory=dict)
+    asked: Sequence[Decision] = ()
+    asked_before: Sequence[Decision] = ()
     trainings: Sequence[tuple[datetime, float]] = ()
     probe_costs: Sequence[tuple[datetime, float]] = ()
     waiting: Sequence[str] = ()

@@ -5,19 +5,21 @@ from __future__ import annotations
 import enum
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from keepfit.batch import TIME, border
 from keepfit.facts import Decision, Judged
+from keepfit.gates.paired import Measured
 from keepfit.registry import Recipe, Side, State, Version
 
 if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.challenger import Challenger
+    from keepfit.protocols import Gate
 
 WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
 """What an update costs beside a training of everything, to order challengers by cost."""
@@ -365,11 +367,20 @@ class Standings:
         equal = self._patience(leader) == IDLES
         return {leader.name} | {one.name for one in self.challengers if equal and one.updates}
 
-    def best(self, passed: Sequence[Judged], learnt: Mapping[str, int]) -> Judged:
+    def ungated(self, waiting: Sequence[Version]) -> Version:
+        """Return which of those that wait for no gate is promoted: the leader's, or the dearest."""
+        leader = self.leader()
+        found = (one for one in waiting if leader and one.challenger == leader.name)
+        return next(found, waiting[-1])
+
+    def best(
+        self, passed: Sequence[Judged], learnt: Mapping[str, int], judges: Sequence[Gate] = ()
+    ) -> Judged:
         """Return which of those that passed is promoted: the preferred recipe's, or the best.
 
-        A leader has shown on many batches what a few rows of a holdout cannot show. Before all goes
-        one that learnt a class which came new: the others were not asked about its rows.
+        A leader has shown on many batches what a few rows of a holdout cannot show; where they show
+        all the same that another does better, it is that one. Before all goes one that learnt a
+        class which came new: the others were not asked about its rows.
 
         Parameters
         ----------
@@ -377,15 +388,27 @@ class Standings:
             The verdicts on them, in order.
         learnt
             How many classes each learnt that the champion does not know, by its name.
+        judges
+            The gates that gave the verdicts.
         """
         preferred = self.preferred()
 
         def worth(one: Judged) -> tuple[int, bool, float]:
             before = self.state.versions[one.version].challenger in preferred
-            value = float("-inf") if one.value is None else self.sign * one.value
-            return learnt[one.version], before, value
+            return learnt[one.version], before, self._value(one)
 
-        return max(passed, key=worth)
+        best = max(passed, key=worth)
+        gains = {
+            one.name
+            for one in judges
+            if isinstance(one, Measured) and one.paired and one.slice is None
+        }
+        alike = (one for one in passed if learnt[one.version] == learnt[best.version])
+        above = (one for one in alike if _above(one, best, gains))
+        return max(above, key=self._value, default=best)
+
+    def _value(self, one: Judged) -> float:
+        return -math.inf if one.value is None else self.sign * one.value
 
     def _gain(self, name: str, other: str) -> float | None:
         """Return how much better a recipe did than another, in standard errors; None: unknown."""
@@ -415,6 +438,18 @@ def _below(values: Sequence[float], deviations: float) -> bool:
     _, exponent = math.frexp(max(map(abs, values)))
     *before, newest = (math.ldexp(value, -exponent) for value in values)
     return newest < statistics.fmean(before) - deviations * statistics.pstdev(before)
+
+
+def _above(one: Judged, other: Judged, gains: Collection[str]) -> bool:
+    """Return whether one gained more than another, so that their bounds on the same rows lie apart."""
+    if one.rows != other.rows or one.champion != other.champion:
+        return False
+    bounds = {verdict.gate: verdict.high for verdict in other.verdicts if verdict.high is not None}
+    return any(
+        verdict.low is not None and verdict.low > bounds.get(verdict.gate, math.inf)
+        for verdict in one.verdicts
+        if verdict.gate in gains
+    )
 
 
 def _tried(training: int) -> bool:

@@ -342,7 +342,7 @@ class Turn:
         champion = state.versions.get(state.champion or "")
         if champion is None or not loop.pipeline.gate:
             reason = "no champion yet" if champion is None else "no gate"
-            self.asking.passed([], waiting[-1], reason, at)
+            self.asking.passed([], self.standings().ungated(waiting), reason, at)
             return
         final = next((version for version in waiting if version.final_of), None)
         if final is not None:
@@ -357,7 +357,8 @@ class Turn:
             if judged:
                 self.loop.append(judged, at)
             return
-        best = self.standings().best(passed, unknown.learnt(self.loop, passed, champion))
+        learnt = unknown.learnt(self.loop, passed, champion)
+        best = self.standings().best(passed, learnt, self.asking.others)
         version = self.loop.state.versions[best.version]
         reason = best.verdicts[0].reason if best.verdicts else "no gate but a person"
         self.asking.passed(judged, version, reason, at)

@@ -37,6 +37,7 @@ def promoted(state: State, fact: Promoted, at: datetime) -> None:
     version = state.versions[fact.version]
     version.reference = version.reference or fact.reference
     follow(state, version.turn)
+    state.asked, state.asked_before = [], state.asked
     supersede(state, fact.version)
     crown(state, fact.version, at)
     if state.previous is not None:
@@ -80,6 +81,7 @@ def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:
     state.versions[fact.version].state = "rolled back"
     # A version that was rolled back never becomes previous.
     state.previous, state.service = None, None
+    state.asked, state.asked_before = [], []
     state.undone.append((at, fact.version))
 
 

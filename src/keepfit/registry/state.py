@@ -23,6 +23,7 @@ from keepfit.facts import (
     Compared,
     Cost,
     Decided,
+    Decision,
     Declined,
     DetectorAdvanced,
     Drifted,
@@ -46,22 +47,29 @@ from keepfit.facts import (
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.registry import adopted, approval, serving
-from keepfit.registry.strangers import counted
-from keepfit.registry.versions import Counts, Recipe, Request, Rollout, Service, Side, Version
+from keepfit.registry import adopted, approval, measured, serving
+from keepfit.registry.versions import (
+    ASKED,
+    KEPT,
+    Counts,
+    Recipe,
+    Request,
+    Rollout,
+    Service,
+    Side,
+    Version,
+)
 
 FORECAST_FROM = 200
 """Versions that a forecast of costs looks back on."""
-
-KEPT = 64
-"""Let-in batches remembered for the checks."""
 
 
 class State(msgspec.Struct):
     """What the facts so far add up to; may be thrown away and folded again.
 
     ``unserved`` and ``unscored`` hold the batches that the champion has yet to predict and
-    whose labels are not mature; ``since`` the evidence since the last decision to train.
+    whose labels are not mature; ``since`` the evidence since the last decision to train, ``asked``
+    and ``asked_before`` such decisions in the reign of the champion and of the one before it.
     ``moved`` names the columns beyond their limit by detector, in the newest batch;
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
@@ -110,6 +118,8 @@ class State(msgspec.Struct):
         | Promoted
         | RolledBack
     ] = []
+    asked: list[Decision] = []
+    asked_before: list[Decision] = []
     assessed: int = 0
     probed: int = 0
     probes: list[Probed] = []
@@ -297,37 +307,6 @@ class State(msgspec.Struct):
             self.counts.quarantined -= 1
             self._let_in(arrived)
 
-    def _scored(self, fact: Scored, at: datetime) -> None:
-        self.since.append(fact)
-        self.unscored = [arrived for arrived in self.unscored if arrived.batch != fact.batch]
-        awaited = self.awaited.pop(fact.batch, None)
-        if awaited is not None and fact.value is not None:
-            self.estimates = [*self.estimates[-KEPT + 1 :], (*awaited, fact.value)]
-        self.last_scored = fact
-        self.metric = self.metric or fact.metric
-        if self.strangers or fact.unknown or fact.unlearnt:
-            rows = fact.n + sum(fact.unlearnt.values())
-            self.strangers = counted(self.strangers, {**fact.unknown, **fact.unlearnt}, rows)
-        if fact.value is not None:
-            self.realised = [*self.realised[-KEPT + 1 :], (fact.batch, fact.value)]
-        if fact.to is not None:
-            self.labelled_to = max(fact.to, self.labelled_to or fact.to)
-
-    def _estimated(self, fact: Estimated, at: datetime) -> None:
-        self.since.append(fact)
-        self.estimated = fact.batch
-        self.awaited[fact.batch] = fact.value, fact.low, fact.high
-
-    def _compared(self, fact: Compared, at: datetime) -> None:
-        beside = {name for name in self.followed if self.versions[name].updated}
-        by_recipe = {
-            self.versions[name].challenger: value
-            for name, value in fact.values.items()
-            if name not in beside
-        }
-        kept = next((value for name, value in fact.values.items() if name in beside), None)
-        self.compared = [*self.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept)]
-
     def _advanced(self, fact: DetectorAdvanced, at: datetime) -> None:
         self.watched = max(self.watched, fact.batch)
         self.moved[fact.detector] = [one.column for one in fact.columns if one.drifted]
@@ -358,7 +337,7 @@ class State(msgspec.Struct):
             self.trained_at = fact.watermark
             probes = [one for one in self.since if isinstance(one, Probed)]
             self.probes = [*self.probes, *probes][-KEPT:]
-            self.since = []
+            self.since, self.asked = [], [*self.asked[-ASKED + 1 :], fact.decision]
             # Whoever a person is asked about waits until a later one has passed the gates too.
             asked = None if self.request is None else self.request.version
             for name in [one for one in self.waiting if one != asked]:
@@ -477,9 +456,9 @@ _HANDLERS: dict[type[Fact], Any] = {
     Found: State._found,
     Quarantined: State._quarantined,
     Overridden: State._overridden,
-    Scored: State._scored,
-    Estimated: State._estimated,
-    Compared: State._compared,
+    Scored: measured.scored,
+    Estimated: measured.estimated,
+    Compared: measured.compared,
     DetectorAdvanced: State._advanced,
     Drifted: State._drifted,
     Assessed: State._assessed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,15 @@ from keepfit.facts import (
     Verdict,
 )
 
+KEPT = 64
+"""Batches remembered: those let in for the checks, and what was reached on the latest."""
+
+FIRST = 4
+"""Windows that a version served first, and that tell what it promises where no gate does."""
+
+ASKED = 8
+"""Decisions to train remembered of a champion's reign, and of the one before."""
+
 
 class Version(msgspec.Struct, kw_only=True):
     """An immutable trained model: its data, code, parent and seed, and what became of it.
@@ -31,7 +41,8 @@ class Version(msgspec.Struct, kw_only=True):
     ``state`` is one of training, failed, waiting (for its gate's evidence), waiting for approval,
     refused, passed (but another was better), superseded, rolling out, champion, previous, retired,
     rolled back. ``watermark`` is the event time that had been read when its training started, by
-    which a budget counts it.
+    which a budget counts it. ``first`` holds what it reached in the first windows it served, by
+    batch.
     """
 
     name: str
@@ -67,12 +78,19 @@ class Version(msgspec.Struct, kw_only=True):
     trained_at: datetime | None = None
     promoted_at: datetime | None = None
     judged: Judged | None = None
+    first: dict[int, float] = {}
     message: str = ""
 
     @property
     def updated(self) -> bool:
         """Whether it is the champion before it, gone on from, and not a map of its scores alone."""
         return self.start == "champion" and self.update != "calibration"
+
+    def scored(self, batch: int, value: float | None) -> None:
+        """Keep what it reached in a window, if that is among the first; labels are corrected."""
+        asked = batch in self.first or len(self.first) < FIRST
+        if asked and value is not None and math.isfinite(value):
+            self.first[batch] = value
 
     def looked(self, champion: str) -> tuple[int, tuple[str, ...]]:
         """Return the number of the next look beside a champion, and the gates passed at the last.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -36,6 +36,16 @@ _WORST = 2.0
 
 _Z95 = 1.96
 
+_FAR = 3.0
+"""Margins and spreads below an earlier promise from which a new champion has not made good."""
+
+_RAISED = 16.0
+"""Times the sum that an alarm asks of the next where the promise was learnt from few windows and is
+not missed by far: it may have been luck. Elsewhere it is twice the sum."""
+
+_TRIES = 3
+"""Alarms at an earlier champion's promise that are as quick as others."""
+
 
 @dataclass(frozen=True, repr=False)
 class OnDecay(Rule):
@@ -54,7 +64,12 @@ class OnDecay(Rule):
 
     The promise is the champion's value at its gate. A champion that passed without one
     promises the mean of its first four windows less their standard error, and the decision
-    calls it provisional.
+    calls it provisional. Nothing takes a promise back while its champion serves: where a
+    training brought no other, the alarm is raised again once new windows show decay, each time
+    at twice the sum, and at more where that may be for lucky first windows. A champion that
+    came after an alarm and is far below what was promised before (by three margins and
+    spreads) is held to that promise: three times as soon as windows show it, then no more
+    often than false alarms are acceptable, because nothing better may be possible.
 
     Parameters
     ----------
@@ -92,31 +107,60 @@ class OnDecay(Rule):
     def decide(self, evidence: Evidence) -> Decision:
         """Return yes or no, with the reason and what it rests on."""
         windows = _windows(evidence)
-        promise = _promise(evidence, windows)
-        if evidence.champion is None or promise is None:
-            return self._waiting(evidence, len(windows))
+        alarms = list(_alarms(evidence.asked, self.name))
+        own = _promise(evidence, windows, alarms)
+        if evidence.champion is None or own is None:
+            return self._waiting(evidence, len({w.batch for w in windows} | {*evidence.first}))
+        promise = self._standing(evidence, own, alarms)
         margin = self._margin(promise.value, evidence.greater_is_better)
-        judged = windows[promise.windows :]
-        threshold = self._threshold(windows)
+        judged = [window for window in windows if window.batch not in promise.learnt]
+        least = self._threshold(windows)
+        spread = _spread(windows, evidence.first)
+        mean = statistics.fmean(window.value for window in judged) if judged else promise.value
+        short = promise.value - mean if evidence.greater_is_better else mean - promise.value
+        lucky = bool(promise.learnt) and short <= _FAR * (margin + spread)
+        threshold = least * (_RAISED if lucky else 2.0) ** len(alarms)
         bar = promise.value - margin if evidence.greater_is_better else promise.value + margin
         detector = _Detector(bar, margin, evidence.greater_is_better)
-        sum_of_bets = detector.run(windows, skip=promise.windows)
-        train = bool(judged) and sum_of_bets >= threshold
+        sum_of_bets = detector.run(windows, skip=promise.learnt)
+        wait = math.ceil(least) if promise.tries >= _TRIES else 1
+        train = len(judged) >= wait and sum_of_bets >= threshold
         return Decision(
             train=train,
             trigger=self.name,
             reason=self._reason(judged, promise, margin, train),
             evidence={
                 "promised": promise.value,
-                "provisional": promise.windows > 0,
+                "provisional": bool(promise.learnt),
                 "margin": margin,
                 "windows": len(judged),
                 "estimated": sum(window.estimated for window in judged),
                 "value": None if not judged else judged[-1].value,
                 "sum": sum_of_bets,
                 "threshold": threshold,
+                "alarms": len(alarms),
+                "tries": promise.tries,
+                "spread": spread,
+                "own": own.value,
+                "before": promise.before,
             },
         )
+
+    def _standing(self, evidence: Evidence, own: _Promise, alarms: Sequence[Decision]) -> _Promise:
+        """Return the champion's own promise; or the one before's, where it is far below that."""
+        earlier = list(_alarms(evidence.asked_before, self.name))
+        if not earlier:
+            return own
+        last = earlier[-1]
+        before: float = last.evidence["promised"]
+        margin = self._margin(before, evidence.greater_is_better)
+        short = before - own.value if evidence.greater_is_better else own.value - before
+        if short <= _FAR * (margin + last.evidence.get("spread", 0.0)):
+            return own
+        tries = last.evidence.get("tries", 0) + len(alarms)
+        # The alarm that ended the reign before was a try where it was at an earlier promise too.
+        tries += bool(last.evidence.get("before"))
+        return _Promise(before, own.learnt, before=True, tries=tries)
 
     def _waiting(self, evidence: Evidence, windows: int) -> Decision:
         reason = "no champion yet"
@@ -130,8 +174,10 @@ class OnDecay(Rule):
         self, judged: Sequence[_Window], promise: _Promise, margin: float, train: bool
     ) -> str:
         promised = f"promised {promise.value:.3f} with a margin of {margin:.3f}"
-        if promise.windows:
-            promised += f" (provisional, from the first {promise.windows} windows)"
+        if promise.before:
+            promised += " (by the champion before)"
+        elif promise.learnt:
+            promised += f" (provisional, from the first {len(promise.learnt)} windows)"
         if not judged:
             return f"no window scored since the last training; {promised}"
         latest = judged[-_LEARNED:]
@@ -158,6 +204,7 @@ class OnDecay(Rule):
 
 
 class _Window(NamedTuple):
+    batch: int
     metric: str
     value: float
     error: float | None
@@ -168,8 +215,12 @@ class _Window(NamedTuple):
 
 class _Promise(NamedTuple):
     value: float
-    windows: int
-    """Windows it was learnt from; 0 when the gate made it."""
+    learnt: frozenset[int] = frozenset()
+    """Batches of the windows it was learnt from; none when the gate made it."""
+    before: bool = False
+    """Whether it is a champion's before, of which this one has fallen short."""
+    tries: int = 0
+    """Alarms so far at the promise of a champion before."""
 
 
 @dataclass(frozen=True)
@@ -180,11 +231,11 @@ class _Detector:
     margin: float
     greater_is_better: bool
 
-    def run(self, windows: Sequence[_Window], *, skip: int = 0) -> float:
+    def run(self, windows: Sequence[_Window], *, skip: frozenset[int] = frozenset()) -> float:
         """Return the sum of bets after all windows; those skipped only teach the spread."""
         sums = [0.0] * len(_BETS)
-        for i, (window, spread) in enumerate(_spreads(windows)):
-            if i < skip:
+        for window, spread in _spreads(windows):
+            if window.batch in skip:
                 continue
             score = 0.0 if spread is None else self._score(window.value, spread)
             # A sum beyond any threshold is cut, so that it stays a number in the ledger.
@@ -238,6 +289,7 @@ def _window(fact: Scored | Estimated) -> _Window | None:
             # What is half believed is taken as twice as uncertain.
             error /= fact.trust
     return _Window(
+        batch=fact.batch,
         metric=fact.metric,
         value=fact.value,
         error=error,
@@ -247,16 +299,40 @@ def _window(fact: Scored | Estimated) -> _Window | None:
     )
 
 
-def _promise(evidence: Evidence, windows: Sequence[_Window]) -> _Promise | None:
+def _alarms(asked: Iterable[Decision], name: str) -> Iterator[Decision]:
+    """Yield what a trigger of this name said in decisions to train, where it said yes."""
+    for decision in asked:
+        if decision.trigger == name and decision.train and "promised" in decision.evidence:
+            yield decision
+        yield from _alarms(decision.parts, name)
+
+
+def _promise(
+    evidence: Evidence, windows: Sequence[_Window], alarms: Sequence[Decision]
+) -> _Promise | None:
+    """Return what the champion itself promised; of its first windows those realised, if they can be."""
     if evidence.promised is not None and math.isfinite(evidence.promised):
-        return _Promise(evidence.promised, 0)
-    if len(windows) < _LEARNED:
+        return _Promise(evidence.promised)
+    values = {window.batch: window.value for window in windows} | dict(evidence.first)
+    if len(evidence.first) >= _LEARNED:
+        values = dict(evidence.first)
+    elif alarms:
+        said = alarms[-1].evidence
+        return _Promise(said.get("own", said["promised"]), frozenset(evidence.first))
+    if len(values) < _LEARNED:
         return None
-    values = [window.value for window in windows[:_LEARNED]]
-    error = statistics.stdev(values) / math.sqrt(_LEARNED)
+    first = dict(sorted(values.items())[:_LEARNED])
+    error = statistics.stdev(first.values()) / math.sqrt(_LEARNED)
     # A promise learnt from luck would be broken by chance: it is lowered by its own error.
     worse = -error if evidence.greater_is_better else error
-    return _Promise(statistics.fmean(values) + worse, _LEARNED)
+    return _Promise(statistics.fmean(first.values()) + worse, frozenset(first))
+
+
+def _spread(windows: Sequence[_Window], first: Mapping[int, float]) -> float:
+    """Return how far windows lie from each other by chance: by their intervals, and at first."""
+    errors = [window.error for window in windows if window.error is not None]
+    apart = statistics.stdev(first.values()) if len(first) >= _SPREAD else 0.0
+    return max(statistics.median(errors) if errors else 0.0, apart)
 
 
 def _spreads(windows: Sequence[_Window]) -> Iterator[tuple[_Window, float | None]]:

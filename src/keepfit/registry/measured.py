@@ -1,0 +1,52 @@
+"""What batches tell of the versions that answered them: realised, estimated, side by side."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from keepfit.facts import Compared, Estimated, Scored
+from keepfit.registry.strangers import counted
+from keepfit.registry.versions import KEPT, Side
+
+if TYPE_CHECKING:
+    from keepfit.registry.state import State
+
+
+def scored(state: State, fact: Scored, at: datetime) -> None:
+    """Keep what a version reached on a batch whose labels are complete."""
+    state.since.append(fact)
+    state.unscored = [arrived for arrived in state.unscored if arrived.batch != fact.batch]
+    awaited = state.awaited.pop(fact.batch, None)
+    if awaited is not None and fact.value is not None:
+        state.estimates = [*state.estimates[-KEPT + 1 :], (*awaited, fact.value)]
+    state.last_scored = fact
+    if fact.version in state.versions:
+        state.versions[fact.version].scored(fact.batch, fact.value)
+    state.metric = state.metric or fact.metric
+    if state.strangers or fact.unknown or fact.unlearnt:
+        rows = fact.n + sum(fact.unlearnt.values())
+        state.strangers = counted(state.strangers, {**fact.unknown, **fact.unlearnt}, rows)
+    if fact.value is not None:
+        state.realised = [*state.realised[-KEPT + 1 :], (fact.batch, fact.value)]
+    if fact.to is not None:
+        state.labelled_to = max(fact.to, state.labelled_to or fact.to)
+
+
+def estimated(state: State, fact: Estimated, at: datetime) -> None:
+    """Keep what is expected of a version on a batch whose labels are still to come."""
+    state.since.append(fact)
+    state.estimated = fact.batch
+    state.awaited[fact.batch] = fact.value, fact.low, fact.high
+
+
+def compared(state: State, fact: Compared, at: datetime) -> None:
+    """Keep what the recipes that are followed reached side by side."""
+    beside = {name for name in state.followed if state.versions[name].updated}
+    by_recipe = {
+        state.versions[name].challenger: value
+        for name, value in fact.values.items()
+        if name not in beside
+    }
+    kept = next((value for name, value in fact.values.items() if name in beside), None)
+    state.compared = [*state.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept)]
