@@ -345,9 +345,9 @@ def test_probes_are_paid_for_where_policies_are_ranked(tmp_path: Path) -> None:
     assert pays.policy.probe_cpu_seconds == pytest.approx(sum(probing))
     assert pays.policy.fit_cpu_seconds > pays.policy.probe_cpu_seconds
     assert pays.share == pays.policy.fit_cpu_seconds / always.policy.fit_cpu_seconds
-    # Of a learner as quick as this one a probe is dearer than all trainings.
-    assert result.standings[-1] is pays
-    assert result.recommended != "Pays()"
+    # Which is dearer hangs on the machine; what stands last is what cost most, probes among it.
+    costs = [one.policy.fit_cpu_seconds for one in result.standings]
+    assert costs == sorted(costs)
     text = " ".join(result.table().split())
     assert f"Pays() took {pays.policy.fit_cpu_seconds:.2f} s of CPU, of which probes" in text
     assert "always took" not in text

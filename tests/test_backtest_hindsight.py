@@ -251,9 +251,11 @@ def test_only_ones_own_may_have_watched_in_vain() -> None:
         Rule("b", triggers.OnEvent(), "yours"),
         Rule("c", OnDrift()),
     ]
-    assert [_idle(rule, life) for rule in rules] == [False, True, True]
-    assert not _idle(rules[2], Life(turns=[3, 9]))
-    assert _idle(Rule("never", triggers.OnEvent(), "never"), Life(turns=[3, 4])), "its first failed"
+    assert [_idle(rule, life, aged=False) for rule in rules] == [False, True, True]
+    assert not _idle(rules[2], Life(turns=[3, 9]), aged=False)
+    never = Rule("never", triggers.OnEvent(), "never")
+    assert _idle(never, Life(turns=[3, 4]), aged=False), "its first failed"
+    assert not _idle(never, Life(turns=[3, 4]), aged=True), "a maximum age trained it"
 
 
 def test_what_is_rolled_back_to_reigns_again() -> None:

@@ -484,7 +484,7 @@ def test_alarms_at_luck_are_no_more_than_when_it_was_learnt_anew(seed: int) -> N
         values = 0.7 + np.random.default_rng([seed, life]).normal(0, 0.02, 60)
         first = dict(enumerate(values[:4].tolist(), start=1))
         many += len(alarmed(values.tolist(), first=first)[0])
-    # One in 13 windows is the budget: 92 in 20 lives. Learnt anew after each it was 5.
+    # One in 13 windows is the budget: 92 in 20 lives.
     assert many <= 10
 
 
