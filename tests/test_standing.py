@@ -28,7 +28,7 @@ from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)
 RECIPES = default(resolve(BOOSTED))
-MIDDLE, SHORT, WHOLE, UPDATE = (one.name for one in RECIPES)
+MIDDLE, SHORT, CHANGE, WHOLE, UPDATE = (one.name for one in RECIPES)
 
 
 def version(name: str, recipe: str, to: int, *, turn: int = 1, state: str = "retired") -> Version:
@@ -59,7 +59,7 @@ def rows(first: int, last: int) -> pl.DataFrame:
 
 def chosen(day: int) -> dict[str, pl.DataFrame]:
     """Return what each recipe would train on, on a day."""
-    lengths = {MIDDLE: 20, SHORT: 5, WHOLE: day, UPDATE: 1}
+    lengths = {MIDDLE: 20, SHORT: 5, CHANGE: 2, WHOLE: day, UPDATE: 1}
     return {name: rows(max(0, day - length), day) for name, length in lengths.items()}
 
 
@@ -77,6 +77,14 @@ def served(*versions: Version, batch: int = 50) -> State:
     return State(
         champion=versions[-1].name, versions=found, batch=batch, turn=len(found), recipes=recipes
     )
+
+
+def often_tried(state: State) -> State:
+    """Let all windows but the leader have been tried four times, long ago."""
+    for i, name in enumerate((SHORT, WHOLE)):
+        state.versions[f"v{90 + i}"] = version(f"v{90 + i}", name, 20)
+        state.recipes[name] = Recipe(trainings=4, last=f"v{90 + i}")
+    return state
 
 
 # Who leads ------------------------------------------------------------------------------
@@ -158,14 +166,17 @@ def test_the_champion_is_updated_until_a_quarter_of_the_leaders_rows_is_new() ->
 
 
 def test_the_others_are_tried_in_a_few_of_the_leaders_trainings() -> None:
-    tried = []
-    for count in range(1, 26):
-        state = served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(count)])
-        if running(state, 60) == {MIDDLE, SHORT, WHOLE, UPDATE}:
-            tried.append(count + 1)
-        else:
-            assert running(state, 60) == {MIDDLE, UPDATE}
-    assert tried == [2, 3, 4, 8, 16]
+    tried: dict[str, list[int]] = {SHORT: [], WHOLE: []}
+    state = served(version("v1", MIDDLE, 10))
+    for count in range(2, 26):
+        # All rows are nearly those of the window, until there are more.
+        found = running(state, 60 if count > 10 else 24)
+        assert found >= {MIDDLE, UPDATE}
+        for name in found - {UPDATE}:
+            record = state.recipes.setdefault(name, Recipe(last="v1"))
+            record.trainings += 1
+            tried.get(name, []).append(count)
+    assert tried == {SHORT: [2, 3, 4, 8, 16], WHOLE: [11, 12, 13, 14, 16]}
 
 
 def since(middle: float, kept: float, count: int, noise: np.random.Generator) -> list[Side]:
@@ -220,28 +231,60 @@ def test_an_update_waits_for_one_more_batch_where_new_rows_are_few_and_well_answ
     assert running(state, 41) == {UPDATE}, "a short window forgets fast"
 
 
-def test_when_what_serves_falls_a_quarter_is_enough_again() -> None:
-    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
-    state.compared = since(0.8, 0.9, 12, np.random.default_rng(5))
-    usual = [0.80, 0.82, 0.79, 0.81, 0.80, 0.82]
-    state.realised = [(41 + i, value) for i, value in enumerate(usual)]
-    assert MIDDLE not in running(state, 47)
-    state.realised += [(47, 0.79)]
-    assert MIDDLE not in running(state, 48), "no worse than it often is"
-    state.realised[-1] = (47, 0.70)
-    assert MIDDLE in running(state, 48)
-    assert standings(state, greater_is_better=False).held(chosen(48), Why.STEP)[MIDDLE]
+def fallen(state: State, usual: float = 0.8, now: float = 0.4, batches: int = 1) -> State:
+    """Let what serves reach a level, and then fall."""
+    steady = [usual + 0.01 * (i % 2) for i in range(12)]
+    for i, value in enumerate([*steady, *[now] * batches]):
+        state.level.take(value, 20 + i, START + (20 + i) * DAY, state.champion or "")
+    return state
 
 
-def test_a_level_stream_seldom_looks_as_if_it_fell() -> None:
-    noise, fell = np.random.default_rng(6), 0
-    for _ in range(1_000):
-        state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
-        state.compared = since(0.8, 0.9, 12, np.random.default_rng(5))
-        state.realised = [(41 + i, float(value)) for i, value in enumerate(noise.normal(size=12))]
-        fell += MIDDLE in running(state, 52)
-    # Of a normal draw, beside eleven: t with ten degrees of freedom below -3 * sqrt(10/12) is 1.4 %.
-    assert fell < 30
+def test_when_what_serves_falls_each_window_is_trained_that_has_new_rows() -> None:
+    state = served(version("v1", SHORT, 44), version("v2", WHOLE, 44), version("v3", MIDDLE, 44))
+    for name in (MIDDLE, SHORT, WHOLE):
+        state.recipes[name].trainings = 9
+    assert running(state, 45) == {UPDATE}
+    fallen(state)
+    assert running(state, 45) == {SHORT, CHANGE, UPDATE}, "a fifth of its rows, and all, are new"
+    assert "asked for after a change" in standings(state).held(chosen(45), Why.STEP)[MIDDLE]
+    assert running(state, 46) == {SHORT, CHANGE, MIDDLE, UPDATE}
+    assert running(state, 49) == {SHORT, CHANGE, MIDDLE, WHOLE, UPDATE}
+    assert running(state, 45, Why.ASKED) == {MIDDLE, SHORT, CHANGE, WHOLE, UPDATE}
+    assert standings(state).preferred() == set(), "the holdout decides"
+    assert (
+        "20 rows, 200 asked for" in standings(state, enough=200).held(chosen(45), Why.STEP)[CHANGE]
+    )
+
+
+def test_what_recipes_reached_before_a_change_counts_no_more() -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", SHORT, 40))
+    noise = np.random.default_rng(9)
+    state.compared = [side(0.9, 0.8, noise) for _ in range(12)]
+    assert standings(state).leader().name == MIDDLE  # type: ignore[union-attr]
+    fallen(state)
+    assert standings(state).leader().name == SHORT, "who made what serves"  # type: ignore[union-attr]
+    state.versions["v3"] = replace_version(state.versions["v2"], "v3", UPDATE, "v2")
+    state.champion = "v3"
+    assert standings(state).leader().name == SHORT, "and was updated since"  # type: ignore[union-attr]
+    state.compared += [replace(side(0.9, 0.8, noise), batch=41 + i) for i in range(ENOUGH - 1)]
+    assert standings(state).leader().name == SHORT  # type: ignore[union-attr]
+    state.compared += [replace(side(0.9, 0.8, noise), batch=49)]
+    assert standings(state).leader().name == MIDDLE, "until another does better"  # type: ignore[union-attr]
+
+
+def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version:
+    """Return a champion updated."""
+    return replace(
+        of, name=name, challenger=recipe, start="champion", update="leaves", parent=parent
+    )
+
+
+def test_a_window_since_a_change_is_none_until_something_changed() -> None:
+    state = served(version("v1", MIDDLE, 40))
+    assert CHANGE not in {one.name for one in standings(state).runnable()}
+    own = Standings(State(), [Challenger(select=selection.SinceChange(), every=None)])
+    assert [one.name for one in own.runnable()] == [CHANGE], "all rows, where it stands alone"
+    assert CHANGE in {one.name for one in standings(fallen(state)).runnable()}
 
 
 def test_what_would_tell_nothing_is_not_tried() -> None:
@@ -258,12 +301,11 @@ def test_what_would_tell_nothing_is_not_tried() -> None:
     assert tried == [4, 16, 64], "but not for good"
     state.recipes[MIDDLE].trainings = 1
     assert SHORT in running(state, 60, Why.ALARM)
-    state.realised = [(20 + i, 0.8 + 0.01 * (i % 2)) for i in range(12)] + [(32, 0.4)]
-    assert SHORT in running(state, 60), "something has changed"
+    assert SHORT in running(fallen(state), 60), "something has changed"
 
 
 def test_an_alarm_tries_all_of_them_and_a_schedule_the_leader_beside_the_update() -> None:
-    state = served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)])
+    state = often_tried(served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)]))
     assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, WHOLE, UPDATE}
     assert running(state, 41, Why.ASKED) == {MIDDLE, UPDATE}
 
@@ -283,7 +325,7 @@ def test_updates_stop_where_leaving_the_champion_alone_does_better() -> None:
 def test_without_a_cheap_update_a_tenth_of_new_rows_is_enough() -> None:
     recipes = default(resolve(LogisticRegression()))
     assert all(one.start == "scratch" for one in recipes)
-    state = served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)], batch=42)
+    state = often_tried(served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)], batch=42))
     found = {
         day: [
             n
@@ -356,7 +398,7 @@ def test_no_settings_are_as_good_as_always_and_follow_what_changes(tmp_path: Pat
     assert told["churn"].value > told["always"].value + 0.03
     compared = [fact for fact in found if fact.kind == "Compared"]
     assert compared
-    assert {len(fact.values) for fact in compared} <= {2, 3, 4, 5}
+    assert {len(fact.values) for fact in compared} <= {2, 3, 4, 5, 6}
 
 
 def test_where_nothing_changes_little_is_trained_and_nothing_lost(tmp_path: Path) -> None:

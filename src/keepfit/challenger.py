@@ -147,16 +147,21 @@ class Challenger:
 def default(learner: Learner) -> list[Challenger]:
     """Return the recipes of a pipeline that names none, of which evidence picks.
 
-    Three windows from scratch, the middle one first; and, for a learner that has one, the
-    cheap way to let the champion learn what is new.
+    Four windows from scratch, the middle one first, of which one begins where what serves last
+    fell; and, for a learner that has one, the cheap way to let the champion learn what is new.
 
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> [one.name for one in default(learners.resolve(LogisticRegression()))]
-    ['Sliding(20)', 'Sliding(5)', 'Expanding']
+    ['Sliding(20)', 'Sliding(5)', 'SinceChange', 'Expanding']
     """
-    windows = (selection.Sliding(20), selection.Sliding(5), selection.Expanding())
+    windows = (
+        selection.Sliding(20),
+        selection.Sliding(5),
+        selection.SinceChange(),
+        selection.Expanding(),
+    )
     found = [Challenger(select=window, every=None) for window in windows]
     for update in CHEAP:
         try:

@@ -42,7 +42,8 @@ class FinalFit:
         since = version.snapshot.since if whole else version.snapshot.to
         if challenger is None:
             return None
-        moment = self.turn.selecting(at, since, version.seed)
+        changed = version.snapshot.changed
+        moment = self.turn.selecting(at, since, version.seed, changed)
         model = self.loop.scorer.model(version)
         # What passed the gate is a model of its classes: the last fit adds none.
         pool = learnable(
@@ -53,7 +54,7 @@ class FinalFit:
             return None
         parent = None if whole else version.name
         started = self.turn.started(
-            at, 0, challenger, rows, since, None, version.name, parent, pool.unlearnt
+            at, 0, challenger, rows, since, None, version.name, parent, pool.unlearnt, changed
         )
         return replaced(started, afresh=version.afresh if whole else "")
 

@@ -203,7 +203,8 @@ class Moment:
     ``since`` is the event time of the newest row trained on before. ``relevance`` gives each
     of some labelled rows a number: the greater, the more the next model can learn from it
     about the present; None when nothing serves yet. ``every`` is how much event time one
-    step reaches.
+    step reaches. ``changed`` is the event time from which on what serves did far worse than
+    before, the last time it did; None when it never did.
     """
 
     as_of: datetime
@@ -211,6 +212,7 @@ class Moment:
     seed: int = 0
     relevance: Callable[[pl.DataFrame], np.ndarray] | None = None
     every: timedelta | None = None
+    changed: datetime | None = None
 
 
 @runtime_checkable

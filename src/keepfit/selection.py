@@ -130,6 +130,30 @@ class SinceLast(_Capped):
 
 
 @dataclass(frozen=True, repr=False)
+class SinceChange(_Capped):
+    """The rows since what serves last fell far below what it had reached; all rows until it does.
+
+    Right where the world changes at once: what came before misleads, and how much there is that
+    does not, no fixed window knows. The batch that fell is the first of them.
+
+    Examples
+    --------
+    >>> SinceChange()
+    SinceChange()
+
+    References
+    ----------
+    Bifet and Gavaldà, Learning from time-changing data with adaptive windowing (2007).
+    """
+
+    def select(self, rows: pl.DataFrame, moment: Moment) -> pl.DataFrame:
+        """Return the chosen rows, in order of time and id."""
+        if moment.changed is None or rows.is_empty():
+            return self._newest(rows)
+        return self._newest(rows[border(rows.get_column(TIME), moment.changed, "left") :])
+
+
+@dataclass(frozen=True, repr=False)
 class Replay(_Capped):
     """The rows since the last training with a uniform sample of older ones.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import math
-import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,8 @@ from keepfit.batch import TIME, border
 from keepfit.facts import Decision, Judged
 from keepfit.gates.paired import Measured
 from keepfit.registry import Recipe, Side, State, Version
+from keepfit.registry.level import beneath
+from keepfit.selection import SinceChange
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,10 +66,6 @@ one step of a window of twenty, less the holdout, is fewer; one of five is more.
 DULL = 1.0
 """Standard deviations between batches by which the newest one must be worse than those lately for
 an update not to wait."""
-
-FALLEN = 3.0
-"""Standard deviations between batches by which the newest one must be worse than those since the
-last training, for something to have changed."""
 
 ALIKE = 1.25
 """Two recipes of which one sees fewer than so many times the rows of the other are alike."""
@@ -123,11 +120,16 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A turn of training: what runs, the cheapest first, and why the rest does not."""
+    """A turn of training: what runs, the cheapest first, and why the rest does not.
+
+    ``cut`` is the event time from which rows are kept to judge on, ``changed`` that from which on
+    what serves fell.
+    """
 
     chosen: tuple[Chosen, ...]
     held: Mapping[str, str] = field(default_factory=dict)
     cut: datetime | None = None
+    changed: datetime | None = None
 
 
 class Standings:
@@ -141,14 +143,16 @@ class Standings:
     The leader is trained again once a quarter of its rows is new. What its trainings gave is
     then seen on the batches that follow, beside the champion before it, updated with the same
     rows. Where they did better, it waits until half of its rows are new; where they did not,
-    until all are, and the holdout decides between it and the update. When what serves does far
-    worse on a batch than since the last training, something has changed, and a quarter is enough
-    again.
+    until all are, and the holdout decides between it and the update.
+
+    When what serves does far worse on a batch than it did before, something has changed (`Level`).
+    Until it does as well again each window is trained as soon as a tenth of its own rows is new,
+    and the one that does best on the holdout is promoted, whichever led. What recipes reached
+    before the change counts no more, and what serves leads until another does better.
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
     costs less the longer it brought nothing; not where they would see nearly the leader's rows.
-    One that was shown to do worse is tried in the 4th, 16th, 64th, … alone, until something has
-    changed. After an alarm all are.
+    One that was shown to do worse is tried in the 4th, 16th, 64th, … alone. After an alarm all are.
 
     Parameters
     ----------
@@ -158,15 +162,26 @@ class Standings:
         The pipeline's recipes, the one that leads without evidence before the others.
     greater_is_better
         The direction of the metric.
+    enough
+        Rows below which a window is not tried where the leader's has as many.
     """
 
     def __init__(
-        self, state: State, challengers: Sequence[Challenger], *, greater_is_better: bool = True
+        self,
+        state: State,
+        challengers: Sequence[Challenger],
+        *,
+        greater_is_better: bool = True,
+        enough: int = 1,
     ) -> None:
         self.state = state
         self.challengers = challengers
+        self.enough = enough
         self.sign = 1.0 if greater_is_better else -1.0
-        self.windows = [one for one in challengers if one.every is None and one.start == "scratch"]
+        self.level = state.level if greater_is_better else state.losses
+        self.windows = [
+            one for one in self.worked() if one.every is None and one.start == "scratch"
+        ]
 
     # Which recipes run ------------------------------------------------------------------
 
@@ -176,16 +191,24 @@ class Standings:
             return self._first()
         if self.state.versions[self.state.champion].origin is not None:
             # Nothing here goes on from a model that was trained elsewhere; its scores can be mapped.
-            return [one for one in self.challengers if not one.updates]
-        return list(self.challengers)
+            return [one for one in self.worked() if not one.updates]
+        return self.worked()
+
+    def worked(self) -> list[Challenger]:
+        """Return the recipes but for those of all rows by another name, as nothing has changed yet."""
+        if self.level.since is not None:
+            return list(self.challengers)
+        windows = (one for one in self.challengers if one.every is None)
+        same = [one for one in windows if isinstance(one.select, SinceChange)]
+        return [one for one in self.challengers if one not in same] or list(self.challengers)
 
     def _first(self) -> list[Challenger]:
         """Return the recipes of which one makes the first champion; all of them, where all rest.
 
         One that failed lets those run that did not: a donor may never come.
         """
-        transfers = [one for one in self.challengers if one.start == "transfer"]
-        others = [one for one in self.challengers if one.start == "scratch"]
+        transfers = [one for one in self.worked() if one.start == "transfer"]
+        others = [one for one in self.worked() if one.start == "scratch"]
         if not others:
             going_on = [one for one in self.challengers if one.start != "transfer"]
             others = [one for one in going_on if one.update != "calibration"][-1:]
@@ -210,6 +233,7 @@ class Standings:
         leader = self.leader()
         if self.state.champion is not None and leader is not None:
             early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
+            early = "" if self.level.below else early
             for one in [one for one in runnable if one.every is None and not held[one.name]]:
                 window = one.start == "scratch"
                 untried = early or self._untried(one, leader, rows, why) if window else ""
@@ -242,17 +266,23 @@ class Standings:
     def _untried(
         self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame], why: Why
     ) -> str:
-        """Return why a recipe is not tried in a training of the leader, if so."""
+        """Return why a window is not trained with the leader, if so."""
+        own, others = rows[one.name].height, rows[leader.name].height
+        if own < min(self.enough, others):
+            return f"{own:,} rows, {self.enough:,} asked for"
+        if self.level.below:
+            share = self._new(one, rows[one.name])
+            seen = f"{share:.0%} of its rows are new, {NEW_ALONE:.0%} asked for after a change"
+            return seen if share < NEW_ALONE and why == Why.STEP else ""
         if one is leader or why == Why.ALARM:
             return ""
         training = self._record(leader).trainings + 1
-        if not _tried(training):
+        if training < _next(self._record(one).trainings):
             return f"{leader.name} leads; tried again later"
-        few, many = sorted((rows[one.name].height, rows[leader.name].height))
-        if many < ALIKE * few:
+        if max(own, others) < ALIKE * min(own, others):
             return f"its rows are nearly those of {leader.name}"
         gain = self._gain(leader.name, one.name)
-        if gain is None or gain <= WORSE or _seldom(training) or self._fallen(leader):
+        if gain is None or gain <= WORSE or _seldom(training):
             return ""
         return f"{leader.name} did better, by {gain:.1f} standard errors; tried again later"
 
@@ -279,20 +309,13 @@ class Standings:
         """Return how many times as many new rows the leader waits for as while nothing is known."""
         gains = [
             (one, self.sign * (one.values[leader.name] - one.kept))
-            for one in self.state.compared
+            for one in self._compared()
             if one.kept is not None and leader.name in one.values
         ][-RECENT:]
-        if len(gains) < ENOUGH or self._fallen(leader):
+        if len(gains) < ENOUGH or self.level.below:
             return 1
         found = standard_errors([gain for _, gain in gains], [one for one, _ in gains])
         return PAYS if found > BETTER else IDLES
-
-    def _fallen(self, leader: Challenger) -> bool:
-        """Whether what serves does far worse on the newest batch than since the last training."""
-        last = self._last(leader)
-        since = 0 if last is None else last.snapshot.batch
-        values = [self.sign * value for batch, value in self.state.realised if batch > since]
-        return len(values) > ENOUGH and _below(values, FALLEN)
 
     def _few(self, new: int, many: int) -> str:
         """Return why an update waits for one more batch, if it does."""
@@ -300,7 +323,7 @@ class Standings:
         if new >= FEW * many or self.state.batch - champion.snapshot.batch > 1:
             return ""
         values = [self.sign * value for _, value in self.state.realised[-RECENT:]]
-        if len(values) <= ENOUGH or _below(values, DULL):
+        if len(values) <= ENOUGH or beneath(values[-1], values[:-1]) > DULL:
             return ""
         return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
 
@@ -346,14 +369,28 @@ class Standings:
     # Evidence ---------------------------------------------------------------------------
 
     def leader(self) -> Challenger | None:
-        """Return the recipe from scratch that has done best; the first named wins ties."""
+        """Return the recipe from scratch that has done best; before all are known that of `_heir`."""
         able = [one for one in self.windows if self.rests_until(one) <= self.state.batch]
-        leader = able[0] if able else None
-        for one in able[1:]:
+        leader = self._heir(able)
+        for one in able:
             gain = self._gain(one.name, leader.name) if leader else None
             if gain is not None and gain > BETTER:
                 leader = one
         return leader
+
+    def _heir(self, able: Sequence[Challenger]) -> Challenger | None:
+        """Return who leads without evidence: the first named; after a change who made what serves."""
+        version = self.state.versions.get(self.state.champion or "")
+        while version and version.start == "champion" and version.parent:
+            version = self.state.versions.get(version.parent)
+        first = able[0] if able else None
+        if version is None or not self.level.batch or version.snapshot.batch < self.level.batch:
+            return first
+        return next((one for one in able if one.name == version.challenger), first)
+
+    def _compared(self) -> list[Side]:
+        """Return what recipes reached side by side, since something changed."""
+        return [one for one in self.state.compared if one.batch >= self.level.batch]
 
     def preferred(self) -> set[str]:
         """Return the recipes of which one is promoted where it passes, whatever others reach.
@@ -362,7 +399,7 @@ class Standings:
         the holdout decides between the two.
         """
         leader = self.leader()
-        if leader is None:
+        if leader is None or self.level.below:
             return set()
         equal = self._patience(leader) == IDLES
         return {leader.name} | {one.name for one in self.challengers if equal and one.updates}
@@ -412,7 +449,7 @@ class Standings:
 
     def _gain(self, name: str, other: str) -> float | None:
         """Return how much better a recipe did than another, in standard errors; None: unknown."""
-        pairs = [one for one in self.state.compared if name in one.values and other in one.values]
+        pairs = [one for one in self._compared() if name in one.values and other in one.values]
         if len(pairs) < ENOUGH:
             return None
         gains = [self.sign * (one.values[name] - one.values[other]) for one in pairs]
@@ -432,14 +469,6 @@ def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
 
 
-def _below(values: Sequence[float], deviations: float) -> bool:
-    """Return whether the last of some values is so many standard deviations below the others."""
-    # In a unit in which squares and sums of them are numbers.
-    _, exponent = math.frexp(max(map(abs, values)))
-    *before, newest = (math.ldexp(value, -exponent) for value in values)
-    return newest < statistics.fmean(before) - deviations * statistics.pstdev(before)
-
-
 def _above(one: Judged, other: Judged, gains: Collection[str]) -> bool:
     """Return whether one gained more than another, so that their bounds on the same rows lie apart."""
     if one.rows != other.rows or one.champion != other.champion:
@@ -452,15 +481,14 @@ def _above(one: Judged, other: Judged, gains: Collection[str]) -> bool:
     )
 
 
-def _tried(training: int) -> bool:
-    """Return whether the others are tried in the leader's n-th training: 2, 3, 4, 8, 16, 32 and so on."""
-    power = training & -training
-    return training == 3 or (training == power and training > 1)
+def _next(tries: int) -> int:
+    """Return in which training of the leader one is tried that was tried so often: 2, 3, 4, 8, 16."""
+    return tries + 2 if tries < 3 else 2 ** min(tries, 60)
 
 
 def _seldom(training: int) -> bool:
-    """Return whether those are tried too that did worse: in the 4th, 16th, 64th and so on."""
-    return training >= 4 and _tried(training) and training.bit_length() % 2 == 1
+    """Return whether those are tried that did worse: in the 4th, 16th, 64th and so on."""
+    return training >= 4 and training & -training == training and training.bit_length() % 2 == 1
 
 
 def cost_of(challenger: Challenger, rows: int) -> float:

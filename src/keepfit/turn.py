@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,8 @@ class Turn:
         pool = labelled if cut is None else _before(labelled, cut - loop.pipeline.embargo)
         since = None if champion is None else champion.snapshot.to
         standings = self.standings()
-        able = [self._able(one, pool, now, since) for one in standings.runnable()]
+        moment = self.selecting(now, since, loop.pipeline.seed, standings.level.since)
+        able = [self._able(one, pool, moment) for one in standings.runnable()]
         if unknown.due(loop, {name for one in able for name in one.new}):
             why = Why.ALARM
         held = standings.held({one.challenger.name: one.rows for one in able}, why)
@@ -88,21 +90,19 @@ class Turn:
             dear = self.allowance.held(chosen)
             held |= dear
             chosen = [one for one in chosen if one.challenger.name not in dear]
-        return Plan(tuple(chosen), {name: said for name, said in held.items() if said}, cut)
+        held = {name: said for name, said in held.items() if said}
+        return Plan(tuple(chosen), held, cut, moment.changed)
 
-    def _able(
-        self, challenger: Challenger, pool: pl.DataFrame, now: datetime, since: datetime | None
-    ) -> Chosen:
+    def _able(self, challenger: Challenger, pool: pl.DataFrame, moment: Moment) -> Chosen:
         """Return a recipe with the rows that it would train on."""
         fresh = afresh.due(self.loop, challenger)
         if fresh:
             # As if nothing had been trained before: its newest rows alone are too few then.
-            challenger, since = challenger.afresh(), None
+            challenger, moment = challenger.afresh(), replace(moment, since=None, relevance=None)
         found = self._learnable(pool, challenger)
-        moment = self.selecting(now, since, self.loop.pipeline.seed)
         rows = challenger.select.select(found.rows, moment)
         cost = cost_of(challenger, rows.height)
-        return Chosen(challenger, rows, cost, found.unlearnt, since, fresh, found.new)
+        return Chosen(challenger, rows, cost, found.unlearnt, moment.since, fresh, found.new)
 
     def _learnable(self, pool: pl.DataFrame, challenger: Challenger) -> Learnable:
         """Return the rows whose label is a class that a recipe can learn."""
@@ -124,7 +124,14 @@ class Turn:
         for one in plan.chosen:
             place, told = len(begun), one.unlearnt
             started = self.started(
-                now, place, one.challenger, one.rows, one.since, plan.cut, unlearnt=told
+                now,
+                place,
+                one.challenger,
+                one.rows,
+                one.since,
+                plan.cut,
+                unlearnt=told,
+                changed=plan.changed,
             )
             # While a window still reaches the first row, it is the same training as another.
             begun.setdefault(started.key, replaced(started, afresh=one.afresh))
@@ -137,6 +144,7 @@ class Turn:
             state,
             self.loop.pipeline.challengers,
             greater_is_better=self.loop.scorer.greater_is_better(state),
+            enough=getattr(self.loop.pipeline.trigger, "enough", 1),
         )
 
     def rest(self) -> str:
@@ -169,6 +177,7 @@ class Turn:
         final_of: str | None = None,
         parent: str | None = None,
         unlearnt: Mapping[str, int] | None = None,
+        changed: datetime | None = None,
     ) -> TrainingStarted:
         """Return the fact that starts a training of a recipe on rows, as its record."""
         loop, state = self.loop, self.loop.state
@@ -186,6 +195,7 @@ class Turn:
             to=times[-1],
             until=maturity.until(loop, now, None if cut is None else cut - loop.pipeline.embargo),
             since=since,
+            changed=changed,
             excluded=state.excluded,
             seed=loop.pipeline.seed,
             unlearnt=dict(unlearnt or {}),
@@ -308,17 +318,19 @@ class Turn:
         challenger = self.challenger(version)
         if challenger is None:
             return pool
-        moment = self.selecting(snapshot.as_of, snapshot.since, snapshot.seed)
+        moment = self.selecting(snapshot.as_of, snapshot.since, snapshot.seed, snapshot.changed)
         return challenger.select.select(pool, moment)
 
-    def selecting(self, at: datetime, since: datetime | None, seed: int) -> Moment:
+    def selecting(
+        self, at: datetime, since: datetime | None, seed: int, changed: datetime | None
+    ) -> Moment:
         """Return the moment that a selection is told, with what rows are worth to the next model."""
         state = self.loop.state
+        found = Moment(as_of=at, since=since, seed=seed, every=self.loop.every, changed=changed)
         if since is None or state.champion is None:
-            return Moment(as_of=at, since=since, seed=seed, every=self.loop.every)
+            return found
         task = self.loop.scorer.model(state.versions[state.champion]).task
-        worth = relevance.relevance_of(task, seed=seed)
-        return Moment(as_of=at, since=since, seed=seed, relevance=worth, every=self.loop.every)
+        return replace(found, relevance=relevance.relevance_of(task, seed=seed))
 
     def challenger(self, version: Version) -> Challenger | None:
         """Return the recipe a version was trained by; None when the pipeline no longer has it."""

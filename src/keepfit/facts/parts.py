@@ -68,6 +68,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     The rows are those of batches up to ``batch`` without ``excluded``, whose label was
     known at ``as_of``, whose event time is below ``until``, as ``selection`` chose them
     with ``seed``. ``from_`` and ``to`` are the event times of the first and the last row.
+    ``changed`` is the event time from which on what served had fallen, the last time it did.
     ``unlearnt`` counts, by label, the rows left out of what was chosen from, because their label
     is none of the classes that are learnt.
     """
@@ -81,6 +82,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     to: datetime
     until: datetime | None = None
     since: datetime | None = None
+    changed: datetime | None = None
     excluded: tuple[int, ...] = ()
     seed: int = 0
     unlearnt: dict[str, int] = {}

@@ -135,8 +135,14 @@ class Prober:
         self, pool: pl.DataFrame, champion: Version, now: datetime
     ) -> list[tuple[Challenger, pl.DataFrame]]:
         """Return the rows that each recipe would train on now."""
-        moment = Moment(as_of=now, since=champion.snapshot.to, seed=self.loop.pipeline.seed)
-        return [(one, one.select.select(pool, moment)) for one in self.loop.pipeline.challengers]
+        loop, standings = self.loop, self.loop.turns.standings()
+        moment = Moment(
+            as_of=now,
+            since=champion.snapshot.to,
+            seed=loop.pipeline.seed,
+            changed=standings.level.since,
+        )
+        return [(one, one.select.select(pool, moment)) for one in standings.worked()]
 
     def _seconds(self, chosen: Sequence[tuple[Challenger, pl.DataFrame]]) -> float | None:
         """Return the CPU seconds that a turn is forecast to take; None before any training."""

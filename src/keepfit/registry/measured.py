@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keepfit.facts import Compared, Estimated, Scored
+from keepfit.facts import Compared, Estimated, Judged, Scored
 from keepfit.registry.strangers import counted
-from keepfit.registry.versions import KEPT, Side
+from keepfit.registry.versions import KEPT, Side, Version
 
 if TYPE_CHECKING:
     from keepfit.registry.state import State
@@ -28,6 +28,8 @@ def scored(state: State, fact: Scored, at: datetime) -> None:
         rows = fact.n + sum(fact.unlearnt.values())
         state.strangers = counted(state.strangers, {**fact.unknown, **fact.unlearnt}, rows)
     if fact.value is not None:
+        state.level.take(fact.value, fact.batch, fact.from_, fact.version)
+        state.losses.take(-fact.value, fact.batch, fact.from_, fact.version)
         state.realised = [*state.realised[-KEPT + 1 :], (fact.batch, fact.value)]
     if fact.to is not None:
         state.labelled_to = max(fact.to, state.labelled_to or fact.to)
@@ -49,4 +51,18 @@ def compared(state: State, fact: Compared, at: datetime) -> None:
         if name not in beside
     }
     kept = next((value for name, value in fact.values.items() if name in beside), None)
-    state.compared = [*state.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept)]
+    state.compared = [*state.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept, fact.batch)]
+
+
+def judged(state: State, fact: Judged, version: Version) -> None:
+    """Keep what the windows of a turn reached on the rows kept from all of them."""
+    if version.final_of or version.start != "scratch" or fact.look > 1 or fact.value is None:
+        return
+    last = state.compared[-1] if state.compared else None
+    if last is not None and (last.turn, last.n) == (version.turn, fact.rows):
+        known, before = last.values, state.compared[:-1]
+    else:
+        known, before = {}, state.compared[-KEPT + 1 :]
+    values = known | {version.challenger: fact.value}
+    side = Side(fact.rows, values, None, version.snapshot.batch, version.turn)
+    state.compared = [*before, side]

@@ -48,6 +48,7 @@ from keepfit.facts import (
     TrainingStarted,
 )
 from keepfit.registry import adopted, approval, measured, serving
+from keepfit.registry.level import Level
 from keepfit.registry.versions import (
     ASKED,
     KEPT,
@@ -74,6 +75,7 @@ class State(msgspec.Struct):
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
     type. ``realised`` holds the number and the metric of the latest batches that were scored;
+    ``level`` whether it fell, where the greater is the better, and ``losses`` where the smaller is;
     ``awaited`` the estimates (value, low, high) of batches not scored yet, by batch;
     ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is the event
     time up to which labelled rows were at hand in the last training. ``followed`` names the
@@ -136,6 +138,8 @@ class State(msgspec.Struct):
     last_decision: Decided | None = None
     last_scored: Scored | None = None
     realised: list[tuple[int, float]] = []
+    level: Level = msgspec.field(default_factory=Level)
+    losses: Level = msgspec.field(default_factory=Level)
     estimated: int = 0
     awaited: dict[int, tuple[float, float, float]] = {}
     estimates: list[tuple[float, float, float, float]] = []
@@ -412,6 +416,7 @@ class State(msgspec.Struct):
         approval.decided(self, fact)
         version = self.versions[fact.version]
         version.judged = fact
+        measured.judged(self, fact, version)
         if fact.answer == Answer.REFUSE:
             self.leave(fact.version, "refused")
             self.counts.refused += 1

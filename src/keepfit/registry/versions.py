@@ -190,6 +190,8 @@ class Side(msgspec.Struct, frozen=True):
     n: int
     values: dict[str, float]
     kept: float | None = None
+    batch: int = 0
+    turn: int = 0
 
 
 class Recipe(msgspec.Struct):

@@ -1,0 +1,87 @@
+"""The level that what serves keeps, and where it broke."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+USUAL = 16
+"""Newest batches of a level that tell what is usual on it."""
+
+FEWEST = 5
+"""Batches before which nothing is usual yet."""
+
+FALLEN = 3.0
+"""Standard deviations below the usual at which a batch no longer belongs to a level, of a normal
+draw beside many; more beside few, so that less than one batch in a hundred does by chance."""
+
+ACCEPTED = 8
+"""Batches after which a level that did not come back is the usual one."""
+
+
+class Level(msgspec.Struct):
+    """Whether what serves does far worse than it did, and since when.
+
+    Values come batch by batch, the greater the better. ``since`` is the event time of the first row
+    of the batch on which they last fell for long, ``batch`` its number; a single bad batch, after
+    which the same version does as well as before, is forgotten. ``below`` counts the batches
+    since they fell, while they have not come back: 0 on a level. One that stays below is the
+    usual one in the end; one that falls further has fallen again.
+
+    A change is seen in what serves and not in the rows: it is what counts for which rows to train
+    on, and is what ADWIN keeps its window by (Bifet and Gavaldà, Learning from time-changing data with
+    adaptive windowing, 2007); unlike there a single far value is enough, as a batch is a mean
+    of many rows.
+    """
+
+    since: datetime | None = None
+    batch: int = 0
+    below: int = 0
+    usual: list[float] = []
+    fresh: list[float] = []
+    version: str = ""
+    before: tuple[datetime | None, int] = (None, 0)
+
+    def take(self, value: float, batch: int, since: datetime | None, version: str) -> None:
+        """Take in what a version reached on a batch."""
+        if not math.isfinite(value):
+            return
+        if not self.below:
+            if not _fell(value, self.usual):
+                self.usual = [*self.usual[-USUAL + 1 :], value]
+                return
+            self.before, self.version = (self.since, self.batch), version
+            self._fall(value, batch, since)
+        elif not _fell(value, self.usual):
+            if version == self.version:
+                self.since, self.batch = self.before
+            self.usual, self.below = [*self.usual[-USUAL + 1 :], value], 0
+        elif _fell(value, self.usual, beneath(self.fresh[0], self.usual)):
+            self._fall(value, batch, since)
+        else:
+            self.below, self.fresh = self.below + 1, [*self.fresh, value]
+            if self.below > ACCEPTED:
+                self.usual, self.below = self.fresh, 0
+
+    def _fall(self, value: float, batch: int, since: datetime | None) -> None:
+        self.since, self.batch, self.below, self.fresh = since, batch, 1, [value]
+
+
+def beneath(value: float, usual: Sequence[float]) -> float:
+    """Return by how many standard deviations of two or more values another is below their mean."""
+    # In a unit in which squares and sums of them are numbers.
+    _, exponent = math.frexp(max(map(abs, (value, *usual))))
+    value, *usual = (math.ldexp(one, -exponent) for one in (value, *usual))
+    below, spread = statistics.fmean(usual) - value, statistics.stdev(usual)
+    return below / spread if spread > 0 else math.copysign(math.inf, below) if below else 0.0
+
+
+def _fell(value: float, usual: Sequence[float], beyond: float = 0.0) -> bool:
+    """Whether a value is too far below usual ones to be one of them, or as far below one beyond."""
+    # What is known of few is known badly: their mean and spread are unsure themselves.
+    few = len(usual)
+    return few >= FEWEST and beneath(value, usual) > beyond + FALLEN * (1 + 2 / few)
