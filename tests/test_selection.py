@@ -46,6 +46,17 @@ def test_since_last_takes_what_the_last_training_had_not() -> None:
     assert chosen(selection.SinceLast(), days(5)) == [0, 1, 2, 3, 4]
 
 
+def test_since_change_takes_all_rows_until_something_changed() -> None:
+    rows, wanted = days(5), selection.SinceChange()
+    assert wanted.select(rows, Moment(as_of=START)).equals(rows)
+    for day, left in ((-1, 5), (2, 3), (4, 1), (99, 0)):
+        moment = Moment(as_of=START, changed=START + timedelta(days=day))
+        assert wanted.select(rows, moment).equals(rows.tail(left))
+        assert wanted.select(rows.clear(), moment).is_empty()
+    moment = Moment(as_of=START, changed=START + timedelta(days=2))
+    assert selection.SinceChange(at_most=2).select(rows, moment).equals(rows.tail(2))
+
+
 def test_replay_mixes_older_rows_in_to_the_stated_share() -> None:
     rows = chosen(selection.Replay(new=0.7), days(100), since=29)
     assert rows[-70:] == list(range(30, 100))

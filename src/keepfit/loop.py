@@ -465,9 +465,9 @@ class Loop:
 
 def _planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
     """Return a decision to train with the recipes that do not run; a no where none does."""
-    if not plan.held and plan.chosen:
-        return decision
-    evidence = {**decision.evidence, "not_run": dict(plan.held)}
+    evidence = decision.evidence | ({"fell": plan.fell} if plan.fell else {})
+    if plan.held or not plan.chosen:
+        evidence["not_run"] = dict(plan.held)
     if plan.chosen:
         return replaced(decision, evidence=evidence)
     said = "; ".join(dict.fromkeys(plan.held.values()))

@@ -31,8 +31,8 @@ class Pipeline:
     """A model that is kept current: where its rows come from, how it learns, what it must show.
 
     Everything after the first three has a default that works: Schema and Nulls checks; with
-    every step that brings labels, the recipe that the evidence asks for, of three windows
-    and an update of the champion; promotion unless the new model is shown to be worse.
+    every step that brings labels, the recipe that the evidence asks for, of three windows, the
+    rows since what serves last fell, and an update of the champion; promotion unless the new model is shown to be worse.
 
     Parameters
     ----------

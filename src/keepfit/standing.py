@@ -123,13 +123,14 @@ class Plan:
     """A turn of training: what runs, the cheapest first, and why the rest does not.
 
     ``cut`` is the event time from which rows are kept to judge on, ``changed`` that from which on
-    what serves fell.
+    what serves fell, ``fell`` says so while it has not come back.
     """
 
     chosen: tuple[Chosen, ...]
     held: Mapping[str, str] = field(default_factory=dict)
     cut: datetime | None = None
     changed: datetime | None = None
+    fell: str = ""
 
 
 class Standings:

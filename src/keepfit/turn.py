@@ -91,7 +91,7 @@ class Turn:
             held |= dear
             chosen = [one for one in chosen if one.challenger.name not in dear]
         held = {name: said for name, said in held.items() if said}
-        return Plan(tuple(chosen), held, cut, moment.changed)
+        return Plan(tuple(chosen), held, cut, moment.changed, standings.level.told)
 
     def _able(self, challenger: Challenger, pool: pl.DataFrame, moment: Moment) -> Chosen:
         """Return a recipe with the rows that it would train on."""

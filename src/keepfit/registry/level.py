@@ -46,6 +46,13 @@ class Level(msgspec.Struct):
     version: str = ""
     before: tuple[datetime | None, int] = (None, 0)
 
+    @property
+    def told(self) -> str:
+        """That what serves fell, while it has not come back; else ``""``."""
+        if not self.below:
+            return ""
+        return f"what serves fell with batch {self.batch}, and has not come back since"
+
     def take(self, value: float, batch: int, since: datetime | None, version: str) -> None:
         """Take in what a version reached on a batch."""
         if not math.isfinite(value):

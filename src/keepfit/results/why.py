@@ -203,6 +203,7 @@ def _reasons(decision: Decision) -> list[str]:
         return [f"{said} {decision.trigger}: {decision.reason}", *_evidence(decision)]
     parts = sorted(decision.parts, key=lambda part: not part.train)
     told = [line for part in parts for line in _reasons(part)]
+    told += [fell] if (fell := decision.evidence.get("fell")) else []
     not_run: dict[str, str] = decision.evidence.get("not_run", {})
     told += [f"not run: {name}: {why}" for name, why in not_run.items()]
     if decision.trigger in OWN:

@@ -1,0 +1,56 @@
+"""A pipeline without settings, when the world turns around: rows from before it are let go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lightgbm import LGBMClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from keepfit import Pipeline, executors
+from keepfit.results.why import why
+from tests.worlds import source, stream
+
+TURN, DAYS = 60, 120
+LEARNERS = {
+    "without leaves": HistGradientBoostingClassifier(max_iter=30, random_state=0),
+    "with leaves": LGBMClassifier(n_estimators=30, num_leaves=15, verbosity=-1, random_state=0),
+    "a line": LogisticRegression(),
+}
+
+
+def plain(home: Path, learner: Any, *, per_day: int, every: str, flip_at: int | None) -> Pipeline:
+    frame = stream(DAYS, per_day, flip_at=flip_at, seed=3)
+    return Pipeline(
+        "churn",
+        source(frame, label_delay="1d"),
+        learner,
+        metric="roc_auc",
+        every=every,
+        home=home,
+        executor=executors.Inline(),
+    )
+
+
+@pytest.mark.parametrize(("per_day", "every"), [(60, "7d"), (50, "2d")], ids=["weeks", "days"])
+@pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
+def test_a_concept_that_turns_around_is_learnt_in_three_batches(
+    tmp_path: Path, learner: Any, per_day: int, every: str
+) -> None:
+    made = plain(tmp_path, learner, per_day=per_day, every=every, flip_at=TURN)
+    found = [entry.fact for entry in made.backtest(compare=False).entries]
+    scored = [fact for fact in found if fact.kind == "Scored"]
+    turned = next(
+        fact
+        for fact in scored
+        if (fact.to - scored[0].from_).days >= TURN - 12 and fact.value < 0.5
+    )
+    after = [fact.value for fact in scored if fact.batch >= turned.batch + 3]
+    assert len(after) >= 5
+    assert np.mean(after) > 0.88, "as well as before, and not the mirror image of it"
+    kept = {fact.challenger for fact in found if fact.kind == "TrainingStarted"}
+    assert "SinceChange" in kept
