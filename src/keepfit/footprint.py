@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from keepfit import answers
 from keepfit.elsewhere import answered
 from keepfit.scoring import TOLERANCE
 
@@ -48,9 +50,12 @@ class Race:
         self._took: dict[int, list[float]] = {}
 
     def seconds(self, rows: int) -> list[float]:
-        """Return the quickest time of each model for so many rows at once; measured once."""
+        """Return the quickest time of each model for so many rows at once; measured once.
+
+        It is that of rows which both can answer, and 0 of a model that answers none.
+        """
         if rows not in self._took:
-            self._took[rows] = self._run(self._asked(rows))
+            self._took[rows] = self._run(rows)
         return self._took[rows]
 
     def _asked(self, rows: int) -> pl.DataFrame:
@@ -59,19 +64,31 @@ class Race:
 
         return self._rows[np.arange(-rows, 0) % self._rows.height]
 
-    def _run(self, rows: pl.DataFrame) -> list[float]:
-        for model in self._models:
-            model.predict(rows)  # the first answer may build what the others use
-        best = [float("inf")] * len(self._models)
+    def _run(self, count: int) -> list[float]:
+        import numpy as np
+
+        rows, timed = self._asked(count), list(enumerate(self._models))
+        try:
+            for model in self._models:
+                model.predict(rows)  # the first answer may build what the others use
+        except Exception:  # as on a row that neither can answer
+            rights = [answers.of(model, self._rows).right for model in self._models]
+            timed = [one for one in timed if rights[one[0]].any()]
+            both = np.logical_and.reduce([rights[place] for place, _ in timed])
+            if not (timed and both.any()):
+                return [0.0] * len(self._models)
+            self._rows = self._rows.filter(both)
+            rows = self._asked(count)
+        best = dict.fromkeys(range(len(self._models)), 0.0) | {one: math.inf for one, _ in timed}
         until = time.perf_counter() + BUDGET
         for turn in range(ROUNDS):
             if turn >= LEAST and time.perf_counter() > until:
                 break
-            for place, model in enumerate(self._models):
+            for place, model in timed:
                 start = time.perf_counter()
                 model.predict(rows)
                 best[place] = min(best[place], time.perf_counter() - start)
-        return best
+        return list(best.values())
 
 
 class Serving:
@@ -96,7 +113,8 @@ class Serving:
         import numpy as np
 
         model = self._loop.scorer.model(self._version)
-        rows = self._rows.tail(TRIED)
+        # What it cannot answer the champion cannot either, or it would not have come this far.
+        rows, _ = answers.answered(model, self._rows.tail(TRIED))
         rows = rows.select(name for name in model.features if name in rows.columns)
         there = answered(self._content(), rows, within=within)
         if isinstance(there, str):

@@ -212,9 +212,10 @@ class Loop:
 
     def watch(self, now: datetime) -> None:
         """Predict what came, score what has matured, estimate the rest, and measure drift."""
-        self.watcher.predict()
+        failed = self.watcher.predict()
         scored = self.watcher.score(now)
-        seen = [
+        seen: list[Fact] = [
+            *failed,
             *scored,
             *self.watcher.compare(scored),
             *self.watcher.losses(now, scored),

@@ -57,7 +57,7 @@ def preview(loop: Loop) -> Checked:
 def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
     arrived = _last(found, facts.Arrived)
     quarantined = _last(found, facts.Quarantined)
-    checked = _last(found, facts.Found)
+    checked = [one for one in found if isinstance(one, facts.Found) and one.batch == arrived.batch]
     champion = ahead.state.versions.get(ahead.state.champion or "")
     compared = None
     if champion is not None and champion.reference and arrived.rows and quarantined is None:
@@ -70,7 +70,7 @@ def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
         labels=arrived.labels,
         from_=arrived.from_,
         to=arrived.to,
-        findings=() if checked is None else checked.findings,
+        findings=tuple(finding for one in checked for finding in one.findings),
         champion=None if champion is None else champion.name,
         promised=None if champion is None or champion.judged is None else champion.judged.value,
         drift=compared,

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from keepfit import estimates, facts, learners, metrics, unknown
+from keepfit import answers, estimates, facts, learners, metrics, unknown
+from keepfit.answers import Said
 from keepfit.artifacts import Artifacts
 from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE, VERSION, complete
 from keepfit.drift import Reference
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from keepfit.estimates import Estimate
 
-    Said = MutableMapping[tuple[str, int, int], np.ndarray]
+    Kept = MutableMapping[tuple[str, int, int], np.ndarray]
 
 T = TypeVar("T")
 
@@ -35,9 +36,6 @@ HELD, HELD_OF_ALL = 4, 128_000_000
 
 LARGE = 8_000_000
 """Bytes of a model up to which they stay at hand."""
-
-PARTS = 128
-"""Parts in which rows are asked at most, among which a model fails."""
 
 COUNTED = 10_000
 """Rows after which the faults of a champion are counted anew."""
@@ -61,20 +59,21 @@ class Scorer:
     kept by the model's digest, so equal models predict once, and so is whatever `once` is asked.
     ``shared`` may be where predictions are kept, for several processes. ``faults`` says by rollout
     how often its challenger failed to answer, and by promotion how often the champion did what the
-    version before it could.
+    version before it could; ``failures`` by version why it failed the last row that it did.
     """
 
-    def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Said = False) -> None:
+    def __init__(self, artifacts: Artifacts, metric: Any, *, shared: bool | Kept = False) -> None:
         self.artifacts = artifacts
         self.spec = metric
         self.last_metric: Metric | None = None
         self.faults: dict[str, Faults] = {}
+        self.failures: dict[str, str] = {}
         self._models: OrderedDict[str, Model] = OrderedDict()
         self._contents: OrderedDict[str, bytes] = OrderedDict()
         self._held = 0
         self._references: dict[str, Reference] = {}
         self._metrics: dict[tuple[str, tuple[Any, ...]], Metric] = {}
-        none: Said | None = {} if shared is True else None
+        none: Kept | None = {} if shared is True else None
         self._said = none if isinstance(shared, bool) else shared
         self._once: dict[Hashable, Any] = {}
 
@@ -165,16 +164,23 @@ class Scorer:
         return self.metric(self.model(state.versions[state.champion])).greater_is_better
 
     def predict(self, state: State, number: int, rows: pl.DataFrame) -> pl.DataFrame:
-        """Return what the versions that served when each row arrived say of a batch."""
+        """Return what the versions that served when each row arrived say of a batch.
+
+        The score of a row that a version cannot answer, for it raises or says no number, is null;
+        `failures` keeps why. It counts as answered wrong (`unknown.as_wrong`).
+
+        Raises
+        ------
+        SchemaMismatch
+            A column is missing.
+        """
         import polars as pl
 
         parts = []
         for version, first, count in self._reigns(state, rows):
             part = rows.slice(first, count)
             scores, names = self._served(state, version, number, first, part)
-            parts.append(
-                part.get_column(ID).to_frame().hstack([names, pl.Series(SCORE, _stored(scores))])
-            )
+            parts.append(part.get_column(ID).to_frame().hstack([names, answers.stored(scores)]))
         if not parts:
             return pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
         said = pl.concat(parts)
@@ -186,32 +192,35 @@ class Scorer:
         """Return what is said of rows that a version served, and by which.
 
         What a champion fails after its promotion, the version before it answers, and that is
-        counted. What neither can answer is wrong itself.
+        counted. What neither can answer has no score.
         """
         import numpy as np
         import polars as pl
 
         names = pl.Series(VERSION, [version.name]).new_from_index(0, rows.height)
         service, promotion = state.service, state.promotion
-        if service is None or service.version != version.name:
-            return self._answers(version, number, first, rows), names
-        scores, right, error = self._tried(version, number, first, rows)
-        if isinstance(error, SchemaMismatch):
-            raise error
-        if right.all():
-            self._count(promotion, Faults(0, rows.height))
-            return scores, names
+        watched = service is not None and service.version == version.name
+        said = self._tried(version, number, first, rows)
+        if isinstance(said.error, SchemaMismatch):
+            raise said.error
+        if said.right.all():
+            if watched:
+                self._count(promotion, Faults(0, rows.height))
+            return said.scores, names
+        self.failures[version.name] = said.why
+        if service is None or not watched:
+            self.model(version)  # where it cannot be opened, that is no matter of rows
+            return said.scores, names
         before = state.versions[service.previous]
-        others, fine, _ = self._tried(before, number, first, rows)
-        rescued = fine & ~right
-        if not right.any():  # of no row it is known how many scores there are
-            scores = np.full_like(others, np.nan)
-        if others.shape != scores.shape or not (rescued | right).all():
-            if error is not None:
-                raise error
-            return scores, names
-        self._count(promotion, Faults(int(rescued.sum()), rows.height, _why(error)))
-        mixed = np.where(rescued if scores.ndim == 1 else rescued[:, None], others, scores)
+        others = self._tried(before, number, first, rows)
+        scores = said.scores if said.right.any() else np.full_like(others.scores, np.nan)
+        rescued = others.right & ~said.right & (scores.shape == others.scores.shape)
+        if not (rescued | said.right).all():
+            self.model(version)
+        self._count(
+            promotion, Faults(int(rescued.sum()), rows.height, said.why if rescued.any() else "")
+        )
+        mixed = np.where(rescued if scores.ndim == 1 else rescued[:, None], others.scores, scores)
         named = np.where(rescued, before.name, version.name).tolist()
         return mixed, pl.Series(VERSION, named, dtype=pl.String)
 
@@ -220,19 +229,16 @@ class Scorer:
         known = self.faults.get(what, Faults())
         self.faults[what] = (known if known.answers < COUNTED else Faults()) + found
 
-    def _tried(
-        self, version: Version, number: int, first: int, rows: pl.DataFrame
-    ) -> tuple[np.ndarray, np.ndarray, Exception | None]:
-        """Return what a version says of rows, which of that are answers, and its last error.
-
-        Rows among which it fails are asked in parts, so that one odd row is not the fault of all.
-        """
-        import numpy as np
-
-        return _in_parts(
-            lambda at, part: np.asarray(self._answers(version, number, first + at, part), float),
+    def _tried(self, version: Version, number: int, first: int, rows: pl.DataFrame) -> Said:
+        """Return what a version says of rows, as far as it can."""
+        try:
+            model = self.model(version)
+        except Exception as error:
+            return answers.none(rows.height, error)
+        return answers.asked(
+            lambda at, part: self._answers(version, number, first + at, part),
             rows,
-            max(1, rows.height // PARTS),
+            answers.several(model),
         )
 
     def _with_challenger(
@@ -247,14 +253,14 @@ class Scorer:
         rollout = state.rollout
         assert rollout is not None
         version = state.versions[rollout.fact.version]
-        scores, right = self.challenged(rollout, version, number, rows)
+        unanswered = said.filter(said.get_column(SCORE).is_null()).get_column(ID)
+        both = rows.get_column(ID).is_in(unanswered.implode()).to_numpy()
+        scores, right = self.challenged(rollout, version, number, rows, both)
         chosen = right & _drawn(rollout, rows)
         if not chosen.any():
             return said
         theirs = rows.filter(chosen).select(
-            ID,
-            pl.lit(version.name).alias("theirs"),
-            pl.Series("score", _stored(scores[chosen])),
+            ID, pl.lit(version.name).alias("theirs"), answers.stored(scores[chosen]).alias("score")
         )
         joined = said.join(theirs, on=ID, how="left", maintain_order="left")
         return joined.select(
@@ -264,14 +270,23 @@ class Scorer:
         )
 
     def challenged(
-        self, rollout: Rollout, version: Version, number: int, rows: pl.DataFrame
+        self,
+        rollout: Rollout,
+        version: Version,
+        number: int,
+        rows: pl.DataFrame,
+        unanswered: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what a challenger says of rows, and which of that are answers; faults are counted."""
-        scores, right, error = self._tried(version, -number, 1, rows)
-        wrong = int((~right).sum())
-        name, found = rollout.fact.rollout, Faults(wrong, rows.height, _why(error) if wrong else "")
+        """Return what a challenger says of rows, and which of that are answers; faults are counted.
+
+        What the champion left ``unanswered`` too is no fault of the challenger.
+        """
+        said = self._tried(version, -number, 1, rows)
+        faults = ~said.right if unanswered is None else ~said.right & ~unanswered
+        wrong = int(faults.sum())
+        name, found = rollout.fact.rollout, Faults(wrong, rows.height, said.why if wrong else "")
         self.faults[name] = self.faults.get(name, Faults()) + found
-        return scores, right
+        return said.scores, said.right
 
     def _reigns(self, state: State, rows: pl.DataFrame) -> list[tuple[Version, int, int]]:
         """Return (version, first row, rows) for each stretch of rows that one version served."""
@@ -301,8 +316,13 @@ class Scorer:
         return self._said[key]
 
     def score(self, state: State, arrived: facts.Arrived, rows: pl.DataFrame) -> facts.Scored:
-        """Return how the versions that served a batch did on it, as far as its labels are known."""
-        known = complete(rows, LABEL, SCORE)
+        """Return how the versions that served a batch did on it, as far as its labels are known.
+
+        Rows that they could not answer count as answered wrong, as `unknown.as_wrong` says.
+        """
+        from keepfit.metrics.evidence import finite_rows
+
+        known = complete(rows, LABEL, VERSION)
         shared: dict[str, Any] = {"batch": arrived.batch, "from_": arrived.from_, "to": arrived.to}
         name = state.champion or ""
         if known.is_empty():
@@ -320,6 +340,7 @@ class Scorer:
         name = served[0] if alone else served.value_counts(sort=True)[VERSION][0]
         model = self.model(state.versions[name])
         scores = _scores_of(model, known)
+        shared["failed"] = len(scores) - int(finite_rows(scores).sum())
         metric, (labels, scores, weights), strange = unknown.scored(
             self, state, model, known, scores
         )
@@ -350,8 +371,10 @@ class Scorer:
         classes: Collection[str],
     ) -> float | None:
         """Return the metric of a version on labelled rows; None where it is not defined on them."""
-        model, scores = self.model(version), self._answers(version, -batch, 0, rows)
-        metric, found = unknown.answered(self, model, known, scores, weights_in(rows), classes)
+        scores = self._tried(version, -batch, 0, rows).scores
+        metric, found = unknown.answered(
+            self, self.model(version), known, scores, weights_in(rows), classes
+        )
         return _finite(metrics.value_of(metric, *found))
 
     def errors(
@@ -359,11 +382,11 @@ class Scorer:
     ) -> list[float]:
         """Return how wrong a version was row by row: 0 or 1 for classes, the distance for numbers.
 
-        A row of one of ``classes`` that it does not know is 1; of other labels that it does not
-        know there is none.
+        A row of one of ``classes`` that it does not know is 1, and so is one that it could not
+        answer; of other labels that it does not know there is none.
         """
         model = self.model(version)
-        served = complete(rows.filter(rows.get_column(VERSION) == version.name), LABEL, SCORE)
+        served = complete(rows.filter(rows.get_column(VERSION) == version.name), LABEL)
         labels, scores, _ = unknown.placed(
             model, served.get_column(LABEL), _scores_of(model, served), None, classes
         )
@@ -415,47 +438,15 @@ class Scorer:
         if kept.is_empty():
             return 0
         again = rows.join(kept, on=ID, how="inner", maintain_order="left")
-        now = self.model(version).predict(again.drop(SCORE))
-        then = _scores(again.get_column(SCORE))
+        said = answers.of(self.model(version), again.drop(SCORE))
+        now, why = said.scores, f": {said.why}" if said.error else ""
+        then = answers.restored(again.get_column(SCORE))
         if now.shape != then.shape or not np.allclose(now, then, rtol=0, atol=TOLERANCE):
             raise RollbackFailed(
-                f"{version.name} does not answer {kept.height} stored rows as it did when it served",
+                f"{version.name} does not answer {kept.height} stored rows as it did when it served{why}",
                 hint="`keepfit doctor` compares the installed packages with those it was trained with",
             )
         return kept.height
-
-
-def _in_parts(
-    answer: Callable[[int, pl.DataFrame], np.ndarray], rows: pl.DataFrame, least: int, at: int = 0
-) -> tuple[np.ndarray, np.ndarray, Exception | None]:
-    """Return the scores of rows, NaN where there are none, which are numbers, and the last error."""
-    import numpy as np
-
-    try:
-        scores = answer(at, rows)
-        return scores, np.isfinite(scores.reshape(rows.height, -1)).all(axis=1), None
-    except Exception as error:
-        if rows.height <= least:
-            return np.full(rows.height, np.nan), np.zeros(rows.height, dtype=bool), error
-    half = rows.height // 2
-    one, right, failed = _in_parts(answer, rows.head(half), least, at)
-    other, fine, also = _in_parts(answer, rows.slice(half), least, at + half)
-    width = max((found.shape[1] for found in (one, other) if found.ndim == 2), default=0)
-    parts = [_widened(found, width) for found in (one, other)]
-    return np.concatenate(parts), np.concatenate([right, fine]), also or failed
-
-
-def _widened(scores: np.ndarray, width: int) -> np.ndarray:
-    """Return scores as rows of so many, where they are several each."""
-    import numpy as np
-
-    if not width or scores.ndim == 2:
-        return scores
-    return np.repeat(scores[:, None], width, axis=1)
-
-
-def _why(error: Exception | None) -> str:
-    return "no number" if error is None else f"{type(error).__name__}: {error}"
 
 
 def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:
@@ -473,25 +464,7 @@ def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:
 
 
 def _scores_of(model: Model, served: pl.DataFrame) -> np.ndarray:
-    width = len(model.classes) if model.task == "multiclass" else None
-    return _scores(served.get_column(SCORE), width=width)
-
-
-def _scores(values: pl.Series, width: int | None = None) -> np.ndarray:
-    import numpy as np
-    import polars as pl
-
-    if not isinstance(values.dtype, pl.List):
-        return values.to_numpy()
-    wide = values.list.len().max() if width is None else width
-    table = np.zeros((values.len(), int(wide or 0)))  # type: ignore[arg-type]
-    for i, row in enumerate(values.to_list()):
-        table[i, : min(len(row), table.shape[1])] = row[: table.shape[1]]
-    return table
-
-
-def _stored(scores: np.ndarray) -> Any:
-    return scores if scores.ndim == 1 else scores.tolist()
+    return answers.restored(served.get_column(SCORE), answers.several(model) or None)
 
 
 def _finite(value: float) -> float | None:

@@ -410,7 +410,8 @@ class Turn:
                 rows, new, old, look=look, passed=passed, challengers=rivals, past=past
             )
         except Exception as error:
-            old.predict(rows)  # where the champion cannot answer either, that is another matter
+            # Where the champion lacks a column too, that is another matter.
+            old.predict(rows.clear())
             return refused(version, champion, "Answers", f"it cannot: {error!r}", rows.height)
         comparison = footprint.measured(loop, comparison, version, champion)
         verdicts = tuple(gate.judge(comparison) for gate in self.asking.others)

@@ -1,4 +1,4 @@
-"""Rows of a class that a model does not know: it has answered them wrong, whatever it said.
+"""Rows that a model cannot answer, or of a class that it does not know: it has answered them wrong.
 
 Leaving them out would let a model look perfect that cannot answer a third of the rows.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from keepfit import answers
 from keepfit.batch import LABEL
+from keepfit.errors import SchemaMismatch
 from keepfit.learners import novel
 from keepfit.learners.labels import weights as weights_in
 from keepfit.learners.novel import ENOUGH, SHARE, named
@@ -71,11 +73,46 @@ def placed(
     codes = model.codes(labels)
     kept = codes >= 0
     if model.task == "regression" or kept.all():
-        return Rows(codes, scores, weights)
+        return Rows(codes, as_wrong(model.task, codes, scores), weights)
     if classes:
         wrong = ~kept & named(labels).is_in(list(classes)).fill_null(value=False).to_numpy()
         codes, kept = np.where(wrong, len(model.classes), codes), kept | wrong
-    return Rows(codes[kept], scores[kept], None if weights is None else weights[kept])
+    codes, scores = codes[kept], scores[kept]
+    return Rows(
+        codes,
+        as_wrong(model.task, codes, scores),
+        None if weights is None else weights[kept],
+    )
+
+
+def as_wrong(
+    task: str, codes: np.ndarray, scores: np.ndarray, failed: np.ndarray | None = None
+) -> np.ndarray:
+    """Return scores in which rows without an answer have the wrong one.
+
+    A class is given no chance at all. Of numbers it is the farther end of what labels mostly are,
+    from the first of a hundred to the last but one: as wrong as whoever takes a low label for a
+    high one, and yet no single great label decides over the metric. ``failed`` says which rows
+    are meant; without it, those whose score is no number.
+    """
+    import numpy as np
+
+    from keepfit.metrics.evidence import finite_rows
+
+    failed = ~finite_rows(scores) if failed is None else failed
+    if not failed.any():
+        return scores
+    own, scores = codes[failed], scores.copy()
+    if task == "regression":
+        low, high = np.quantile(codes, (0.01, 0.99))
+        scores[failed] = np.where(own - low > high - own, low, high)
+    elif scores.ndim == 1:
+        scores[failed] = own == 0
+    else:
+        others = np.full((own.size, scores.shape[1]), 1 / (scores.shape[1] - 1))
+        others[np.arange(scores.shape[1]) == own[:, None]] = 0.0
+        scores[failed] = others
+    return scores
 
 
 def scored(
@@ -109,14 +146,24 @@ def beside(
 
     Codes are those of the new model's classes, and one more of all that the old one alone knows:
     the new one gives those rows no chance. A label that neither knows is -1.
-    """
-    import numpy as np
 
+    Rows that the old model cannot answer count as answered wrong, by the new one too where it
+    cannot either; where the old one answers none at all, its scores are NaN. What the new one says
+    that is no number stays so.
+
+    Raises
+    ------
+    Exception
+        What the new model raises on a row that the old one answers, or on all of them; or
+        `SchemaMismatch`, where the old one lacks a column.
+    """
     labels, metric = rows.get_column(LABEL), scorer.metric(new)
-    ours, known = new.predict(rows), old.predict(rows)
     codes = new.codes(labels)
+    ours, known = _both(new, old, rows, codes)
     if new.task == "regression" or new.classes == old.classes:
         return metric, codes, ours, known
+    import numpy as np
+
     rest = len(new.classes)
     wide = np.zeros((len(known), rest + 1))
     for name, chance in zip(old.classes, _each(known).T, strict=True):
@@ -126,6 +173,24 @@ def beside(
     if more is None:
         return metric, codes, ours, wide[:, 1] if ours.ndim == 1 else wide[:, :rest]
     return more, np.where(lost, rest, codes), _one_more(ours), wide
+
+
+def _both(
+    new: Model, old: Model, rows: pl.DataFrame, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what two models answer, the rows that the old one cannot as wrong in either."""
+    ours, known = answers.of(new, rows), answers.of(old, rows)
+    if isinstance(known.error, SchemaMismatch):
+        raise known.error
+    fails = (known.right & ~ours.right).any() or not ours.right.any()
+    if ours.error is not None and fails:
+        raise ours.error
+    if known.right.all() or not known.right.any():
+        return ours.scores, known.scores
+    return (
+        as_wrong(new.task, codes, ours.scores, ~ours.right & ~known.right),
+        as_wrong(old.task, old.codes(rows.get_column(LABEL)), known.scores),
+    )
 
 
 def _one_more(scores: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from keepfit import estimates, explore, facts, maturity, relevance, triggers, unknown
+from keepfit import answers, estimates, explore, facts, maturity, relevance, triggers, unknown
 from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION, complete
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
@@ -28,6 +28,9 @@ TAUGHT_BY = 20_000
 
 ENOUGH = 200
 """Labelled rows without which nothing is estimated."""
+
+ANSWERED = 0.99
+"""Of a batch's rows as many must be answered, or nothing is estimated: failing is no estimate."""
 
 LEARNT_AGAIN = 1.1
 """An estimate is learnt again when its labelled rows have grown by this factor."""
@@ -49,12 +52,22 @@ class Watch:
         self._remembered: tuple[str, relevance.RowMemory] | None = None
         self._known: tuple[str, relevance.Usual] | None = None
 
-    def predict(self) -> None:
-        """Let the champion answer what came, and keep the answers."""
+    def predict(self) -> list[Fact]:
+        """Let the champion answer what came, keep the answers, and return which batches it failed.
+
+        What raises on a row, or says no number, ends nothing: the row has no score, counts as
+        answered wrong once its label is known, and a finding tells of it with every batch.
+        """
         loop = self.loop
+        found: list[Fact] = []
         for number in loop.state.unserved:
             rows = loop.memory.lake.batch(number)
-            loop.memory.lake.predict_land(number, loop.scorer.predict(loop.state, number, rows))
+            said = loop.scorer.predict(loop.state, number, rows)
+            loop.memory.lake.predict_land(number, said)
+            failed = tuple(answers.failed(said, loop.scorer.failures))
+            if failed:
+                found.append(facts.Found(batch=number, findings=failed))
+        return found
 
     # Realised performance ---------------------------------------------------------------
 
@@ -143,9 +156,14 @@ class Watch:
         if champion is None or not loop.scorer.estimable(champion):
             return None
         served = loop.memory.lake.scored(arrived.batch, now)
-        own = served.filter(served.get_column(VERSION) == champion.name)
+        asked = served.filter(served.get_column(VERSION) == champion.name)
+        own = complete(asked, SCORE)
         others = set(served.get_column(VERSION)) - {champion.name}
-        if not own.height or others - {state.rollout.fact.version if state.rollout else ""}:
+        if (
+            not own.height
+            or own.height < ANSWERED * asked.height
+            or others - {state.rollout.fact.version if state.rollout else ""}
+        ):
             return None
         method = "Weighted" if state.drifted else "CBPE"
         learnt = self._learnt(champion, method, now)
@@ -197,7 +215,8 @@ class Watch:
         scorer = self.loop.scorer
         model = scorer.model(champion)
         metrics = (scorer.metric(model).name,)
-        labels, scores = model.codes(rows.get_column(LABEL)), model.predict(rows)
+        rows, scores = answers.answered(model, rows)
+        labels = model.codes(rows.get_column(LABEL))
         features = rows.select(list(model.features))
         try:
             if model.task == "regression":
@@ -228,7 +247,7 @@ class Watch:
             return []
         model = loop.scorer.model(champion)
         rows = loop.columns(loop.memory.lake.batch(newest))
-        served = loop.memory.lake.scored(newest, now)
+        served = complete(loop.memory.lake.scored(newest, now), SCORE)
         answered = set(served.get_column(VERSION)) == {champion.name}
         looked = [
             fact
@@ -275,8 +294,11 @@ class Watch:
         if rows.height < ENOUGH:
             return None
         model = loop.scorer.model(champion)
+        rows, scores = answers.answered(model, rows)
+        if rows.height < ENOUGH:
+            return None
         usual = relevance.Usual.of(
-            model.predict(rows),
+            scores,
             model.codes(rows.get_column(LABEL)),
             regression=model.task == "regression",
         )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
 import pytest
 from tests.stories.test_canary import Rolling, asked_until_taken_back
 from tests.stories.test_rollout import backtested, days_of, made, of, state_of
@@ -15,9 +12,8 @@ from tests.waits import until
 from tests.worlds import live, play, source, stream
 
 from keepfit import gates, triggers
-from keepfit.facts import Entry, Paused, Promoted, RolledBack
+from keepfit.facts import Entry, Found, Paused, Promoted, RolledBack
 from keepfit.loop import Loop
-from keepfit.scoring import _in_parts
 
 # On a simulated clock -----------------------------------------------------------------------
 
@@ -79,52 +75,18 @@ def test_what_another_process_takes_back_counts_too_though_no_rows_come(tmp_path
     assert loop.state.paused == "1 promotion was taken back within 40 d: v2"
 
 
-def test_one_that_fails_without_a_version_before_stops_the_step_as_ever(tmp_path: Path) -> None:
+def test_one_that_fails_without_a_version_before_goes_on_and_is_told_of(tmp_path: Path) -> None:
     frame = days_of(stream(60, per_day=100))
     loop = live(made(tmp_path, "raise", source=source(frame), rollout=None, gate=[]))
     while loop.state.champion != "v2":
         play(loop, 1)
     loop.append([RolledBack(version="v1", to="v2", reason="by hand")], loop.clock.now())
     assert loop.state.service is None
-    with pytest.raises(ValueError, match="a lookup table is missing"):
-        play(loop, 30)
-    assert loop.state.champion == "v2"
-
-
-# What is asked in parts ---------------------------------------------------------------------
-
-
-def answering(fails: Callable[[int], bool]) -> Callable[[int, pl.DataFrame], np.ndarray]:
-    def answer(at: int, rows: pl.DataFrame) -> np.ndarray:
-        ids = rows.get_column("id").to_numpy()
-        assert ids[0] == at
-        if any(map(fails, ids)):
-            raise ValueError("an odd row")
-        return ids / 1_000
-
-    return answer
-
-
-@pytest.mark.parametrize(("least", "wrong"), [(1, 1), (7, 7)])
-def test_one_odd_row_is_not_the_fault_of_all(least: int, wrong: int) -> None:
-    rows = pl.DataFrame({"id": range(1_000)})
-    scores, right, error = _in_parts(answering(lambda id_: id_ == 321), rows, least)
-    assert not right[321]
-    assert 1 <= int((~right).sum()) <= wrong
-    assert (scores[right] == np.flatnonzero(right) / 1_000).all()
-    assert str(error) == "an odd row"
-
-
-def test_rows_that_all_can_be_answered_are_asked_at_once() -> None:
-    asked = []
-    rows = pl.DataFrame({"id": range(100)})
-
-    def answer(at: int, part: pl.DataFrame) -> np.ndarray:
-        asked.append(part.height)
-        return np.zeros((part.height, 3))
-
-    scores, right, error = _in_parts(answer, rows, 1)
-    assert (asked, scores.shape, right.all(), error) == ([100], (100, 3), True, None)
+    entries = play(loop, 30)
+    told = [one.fact for one in of(entries, Found) if one.fact.failing]
+    assert told
+    assert "a lookup table is missing" in told[0].findings[0].message
+    assert loop.state.champion not in (None, "v2")
 
 
 # In processes under load --------------------------------------------------------------------

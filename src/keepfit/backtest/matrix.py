@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit import facts, unknown
+from keepfit import answers, facts, unknown
 from keepfit.batch import ID, LABEL
 from keepfit.facts import Entry
 from keepfit.learners import novel
@@ -116,13 +116,13 @@ class Ask:
         stage.kept["known"] = known
         model = stage.scorer.load(self.artifact)
         rows, labels, cuts = known.rows(self.batches)
-        scores = model.predict(rows)
+        scores = answers.of(model, rows).scores
         found = unknown.placed(model, labels, scores, None, ())
         if len(found.labels) < rows.height:
             return _of_more(stage, model, rows, scores, cuts)
         metric = stage.scorer.metric(model)
         windows = zip(cuts[:-1], cuts[1:], strict=True)
-        return [metric.value(found.labels[a:b], scores[a:b]) for a, b in windows]
+        return [metric.value(found.labels[a:b], found.scores[a:b]) for a, b in windows]
 
 
 def _of_more(

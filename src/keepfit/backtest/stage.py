@@ -103,7 +103,9 @@ class Stage:
         if "checked" not in self.kept:
             found = (entry.fact for entry in self.own.facts(self.pipeline.name, kind="Found"))
             self.kept["checked"] = {
-                fact.batch: fact.findings for fact in found if isinstance(fact, facts.Found)
+                fact.batch: fact.findings
+                for fact in found
+                if isinstance(fact, facts.Found) and not fact.failing
             }
         known: dict[int, tuple[facts.Finding, ...]] = self.kept["checked"]
         return known

@@ -36,6 +36,7 @@ from keepfit.facts.parts import (
     Verdict,
 )
 from keepfit.facts.rows import (
+    FAILING,
     Arrived,
     Assessed,
     Compared,
@@ -79,6 +80,7 @@ __all__ = [
     "Drifted",
     "Entry",
     "Estimated",
+    "FAILING",
     "Fact",
     "Finding",
     "Found",

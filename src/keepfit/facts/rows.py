@@ -8,6 +8,9 @@ from typing import Any
 from keepfit.facts.base import Fact
 from keepfit.facts.parts import ColumnDrift, Cost, Finding
 
+FAILING = "answers"
+"""What a finding names as its check that says which rows a version could not answer."""
+
 
 class Arrived(Fact, frozen=True, kw_only=True):
     """A batch of rows and labels landed in the lake.
@@ -38,10 +41,15 @@ class Arrived(Fact, frozen=True, kw_only=True):
 
 
 class Found(Fact, frozen=True, kw_only=True):
-    """The checks' findings about a batch."""
+    """The checks' findings about a batch; and later, where there are, those of `FAILING` alone."""
 
     batch: int
     findings: tuple[Finding, ...]
+
+    @property
+    def failing(self) -> bool:
+        """Whether it says that rows could not be answered, and not what the checks found."""
+        return bool(self.findings) and all(one.check == FAILING for one in self.findings)
 
 
 class Quarantined(Fact, frozen=True, kw_only=True):
@@ -56,7 +64,8 @@ class Scored(Fact, frozen=True, kw_only=True):
     """How a version did on a batch whose labels are mature.
 
     Of the labels that are none of the classes it knows, ``unknown`` counts those that are classes,
-    whose rows count as wrong, and ``unlearnt`` the others, which count for nothing.
+    whose rows count as wrong, and ``unlearnt`` the others, which count for nothing. ``failed``
+    counts rows that it could not answer, which count as wrong too.
     """
 
     batch: int
@@ -71,6 +80,7 @@ class Scored(Fact, frozen=True, kw_only=True):
     reason: str | None = None
     unlearnt: dict[str, int] = {}
     unknown: dict[str, int] = {}
+    failed: int = 0
 
 
 class Estimated(Fact, frozen=True, kw_only=True):

@@ -105,7 +105,8 @@ class FasterThan(_Serving):
         assert self.times is not None
         theirs = None if champion is None else champion.seconds(self.rows)
         if not theirs:
-            return self._verdict(Answer.PROMOTE, "no champion yet")
+            known = "no champion yet" if champion is None else "the champion answers no row"
+            return self._verdict(Answer.PROMOTE, known)
         said = (
             f"{_time(took)} for {_rows(self.rows)}, {plain(took / theirs)} times "
             f"the champion's {_time(theirs)}"

@@ -70,11 +70,16 @@ class StableScores(Part):
 
     def judge(self, comparison: Comparison) -> Verdict:
         """Return promote or refuse with how far scores move; not enough evidence on few rows."""
+        from keepfit.metrics.evidence import finite_rows
+
         rows = len(comparison.labels)
         if comparison.champion is None:
             return self._verdict(Answer.PROMOTE, "no champion yet", rows)
         if rows < ENOUGH:
             return self._verdict(Answer.NOT_ENOUGH, f"{rows:,} rows, needs {ENOUGH}", rows)
+        whole = finite_rows(comparison.challenger).all()
+        if whole and not finite_rows(comparison.champion).any():
+            return self._verdict(Answer.PROMOTE, "the champion gives no finite score", rows)
         found = moved(comparison, self.at)
         if found is None:
             return self._verdict(Answer.REFUSE, "scores that are not finite", rows)

@@ -462,7 +462,8 @@ def _remember(held: dict[int, pl.DataFrame], number: int, frame: pl.DataFrame) -
 def _one_score(predictions: pl.DataFrame) -> pl.DataFrame:
     """Return predictions with one column of scores: numbers, or lists where there are classes."""
     several = predictions.get_column(_SCORES)
-    score = predictions.get_column(SCORE) if several.null_count() else several.alias(SCORE)
+    # Rows that a model could not answer have no score of either form.
+    score = several.alias(SCORE) if several.count() else predictions.get_column(SCORE)
     return predictions.select(ID, VERSION, score)
 
 

@@ -281,6 +281,9 @@ class State(msgspec.Struct):
         self.counts.labels += fact.labels
 
     def _found(self, fact: Found, at: datetime) -> None:
+        if fact.failing:
+            self.unserved = [number for number in self.unserved if number != fact.batch]
+            return
         self.checked = fact.batch
         blocked = any(finding.outcome == Outcome.BLOCK for finding in fact.findings)
         if self.pending is not None and self.pending.batch == fact.batch and not blocked:

@@ -51,7 +51,7 @@ class Story:
         self._started: dict[str, facts.TrainingStarted] = {}
         self._judged: dict[str, facts.Judged] = {}
         self._rolled: set[str] = set()
-        self._warned: set[tuple[str, str | None]] = set()
+        self._warned: dict[bool, tuple[set[tuple[str, str | None]], int]] = {}
         self._waiting = ""
 
     def line(self, entry: Entry) -> Line:
@@ -78,10 +78,11 @@ class Story:
         warned = [finding for finding in fact.findings if finding.outcome == Outcome.WARN]
         blocked = [finding for finding in fact.findings if finding.outcome == Outcome.BLOCK]
         keys = {(finding.check, finding.column) for finding in warned}
-        fresh = [
-            finding for finding in warned if (finding.check, finding.column) not in self._warned
-        ]
-        self._warned = keys
+        before, batch = self._warned.get(fact.failing, (set(), 0))
+        if fact.failing and fact.batch > batch + 1:  # with a batch between that was answered whole
+            before = set()
+        fresh = [one for one in warned if (one.check, one.column) not in before]
+        self._warned[fact.failing] = keys, fact.batch
         if blocked or warned:
             told = blocked or fresh or warned
             return Line(
@@ -121,6 +122,7 @@ class Story:
             value = metric(fact.metric, fact.value, fact.low, fact.high)
             text = f"{value}, {fact.version} on {counted(fact.n, 'row')}"
         text += left_out(fact.unknown, "wrong on") + left_out(fact.unlearnt)
+        text += f", {counted(fact.failed, 'row')} not answered" if fact.failed else ""
         return Line(at, "·", "scored", text, tone="dim", loud=False)
 
     def _compared(self, fact: facts.Compared, at: datetime) -> Line:

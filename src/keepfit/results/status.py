@@ -323,6 +323,9 @@ class Status:
             shown.append(
                 f"{self.scored.version} never learnt {strange}: wrong on {rows} of a batch"
             )
+        if self.scored is not None and self.scored.failed:
+            rows = f"{self.scored.failed:,} of {counted(self.scored.n, 'row')}"
+            shown.append(f"{self.scored.version} could not answer {rows} of a batch: wrong on them")
         if self.unlearnt:
             shown.append(f"{self.newest} left out {unlearnt(self.unlearnt)}")
         if self.drawn:

@@ -1,0 +1,164 @@
+"""What a model says of rows, though it fails some of them, and the form in which that is kept."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from keepfit.batch import SCORE, VERSION
+from keepfit.errors import SchemaMismatch
+from keepfit.facts import FAILING, Finding, Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+LONE = 8
+"""Rows that are asked alone, spread over all: where not one is answered, no other is asked."""
+
+WORDS = 300
+"""Letters that are kept of why rows could not be answered."""
+
+TRIES = 1_000
+"""Questions asked at most to find the odd rows: each costs two per halving that isolates it."""
+
+
+class Said(NamedTuple):
+    """Scores of rows, NaN in those without an answer, which have one, and the first error."""
+
+    scores: np.ndarray
+    right: np.ndarray
+    error: Exception | None
+
+    @property
+    def why(self) -> str:
+        """What there is to say of the rows without an answer."""
+        return "no number" if self.error is None else f"{type(self.error).__name__}: {self.error}"
+
+
+def of(model: Any, rows: pl.DataFrame) -> Said:
+    """Return what a model says of rows, as far as it can."""
+    return asked(lambda _, part: model.predict(part), rows, several(model))
+
+
+def answered(model: Any, rows: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:
+    """Return the rows that a model can answer, with what it says of them."""
+    said = of(model, rows)
+    if said.right.all():
+        return rows, said.scores
+    return rows.filter(said.right), said.scores[said.right]
+
+
+def none(rows: int, error: Exception) -> Said:
+    """Return that no row is answered, and why."""
+    import numpy as np
+
+    return Said(np.full(rows, np.nan), np.zeros(rows, dtype=bool), error)
+
+
+def several(model: Any) -> int:
+    """Return how many scores each row has; 0 for one that is a plain number."""
+    return len(model.classes) if model.task == "multiclass" else 0
+
+
+def asked(
+    answer: Callable[[int, pl.DataFrame], np.ndarray], rows: pl.DataFrame, several: int = 0
+) -> Said:
+    """Return what rows are answered; ``answer`` takes the place of the first one, and the rows.
+
+    One odd row is not the fault of all. Where all at once cannot be answered, a few are asked
+    alone; what answers none of those is taken to answer none at all, and is given up on. Else
+    halves are asked, and halves of those that fail, the largest first, until the odd rows are
+    alone. When too many were asked for that, what has not been answered yet stays without an
+    answer. A column that is missing is missing from all of them: nothing more is asked then.
+    """
+    import numpy as np
+
+    from keepfit.metrics.evidence import finite_rows
+
+    count = rows.height
+    scores = np.full((count, several) if several else count, np.nan)
+    error: Exception | None = None
+
+    def fails(first: int, size: int) -> bool:
+        nonlocal error
+        part = rows if size == count else rows.slice(first, size)
+        place = scores[first : first + size]
+        try:
+            found = np.asarray(answer(first, part), dtype=np.float64)
+            if found.shape != place.shape:
+                raise ValueError(f"expected scores of the shape {place.shape}, got {found.shape}")
+        except Exception as raised:
+            error = error or raised
+            return True
+        place[:] = found
+        return False
+
+    if count and fails(0, count) and not isinstance(error, SchemaMismatch):
+        alone = np.unique(np.linspace(0, count - 1, LONE).astype(int)).tolist()
+        unanswered = [fails(place, 1) for place in alone]
+        if count > len(alone) and not all(unanswered):
+            _parted(fails, count)
+    right = finite_rows(scores)
+    scores[~right] = np.nan
+    return Said(scores, right, error)
+
+
+def _parted(fails: Callable[[int, int], bool], count: int) -> None:
+    """Ask halves of rows that fail together, the largest first."""
+    failing, left = deque([(0, count)]), TRIES
+    while failing and left > 0:
+        first, size = failing.popleft()
+        half = size // 2
+        for part in ((first, half), (first + half, size - half)):
+            if fails(*part) and part[1] > 1:
+                failing.append(part)
+        left -= 2
+
+
+def failed(said: pl.DataFrame, reasons: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield a finding for each version that left rows of a batch without a score, and why."""
+    missing = said.filter(said.get_column(SCORE).is_null()).get_column(VERSION)
+    served = Counter(said.get_column(VERSION)) if missing.len() else Counter[str]()
+    for name, count in Counter(missing).items():
+        why = reasons.get(name, "no number").partition("\n")[0][:WORDS]
+        yield Finding(
+            check=FAILING,
+            outcome=Outcome.WARN,
+            message=f"{name} could not answer {count:,} of {served[name]:,} rows: {why}",
+            value=count,
+            hint="they count as answered wrong; a learner that takes such values answers them, "
+            "a check that blocks them sets the batch apart",
+        )
+
+
+def stored(scores: np.ndarray) -> pl.Series:
+    """Return scores as they are kept: null in rows that have none, lists where each has several."""
+    import numpy as np
+    import polars as pl
+
+    if scores.ndim == 1:
+        return pl.Series(SCORE, scores, nan_to_null=True)
+    there = np.isfinite(scores).all(axis=1)
+    kept = [row if known else None for row, known in zip(scores.tolist(), there, strict=True)]
+    return pl.Series(SCORE, kept, dtype=pl.List(pl.Float64))
+
+
+def restored(values: pl.Series, width: int | None = None) -> np.ndarray:
+    """Return scores from the form they are kept in, NaN in rows that have none."""
+    import numpy as np
+    import polars as pl
+
+    if not isinstance(values.dtype, pl.List):
+        # Where no row of a batch was answered, nothing tells of how many classes it was.
+        plain = values.to_numpy()
+        return plain if width is None else np.full((len(plain), width), np.nan)
+    wide = values.list.len().max() if width is None else width
+    table = np.zeros((values.len(), int(wide or 0)))  # type: ignore[arg-type]
+    for i, row in enumerate(values.to_list()):
+        if row is None:
+            table[i] = np.nan
+        else:
+            table[i, : min(len(row), table.shape[1])] = row[: table.shape[1]]
+    return table
