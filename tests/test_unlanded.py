@@ -75,6 +75,19 @@ def test_labelled_rows_of_the_batch_are_the_same(
     assert ahead.count_labelled(**bounds, after=later) == real.count_labelled(**bounds, after=later)
 
 
+@pytest.mark.parametrize("as_of", [4, 10])
+@pytest.mark.parametrize("excluded", [(), (2,)])
+def test_when_labels_became_known_is_the_same(
+    both: tuple[Unlanded, Delta], as_of: int, excluded: tuple[int, ...]
+) -> None:
+    ahead, real = both
+    asked: Any = {"as_of": hour(as_of), "until_batch": 2, "excluded": excluded}
+    for after in (0, 2):
+        found = ahead.labels(**asked, after=hour(after))
+        assert found.height or (after and excluded)
+        assert_frame_equal(found, real.labels(**asked, after=hour(after)))
+
+
 def test_nothing_is_written(tmp_path: Path) -> None:
     lake = Delta(str(tmp_path / "lake"))
     ahead = Unlanded(lake)

@@ -110,6 +110,7 @@ class Loop:
         self._lease: Lease | None = None
         self._written: list[Entry] = []
         self._first: tuple[int, Profile] | None = None
+        self.complete: tuple[tuple[datetime, int, tuple[int, ...]], datetime] | None = None
 
     @property
     def simulated(self) -> bool:
@@ -203,6 +204,7 @@ class Loop:
             context = self.context(number, now)
             for check in self.pipeline.checks:
                 findings.extend(check.check(came, context))
+            findings.extend(maturity.told(self, now))
         answers: list[Fact] = [facts.Found(batch=number, findings=tuple(findings))]
         blocked = [finding for finding in findings if finding.outcome == Outcome.BLOCK]
         if blocked:

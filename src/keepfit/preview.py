@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from keepfit import facts
+from keepfit import facts, maturity
 from keepfit.facts import Entry, decode, encode
 from keepfit.home import Memory
 from keepfit.lake.unlanded import Unlanded
@@ -45,7 +45,8 @@ def preview(loop: Loop) -> Checked:
     now, state = loop.clock.now(), ahead.state
     batch = loop.source.read(state.cursor, now=now, every=loop.every)
     if batch.empty:
-        return Checked(pipeline=loop.pipeline.name, batch=state.batch, findings=batch.findings)
+        seen = batch.findings + maturity.uneven(ahead, now)
+        return Checked(pipeline=loop.pipeline.name, batch=state.batch, findings=seen)
     # A step that was cut short is not ended here: its batch is taken as done.
     state.decided = state.batch
     ahead.check(ahead.collect(batch, now), now)
@@ -59,6 +60,7 @@ def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
     quarantined = _last(found, facts.Quarantined)
     checked = [one for one in found if isinstance(one, facts.Found) and one.batch == arrived.batch]
     champion = ahead.state.versions.get(ahead.state.champion or "")
+    asked = [finding for one in checked for finding in one.findings]
     compared = None
     if champion is not None and champion.reference and arrived.rows and quarantined is None:
         rows = ahead.columns(ahead.memory.lake.batch(arrived.batch))
@@ -70,7 +72,7 @@ def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
         labels=arrived.labels,
         from_=arrived.from_,
         to=arrived.to,
-        findings=tuple(finding for one in checked for finding in one.findings),
+        findings=tuple(dict.fromkeys([*asked, *maturity.uneven(ahead, now)])),
         champion=None if champion is None else champion.name,
         promised=None if champion is None or champion.judged is None else champion.judged.value,
         drift=compared,

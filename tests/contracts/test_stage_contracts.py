@@ -70,6 +70,7 @@ SELECTIONS: list[Selection] = [
     selection.Expanding(at_most=7),
     selection.Sliding("1d"),
     selection.SinceLast(),
+    selection.SinceChange(),
     selection.Replay(),
     selection.Replay(new=0.3, buffer=20, at_most=50),
     selection.Relevant(),

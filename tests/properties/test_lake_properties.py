@@ -20,6 +20,7 @@ from keepfit.clock import SimulatedClock
 from keepfit.lake import Delta, Lake, Landed, Replay, tables
 
 IDS = range(6)
+LONG_AGO = START - HOUR
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,6 +66,8 @@ class Lists:
     labels: list[Label] = field(default_factory=list)
     said: dict[int, dict[Any, tuple[str, float]]] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
+    replaced: set[Any] = field(default_factory=set)
+    """Ids of which a version never landed, as another came in the same batch."""
 
     def land(self, batch: Batch, number: int) -> tuple[int, int, int, int]:
         """Land a batch; return how many rows, labels, duplicates and corrections it had."""
@@ -143,6 +146,24 @@ class Lists:
             found.append((row.id, row.time, row.batch, label.label, row.x))
         return sorted(found, key=lambda one: (one[1], one[0]))
 
+    def once(self) -> set[Any]:
+        """Return the ids of rows that came once, with one label at most."""
+        several = {one.id for one in self.labels if sum(o.id == one.id for o in self.labels) > 1}
+        ids = [row.id for row in self.rows]
+        return {key for key in ids if ids.count(key) == 1} - several - self.replaced
+
+    def known(self, asked: Question) -> list[Any]:
+        """Return what `Lake.labels` promises of rows that came once, with one label at most."""
+        among = {"excluded": asked.excluded, "until_batch": asked.until_batch}
+        found = []
+        for key in self.once():
+            row = self.version(key, as_of=asked.as_of, **among)
+            label = self.label(key, as_of=asked.as_of, **among)
+            if row is not None and row.time > (asked.after or LONG_AGO):
+                told = (None, None) if label is None else (label.label, label.known)
+                found.append((row.id, row.time, row.arrived, *told))
+        return sorted(found, key=lambda one: (one[1], one[0]))
+
     def batch(self, number: int) -> list[Row]:
         """Return what `Lake.batch` promises."""
         return sorted((r for r in self.rows if r.batch == number), key=lambda r: (r.time, r.id))
@@ -166,6 +187,10 @@ def agree(lake: Lake, lists: Lists, asked: Question) -> None:
     assert found.select(ID, TIME, BATCH, LABEL, *_x(found)).rows() == expected
     everything.pop("before")
     assert lake.count_labelled(**everything) == len(lists.labelled(asked._replace(before=None)))
+    newest = lake.labels(**everything | {"after": asked.after or LONG_AGO})
+    assert newest.columns == [ID, TIME, ARRIVED_AT, LABEL, KNOWN_AT]
+    assert newest.get_column(ID).is_unique().all()
+    assert newest.filter(pl.col(ID).is_in(list(lists.once()))).rows() == lists.known(asked)
     assert lake.last() == max(lists.numbers, default=0)
     assert lake.batches() == lists.numbers
     for number in lists.numbers:
@@ -338,7 +363,8 @@ PUT_BACK = some_batch(some_rows((1, 0, 0, 0), (1, 0, 1, 1), (1, 0, 1.5, 0)), [(1
 def test_a_replayed_history_answers_as_plain_lists_and_as_a_lake_on_disk_would(
     history: Batch, steps: list[int], asked: list[Question]
 ) -> None:
-    replay, lists = Replay(history), Lists()
+    ids = history.rows.get_column(ID)
+    replay, lists = Replay(history), Lists(replaced=set(ids.filter(ids.is_duplicated())))
     with TemporaryDirectory() as home:
         delta, replayed = Delta(home), replay.lake()
         for number, (now, batch) in enumerate(read(replay, steps), start=1):

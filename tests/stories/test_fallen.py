@@ -10,10 +10,9 @@ import pytest
 from lightgbm import LGBMClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from tests.worlds import source, stream
 
 from keepfit import Pipeline, executors
-from keepfit.results.why import why
-from tests.worlds import source, stream
 
 TURN, DAYS = 60, 120
 LEARNERS = {
@@ -42,7 +41,8 @@ def test_a_concept_that_turns_around_is_learnt_in_three_batches(
     tmp_path: Path, learner: Any, per_day: int, every: str
 ) -> None:
     made = plain(tmp_path, learner, per_day=per_day, every=every, flip_at=TURN)
-    found = [entry.fact for entry in made.backtest(compare=False).entries]
+    found: list[Any] = []
+    made.backtest(compare=False, listen=lambda entry: found.append(entry.fact))
     scored = [fact for fact in found if fact.kind == "Scored"]
     turned = next(
         fact

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION
+from keepfit.batch import BATCH, CARRIED, ID, KNOWN_AT, LABEL, SCORE, TIME, VERSION
 from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.lake.door import BATCHES, LANDED, Landed
-from keepfit.lake.index import index_path
+from keepfit.lake.index import absolute, index_path
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from keepfit.lake.fresh import Fresh
     from keepfit.lake.index import Index
     from keepfit.lake.intake import NewRows
+    from keepfit.lake.recent import Recent
     from keepfit.lake.tables import Table
     from keepfit.lake.upkeep import Upkeep
 
@@ -58,7 +59,7 @@ class Delta:
         storage_options: Mapping[str, str] | None = None,
         index: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._url = _absolute(os.fspath(url))
+        self._url = absolute(os.fspath(url))
         self._options = dict(storage_options or {})
         self._index_path = Path(index) if index is not None else index_path(self._url)
         self._tables: dict[str, Table] = {}
@@ -67,6 +68,7 @@ class Delta:
         self._predicted: dict[int, pl.DataFrame] = {}
         self._view: tuple[int, View] | None = None
         self._fresh: Fresh | None = None
+        self._newest: Recent | None = None
         self._void: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
@@ -350,26 +352,29 @@ class Delta:
     def _full_view(self) -> View:
         """Return all rows and labels; read once, then added to."""
         from keepfit.lake.aligned import View, in_order
+        from keepfit.lake.types import no_rows, together
 
         self._refresh()
         upto = self._index().newest("rows")
         if self._view is None:
-            rows = self._read_rows(None, upto) if self._table("rows").exists else _no_rows()
+            rows = self._read_rows(None, upto) if self._table("rows").exists else no_rows()
             self._view = upto, View(in_order(rows), self._read_labels(1, upto))
         since, view = self._view
         if since < upto:
-            rows = in_order(_concat(view.rows, self._read_rows(since + 1, upto)))
-            labels = _concat(view.labels, self._read_labels(since + 1, upto))
+            rows = in_order(together(view.rows, self._read_rows(since + 1, upto)))
+            labels = together(view.labels, self._read_labels(since + 1, upto))
             self._view = upto, View(rows, labels)
         return self._view[1]
 
     def _read_labels(self, low: int, high: int) -> pl.DataFrame:
         import polars as pl
 
+        from keepfit.lake.types import no_rows
+
         table = self._table("labels")
         if not table.exists:
             kept = self._table("rows").schema.get(ID, pl.Int64())
-            return _no_rows().select(pl.col(ID).cast(kept), LABEL, KNOWN_AT, BATCH)
+            return no_rows().select(pl.col(ID).cast(kept), LABEL, KNOWN_AT, BATCH)
         return table.collect(table.scan(low, high).select(ID, LABEL, KNOWN_AT, BATCH))
 
     def count_labelled(
@@ -391,6 +396,24 @@ class Delta:
         if held is None or earlier:
             held = self._fresh = Fresh(self._table("rows"), self._table("labels"), index, after)
         return held.count(as_of=as_of, until_batch=until_batch, excluded=excluded, after=after)
+
+    def labels(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime,
+    ) -> pl.DataFrame:
+        """Return when the labels of the newest rows became known; see `Lake.labels`."""
+        from keepfit.lake.recent import Recent
+
+        self._refresh()
+        if self._newest is None:
+            self._newest = Recent(self._table("rows"), self._table("labels"), self._index())
+        return self._newest.labels(
+            as_of=as_of, until_batch=until_batch, excluded=excluded, after=after
+        )
 
     def problems(self) -> list[str]:
         """Return what is wrong with what is stored, one sentence each."""
@@ -469,27 +492,3 @@ def _one_score(predictions: pl.DataFrame) -> pl.DataFrame:
 
 def _encoded(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _absolute(url: str) -> str:
-    if url.startswith("file://"):
-        from urllib.parse import urlparse
-        from urllib.request import url2pathname
-
-        url = url2pathname(urlparse(url).path)
-    return url.rstrip("/") if "://" in url else os.path.abspath(url)
-
-
-def _no_rows() -> pl.DataFrame:
-    import polars as pl
-
-    from keepfit.lake.types import UTC_MICROSECONDS
-
-    times = dict.fromkeys((TIME, ARRIVED_AT, KNOWN_AT), UTC_MICROSECONDS)
-    return pl.DataFrame(schema={ID: pl.Int64(), LABEL: pl.Null(), BATCH: pl.Int64(), **times})
-
-
-def _concat(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
-
-    return pl.concat([first, second], how="diagonal_relaxed")

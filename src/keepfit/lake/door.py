@@ -123,5 +123,20 @@ class Lake(Protocol):
     ) -> int:
         """Return how many rows ``labelled`` would return, at the price of those newer than ``after``."""
 
+    def labels(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime,
+    ) -> pl.DataFrame:
+        """Return the rows later than a moment that had arrived, and when their labels became known.
+
+        Columns ``_id``, ``_time``, ``_arrived_at``, ``_label`` and ``_known_at``, of which the last
+        two are null where no label was known yet, and what says whether a row passed; sorted by
+        time. Each id once: of a row that came again its first version, and of a label its first.
+        """
+
     def problems(self) -> list[str]:
         """Return what is wrong with what is stored, one sentence each."""

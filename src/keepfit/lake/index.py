@@ -187,3 +187,13 @@ def index_path(url: str) -> Path:
         return Path(url) / "index.db"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "keepfit" / blake2b(url.encode(), digest_size=8).hexdigest() / "index.db"
+
+
+def absolute(url: str) -> str:
+    """Return a URL, or a folder's whole path, without a slash at its end."""
+    if url.startswith("file://"):
+        from urllib.parse import urlparse
+        from urllib.request import url2pathname
+
+        url = url2pathname(urlparse(url).path)
+    return url.rstrip("/") if "://" in url else os.path.abspath(url)

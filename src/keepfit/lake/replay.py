@@ -6,7 +6,19 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from keepfit.batch import ARRIVED_AT, BATCH, CARRIED, ID, LABEL, SCORE, TIME, VERSION, Batch, Roles
+from keepfit.batch import (
+    ARRIVED_AT,
+    BATCH,
+    CARRIED,
+    ID,
+    KNOWN_AT,
+    LABEL,
+    SCORE,
+    TIME,
+    VERSION,
+    Batch,
+    Roles,
+)
 from keepfit.errors import ConfigError, VersionUnknown
 from keepfit.lake.door import Landed
 
@@ -248,7 +260,6 @@ class _ReplayLake:
         """Put newer labels in the place of first ones."""
         import polars as pl
 
-        from keepfit.batch import KNOWN_AT
         from keepfit.lake.asof import newest
 
         _, labels = self._revised(None)
@@ -284,6 +295,33 @@ class _ReplayLake:
         revised = self._resolve(as_of, until_batch, excluded, after, None)
         return int(keep.sum()) + (0 if revised is None else revised.height)
 
+    def labels(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime,
+    ) -> pl.DataFrame:
+        """Return when the labels of the newest rows became known; see `Lake.labels`."""
+        import polars as pl
+
+        low, high, keep = self._landed_rows(as_of, until_batch, excluded, after, None)
+        unknown = ~self._known_labels(low, high, as_of, until_batch, excluded)
+        history = self._history
+        known = pl.Series(KNOWN_AT, history.known[low:high]).scatter(unknown.nonzero()[0], None)
+        own = [name for name in CARRIED if name in history.training.columns]
+        rows = history.training.slice(low, high - low).select(ID, TIME, LABEL, *own)
+        arrived = history.rows.get_column(ARRIVED_AT).slice(low, high - low)
+        rows = rows.with_columns(arrived, known.cast(arrived.dtype))
+        if unknown.any():
+            hidden = pl.when(pl.col(KNOWN_AT).is_not_null()).then(LABEL).alias(LABEL)
+            rows = rows.with_columns(hidden)
+        if not keep.all():
+            rows = rows.filter(pl.Series(keep))
+        rows = rows.select(ID, TIME, ARRIVED_AT, LABEL, KNOWN_AT, *own)
+        return rows if history.once else rows.unique(ID, keep="first", maintain_order=True)
+
     def problems(self) -> list[str]:
         """Return what is wrong: a lake in memory has nothing to lose."""
         return []
@@ -304,31 +342,58 @@ class _ReplayLake:
         before: datetime | None,
     ) -> tuple[int, int, np.ndarray]:
         """Return a range of rows and which of them are wanted, among those never revised."""
+        low, high, keep = self._landed_rows(as_of, until_batch, excluded, after, before)
+        keep &= self._known_labels(low, high, as_of, until_batch, excluded)
+        if self._history.plain is not None:
+            keep &= self._history.plain[low:high]
+        return low, high, keep
+
+    def _landed_rows(
+        self,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int],
+        after: datetime | None,
+        before: datetime | None,
+    ) -> tuple[int, int, np.ndarray]:
+        """Return a range of rows and which of them had arrived, in batches that take part."""
         import numpy as np
 
         from keepfit.lake.aligned import right
         from keepfit.lake.history import Span
         from keepfit.lake.types import microseconds
 
-        history, moment = self._history, microseconds(as_of)
+        history = self._history
         until = self._spans.get(self._until(until_batch), Span())
         low, high = history.range(after, before)
         if history.rank is None:
             high = min(high, until.rows_end, right(history.arrivals, as_of))
             low = min(low, high)
-        here = slice(low, high)
-        labels = history.label_rank[here]
-        keep = (history.known[here] <= moment) & (labels < until.labels_end)
-        if history.rank is not None:
-            keep &= (history.rank[here] < until.rows_end) & (history.arrived[here] <= moment)
+            ranks, keep = np.arange(low, high), np.ones(high - low, dtype=bool)
+        else:
+            ranks = history.rank[low:high]
+            keep = (ranks < until.rows_end) & (history.arrived[low:high] <= microseconds(as_of))
         for number in excluded:
             out = self._spans.get(number, Span())
-            ranks = np.arange(low, high) if history.rank is None else history.rank[here]
             keep &= (ranks < out.rows) | (ranks >= out.rows_end)
-            keep &= (labels < out.labels) | (labels >= out.labels_end)
-        if history.plain is not None:
-            keep &= history.plain[here]
         return low, high, keep
+
+    def _known_labels(
+        self, low: int, high: int, as_of: datetime, until_batch: int, excluded: Collection[int]
+    ) -> np.ndarray:
+        """Return which rows of a range had their first label, from batches that take part."""
+        from keepfit.lake.history import Span
+        from keepfit.lake.types import microseconds
+
+        history = self._history
+        until = self._spans.get(self._until(until_batch), Span())
+        labels = history.label_rank[low:high]
+        known: np.ndarray = history.known[low:high] <= microseconds(as_of)
+        known &= labels < until.labels_end
+        for number in excluded:
+            out = self._spans.get(number, Span())
+            known &= (labels < out.labels) | (labels >= out.labels_end)
+        return known
 
     def _until(self, number: int) -> int:
         """Return the newest batch not newer than a number; 0 when there is none."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from keepfit.batch import ID, RESERVED
+from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, RESERVED, TIME
 from keepfit.errors import SchemaMismatch
 
 if TYPE_CHECKING:
@@ -223,3 +223,14 @@ def moment(number: int) -> datetime:
     found = pl.Series([number], dtype=pl.Int64).cast(UTC_MICROSECONDS).item()
     assert isinstance(found, datetime)
     return found
+
+
+def no_rows() -> pl.DataFrame:
+    """Return no rows and no labels, with the lake's own columns."""
+    times = dict.fromkeys((TIME, ARRIVED_AT, KNOWN_AT), UTC_MICROSECONDS)
+    return pl.DataFrame(schema={ID: pl.Int64(), LABEL: pl.Null(), BATCH: pl.Int64(), **times})
+
+
+def together(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of both, with the columns of either."""
+    return pl.concat([first, second], how="diagonal_relaxed")

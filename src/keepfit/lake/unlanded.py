@@ -145,12 +145,43 @@ class Unlanded:
         own = self._own(as_of, until_batch, excluded, after)
         return held + own.height - len(self._relabelled.intersection(own.get_column(ID)))
 
+    def labels(
+        self,
+        *,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int] = (),
+        after: datetime,
+    ) -> pl.DataFrame:
+        """Return when the labels of the newest rows became known, with those of the batch."""
+        import polars as pl
+
+        held = self.lake.labels(
+            as_of=as_of, until_batch=until_batch, excluded=excluded, after=after
+        )
+        if self._landed is None or not self._in(until_batch, excluded):
+            return held
+        own = [name for name in CARRIED if name in self._rows.columns]
+        parts = [held.drop(LABEL, KNOWN_AT), self._rows.select(ID, TIME, ARRIVED_AT, *own)]
+        rows = pl.concat(parts, how="diagonal_relaxed").unique(ID, keep="first")
+        here = (pl.col(TIME) > after) & (pl.col(ARRIVED_AT) <= as_of)
+        rows = rows.filter(here).sort(TIME, ID)
+        told = [one.select(ID, LABEL, KNOWN_AT) for one in (held, self._known(as_of))]
+        known = pl.concat(told, how="vertical_relaxed").drop_nulls().unique(ID, keep="first")
+        found: pl.DataFrame = rows.join(known, on=ID, how="left", maintain_order="left")
+        return found.select(ID, TIME, ARRIVED_AT, LABEL, KNOWN_AT, *own)
+
     def problems(self) -> list[str]:
         """Return what is wrong with what is stored, one sentence each."""
         return self.lake.problems()
 
     def _holds(self, number: int) -> bool:
         return self._landed is not None and number == self._landed.number
+
+    def _in(self, until_batch: int, excluded: Collection[int]) -> bool:
+        """Return whether there is a batch, among those asked for."""
+        number = None if self._landed is None else self._landed.number
+        return number is not None and number <= until_batch and number not in excluded
 
     def _own(
         self, as_of: datetime, until_batch: int, excluded: Collection[int], after: datetime | None
@@ -161,9 +192,7 @@ class Unlanded:
         from keepfit.lake.types import UTC_MICROSECONDS
 
         none = pl.DataFrame(schema={ID: pl.Int64, TIME: UTC_MICROSECONDS})
-        if self._landed is None or self._landed.number > until_batch:
-            return none
-        if self._landed.number in excluded:
+        if not self._in(until_batch, excluded):
             return none
         parts = [self._rows, *self._older(excluded)]
         rows = pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else self._rows

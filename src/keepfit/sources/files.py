@@ -88,8 +88,8 @@ class Parquet(Files):
     id
         The column of ids; without one, a hash of time and content.
     label_delay
-        The time from event to label: ``"14d"``. Younger rows neither teach nor judge, unless the
-        labels of their batch are complete: those with a label are not like the others.
+        The time from event to label: ``"14d"``. Younger rows neither teach nor judge, unless those
+        before show that labels of every class come sooner: those with a label are not like the others.
     known_at, arrived_at
         Columns that say when the label became known, and when the row arrived.
 

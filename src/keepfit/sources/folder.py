@@ -53,8 +53,8 @@ class Folder(Files):
         ``"%Y-%m-%d_%H%M%S"`` is looked for anywhere in the path. By default the time of the
         last change of the file, which copying may set anew.
     label_delay
-        The time from event to label: ``"14d"``. Younger rows neither teach nor judge, unless the
-        labels of their batch are complete: those with a label are not like the others.
+        The time from event to label: ``"14d"``. Younger rows neither teach nor judge, unless those
+        before show that labels of every class come sooner: those with a label are not like the others.
 
     Raises
     ------
