@@ -279,7 +279,7 @@ class Scorer:
         if rows.is_empty() or state.champion is None:
             return []
         last_change, champion = state.reigns[-1]
-        if arrived.min() >= last_change:  # type: ignore[operator]
+        if (arrived >= last_change).all():
             return [(state.versions[champion], 0, rows.height)]
         serving = [state.serving_at(at) for at in arrived.to_list()]
         stretches: list[tuple[Version, int, int]] = []
@@ -483,10 +483,11 @@ def _scores(values: pl.Series, width: int | None = None) -> np.ndarray:
 
     if not isinstance(values.dtype, pl.List):
         return values.to_numpy()
-    wide = values.list.len().max() if width is None else width
-    table = np.zeros((values.len(), int(wide or 0)))  # type: ignore[arg-type]
-    for i, row in enumerate(values.to_list()):
-        table[i, : min(len(row), table.shape[1])] = row[: table.shape[1]]
+    rows = values.to_list()
+    wide = max(map(len, rows), default=0) if width is None else width
+    table = np.zeros((len(rows), wide))
+    for i, row in enumerate(rows):
+        table[i, : min(len(row), wide)] = row[:wide]
     return table
 
 
