@@ -8,6 +8,7 @@ seconds after the named phase of a step began for the first time.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -22,7 +23,6 @@ from keepfit import (
     Pipeline,
     executors,
     gates,
-    pickles,
     selection,
     sources,
     triggers,
@@ -71,22 +71,18 @@ class Answering:
 
     def dumps(self) -> bytes:
         """Return the weights as bytes."""
-        return pickles.dumps(self)
+        return pickle.dumps(self)
 
 
 def _table(rows: pl.DataFrame) -> np.ndarray:
-    columns = [
-        rows[name].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy() for name in FEATURES
-    ]
-    return np.column_stack([np.ones(rows.height), *columns]) / 100.0
+    columns = rows.select(pl.col(FEATURES).cast(pl.Float64).fill_null(0.0).fill_nan(0.0))
+    return np.column_stack([np.ones(rows.height), columns.to_numpy()]) / 100.0
 
 
 def main(folder: str, home: str, phase: str, seconds: float) -> None:
     """Run the loop until nothing is waiting, or until killed."""
-    if phase == "any":
-        _kill_after(seconds)
-    elif phase != "never":
-        _kill_within(phase, seconds)
+    if phase != "never":
+        _kill_within("step" if phase == "any" else phase, seconds)
     flights = Pipeline(
         "flights",
         sources.Parquet(

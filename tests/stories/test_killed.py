@@ -36,7 +36,7 @@ KILLS = 100
 @pytest.fixture(scope="module")
 def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("flights")
-    frame = datasets.flights(months=3)
+    frame = datasets.flights(months=1)
     for number, part in enumerate(frame.gather_every(4).iter_slices(3_000)):
         part.write_parquet(folder / f"part-{number:03}.parquet")
     return folder
