@@ -5,6 +5,9 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 
+# Images of containers forbid it, and then each process that a test starts compiles keepfit anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 ifneq ($(shell command -v uv),)
 install = uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable $(1)
 else

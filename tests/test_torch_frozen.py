@@ -15,23 +15,13 @@ torch = pytest.importorskip("torch")
 
 from keepfit.learners.torch import Torch  # noqa: E402
 from keepfit.learners.torch.training import hold  # noqa: E402
-from tests.nets import changed, fit, learner, weights  # noqa: E402
+from tests.nets import changed, fit, learner, my_loop, weights  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     with nets.one_thread():
         yield
-
-
-def my_loop(net: Any, batch: Any) -> None:
-    """Train as a user's file does."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
-    for _ in range(3):
-        for inputs, labels in batch:
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(net(inputs), labels).backward()
-            optimiser.step()
 
 
 # Normalisation ----------------------------------------------------------------------------

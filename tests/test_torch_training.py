@@ -24,7 +24,17 @@ torch = pytest.importorskip("torch")
 from keepfit.learners.torch import Torch  # noqa: E402
 from keepfit.learners.torch.checkpoints import Checkpoint  # noqa: E402
 from keepfit.learners.torch.patterns import groups  # noqa: E402
-from tests.nets import Small, accuracy, changed, fit, learner, pretrained, untrained, weights  # noqa: E402
+from tests.nets import (  # noqa: E402
+    Small,
+    accuracy,
+    changed,
+    fit,
+    learner,
+    my_loop,
+    pretrained,
+    untrained,
+    weights,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -406,16 +416,6 @@ def test_a_checkpoint_of_another_network_starts_the_training_anew(
 
 
 # A loop of one's own ----------------------------------------------------------------------
-
-
-def my_loop(net: Any, batch: Any) -> None:
-    """Train as a user's file does."""
-    optimiser = torch.optim.Adam(net.parameters(), lr=0.01)
-    for _ in range(6):
-        for inputs, labels in batch:
-            optimiser.zero_grad()
-            torch.nn.functional.cross_entropy(net(inputs), labels).backward()
-            optimiser.step()
 
 
 def test_a_loop_of_ones_own_trains_as_it_stands() -> None:

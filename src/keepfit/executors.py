@@ -131,7 +131,7 @@ class Local:
         return {"seconds": self.seconds, "bytes": self.bytes, "warm": self.warm}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+        Local.__init__(self, **state)
 
     def warm_up(self, *modules: str) -> None:
         """Start the worker without waiting for it, and have it import modules ahead of time."""

@@ -468,9 +468,8 @@ class Loop:
 
 def _planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
     """Return a decision to train with the recipes that do not run; a no where none does."""
-    evidence = decision.evidence | ({"fell": plan.fell} if plan.fell else {})
-    if plan.held or not plan.chosen:
-        evidence["not_run"] = dict(plan.held)
+    told = {"fell": plan.fell, "not_run": dict(plan.held)}
+    evidence = decision.evidence | {name: said for name, said in told.items() if said}
     if plan.chosen:
         return replaced(decision, evidence=evidence)
     said = "; ".join(dict.fromkeys(plan.held.values()))

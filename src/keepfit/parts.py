@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import Field, fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 _UNITS = {
     "d": timedelta(days=1),
@@ -32,11 +32,12 @@ class Part:
     (Sliding("90d"), Sliding("90d", 5))
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
     def __repr__(self) -> str:
         shown: list[str] = []
         positional = True
-        known = fields(self)  # type: ignore[arg-type]
-        for field in sorted(known, key=lambda field: bool(field.kw_only)):
+        for field in sorted(fields(self), key=lambda field: bool(field.kw_only)):
             value = getattr(self, field.name)
             if value == field.default:
                 positional = False

@@ -116,6 +116,7 @@ def loads(content: bytes) -> Any:
     return pickle.loads(content)
 
 
+# cloudpickle has no types, so that mypy takes its classes for anything.
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Leaves chance out: random names of classes, and what lay in memory between fields."""
 

@@ -32,7 +32,8 @@ class Pipeline:
 
     Everything after the first three has a default that works: Schema and Nulls checks; with
     every step that brings labels, the recipe that the evidence asks for, of three windows, the
-    rows since what serves last fell, and an update of the champion; promotion unless the new model is shown to be worse.
+    rows since what serves last fell, and an update of the champion; promotion unless the new
+    model is shown to be worse.
 
     Parameters
     ----------

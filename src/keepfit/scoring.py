@@ -294,7 +294,7 @@ class Scorer:
         if rows.is_empty() or state.champion is None:
             return []
         last_change, champion = state.reigns[-1]
-        if arrived.min() >= last_change:  # type: ignore[operator]
+        if (arrived >= last_change).all():
             return [(state.versions[champion], 0, rows.height)]
         serving = [state.serving_at(at) for at in arrived.to_list()]
         stretches: list[tuple[Version, int, int]] = []

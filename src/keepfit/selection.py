@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import LABEL, RESERVED, TIME, border
 from keepfit.clock import duration
@@ -94,9 +94,10 @@ class Sliding(_Capped):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        steps = isinstance(self.length, int) and not isinstance(self.length, bool)
-        if self.length < 1 if steps else not duration(self.length):  # type: ignore[operator, arg-type]
-            raise ConfigError(f"Sliding: expected a length above zero, got {self.length!r}")
+        length: Any = self.length  # whatever the caller wrote; True is no number of steps
+        steps = isinstance(length, int) and not isinstance(length, bool)
+        if length < 1 if steps else not duration(length):
+            raise ConfigError(f"Sliding: expected a length above zero, got {length!r}")
 
     def _reach(self, moment: Moment) -> timedelta:
         """Return the length as event time; a step without a cadence is a day, as in the loop."""

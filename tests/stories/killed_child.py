@@ -1,13 +1,18 @@
 """A live loop over flights that kills itself: run by test_killed.py as a process of its own.
 
-Usage: killed_child.py FOLDER HOME PHASE SECONDS. With the phase ``never`` it runs to the end;
-with ``any`` it kills itself that many seconds after its first step began; otherwise that many
-seconds after the named phase of a step began for the first time.
+Usage: killed_child.py FOLDER. Each line that it reads is HOME, PHASE and SECONDS of a run; it
+writes how that ended. With the phase ``never`` a run goes to the end; with ``any`` it kills
+itself that many seconds after its first step began; otherwise that many seconds after the named
+phase of a step began for the first time.
+
+Each run is a process of its own, forked where nothing but imports has happened, before polars
+has threads that a fork would miss: a hundred interpreters would import for longer than they work.
 """
 
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -22,7 +27,6 @@ from keepfit import (
     Pipeline,
     executors,
     gates,
-    pickles,
     selection,
     sources,
     triggers,
@@ -71,22 +75,18 @@ class Answering:
 
     def dumps(self) -> bytes:
         """Return the weights as bytes."""
-        return pickles.dumps(self)
+        return pickle.dumps(self)
 
 
 def _table(rows: pl.DataFrame) -> np.ndarray:
-    columns = [
-        rows[name].cast(pl.Float64).fill_null(0.0).fill_nan(0.0).to_numpy() for name in FEATURES
-    ]
-    return np.column_stack([np.ones(rows.height), *columns]) / 100.0
+    columns = rows.select(pl.col(FEATURES).cast(pl.Float64).fill_null(0.0).fill_nan(0.0))
+    return np.column_stack([np.ones(rows.height), columns.to_numpy()]) / 100.0
 
 
 def main(folder: str, home: str, phase: str, seconds: float) -> None:
     """Run the loop until nothing is waiting, or until killed."""
-    if phase == "any":
-        _kill_after(seconds)
-    elif phase != "never":
-        _kill_within(phase, seconds)
+    if phase != "never":
+        _kill_within("step" if phase == "any" else phase, seconds)
     flights = Pipeline(
         "flights",
         sources.Parquet(
@@ -111,7 +111,6 @@ def main(folder: str, home: str, phase: str, seconds: float) -> None:
         executor=executors.Inline(),
     )
     flights.run(once=True)
-    print("done")
 
 
 def _kill_after(seconds: float) -> None:
@@ -141,5 +140,16 @@ def _kill_within(phase: str, seconds: float) -> None:
     setattr(owner, phase, armed)
 
 
+def serve(folder: str) -> None:
+    """Fork a run for each line, and write the status it ended with."""
+    for line in sys.stdin:
+        home, phase, seconds = line.rstrip("\n").split("\t")
+        run = os.fork()
+        if not run:
+            main(folder, home, phase, float(seconds))
+            return
+        print(os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    serve(sys.argv[1])

@@ -181,7 +181,7 @@ def _listed(wanted: str | Trigger | Sequence[str | Trigger]) -> list[str | Trigg
         return [name for name in NAMES if name not in ("never", "always", "oracle")]
     if isinstance(wanted, str):
         return [name.strip() for name in wanted.split(",") if name.strip()]
-    return list(wanted) if isinstance(wanted, list | tuple) else [wanted]  # type: ignore[list-item]
+    return list(wanted) if isinstance(wanted, Sequence) else [wanted]
 
 
 def _named(name: str, plan: Plan, *, all_: bool) -> tuple[list[Rule], str]:

@@ -124,13 +124,6 @@ class Answers(MutableMapping[Asked, "np.ndarray"]):
         self._file(asked).unlink(missing_ok=True)
         del self._here[asked]
 
-    def __contains__(self, asked: object) -> bool:
-        try:
-            self[asked]  # type: ignore[index]
-        except KeyError:
-            return False
-        return True
-
     def __iter__(self) -> Iterator[Asked]:
         return iter(self._here)
 

@@ -222,4 +222,4 @@ def _told_by_value(rows: pl.DataFrame, name: str) -> float:
     )
     told = pairs[half:].join(learnt, on="value", how="left", nulls_equal=True)
     right = told.group_by("label").agg((pl.col("guess") == pl.col("label")).fill_null(False).mean())
-    return float(right.get_column("guess").mean() or 0.0)  # type: ignore[arg-type]
+    return float(right.select(pl.col("guess").mean()).item() or 0.0)

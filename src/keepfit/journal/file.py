@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import sqlite3
+import sys
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,10 +40,8 @@ SLICE = 5_000
 
 _ALL = "SELECT position, kind, id, at, version, scores, body FROM entries"
 
-try:
+if sys.platform != "win32":  # there writers wait for each other by asking again
     import fcntl
-except ImportError:  # Windows, where writers wait for each other by asking again
-    fcntl = None  # type: ignore[assignment]
 
 
 def journal_of(home: Path, pipeline: str) -> Path:
@@ -266,11 +265,11 @@ class Turn:
         self.close = weakref.finalize(self, os.close, self._file)
 
     def __enter__(self) -> None:
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def __exit__(self, *_: object) -> None:
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
 

@@ -56,8 +56,6 @@ class Facts(Sequence[Entry]):
         """Return whether the other holds the same facts in the same order."""
         return isinstance(other, Facts) and self._entries == other._entries
 
-    __hash__ = None  # type: ignore[assignment]  # facts hold dictionaries
-
     def __repr__(self) -> str:
         """Return a sentence: how many, from when to when, of which kinds."""
         if not self._entries:

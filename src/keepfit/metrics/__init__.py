@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from keepfit import lazy
 from keepfit.errors import ConfigError, nearest
@@ -211,9 +211,8 @@ def interval_of(
     import numpy as np
 
     with np.errstate(over="ignore", invalid="ignore"):
-        if not _more(metric, weights):
-            return metric.interval(labels, scores)
-        return metric.interval(labels, scores, 0.95, weights)  # type: ignore[call-arg]
+        more = _more(metric, weights)
+        return metric.interval(labels, scores, *((0.95, *more) if more else ()))
 
 
 def _more(metric: Metric, weights: Any) -> tuple[Any, ...]:
@@ -283,7 +282,7 @@ def _fitting(task: str) -> list[str]:
     return [name for name, kind in NAMES.items() if task in __getattr__(kind).tasks]
 
 
-def _is_metric(spec: Any) -> bool:
+def _is_metric(spec: Any) -> TypeGuard[Metric]:
     parts = ("name", "greater_is_better", "value", "interval", "losses")
     return not isinstance(spec, type) and all(hasattr(spec, part) for part in parts)
 
@@ -300,7 +299,7 @@ def _made(spec: Any, classes: tuple[Any, ...]) -> Metric:
     if _is_scorer(spec):
         return Scorer(spec, classes=classes)
     if _is_metric(spec):
-        return spec  # type: ignore[no-any-return]
+        return spec
     if callable(spec) and not isinstance(spec, type):
         return Function(spec)
     raise _not_a_metric(spec)

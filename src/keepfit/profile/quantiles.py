@@ -80,7 +80,7 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
         ranks = [part.ranks(points) for part in parts]
         below = np.sum([rank[0] for rank in ranks], axis=0)
         upto = np.sum([rank[1] for rank in ranks], axis=0)
-        areas = np.sum([part._areas(points) for part in parts], axis=0)
+        areas = np.sum([p._areas(points, *r) for p, r in zip(parts, ranks, strict=True)], axis=0)
         kept = _kept(below, upto, count)
         points, below, upto = points[kept], below[kept], upto[kept]
         if points.size > 1:
@@ -208,11 +208,13 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, d
             np.where(same, self.upto[place], between),
         )
 
-    def _areas(self, points: np.ndarray) -> np.ndarray:
-        """Return the integral of ``upto`` from each of the points to the next; ours are among them."""
+    def _areas(self, points: np.ndarray, below: np.ndarray, upto: np.ndarray) -> np.ndarray:
+        """Return the integral of ``upto`` from each of the points to the next; ours are among them.
+
+        ``below`` and ``upto`` are the `ranks` of the points.
+        """
         import numpy as np
 
-        below, upto = self.ranks(points)
         with np.errstate(over="ignore", invalid="ignore"):
             even: np.ndarray = np.diff(points) * (upto[:-1] + below[1:]) / 2
         places = np.searchsorted(points, self.points)
@@ -250,7 +252,8 @@ def distances(first: Quantiles, second: Quantiles) -> tuple[float, float]:
     ours, theirs = first.ranks(points), second.ranks(points)
     left = ours[0] / first.count - theirs[0] / second.count
     right = ours[1] / first.count - theirs[1] / second.count
-    apart = first._areas(points) / first.count - second._areas(points) / second.count
+    areas = first._areas(points, *ours), second._areas(points, *theirs)
+    apart = areas[0] / first.count - areas[1] / second.count
     return _greatest(left, right), _area(np.diff(points), right[:-1], left[1:], apart)
 
 

@@ -104,7 +104,10 @@ class Summaries:
         if spread.count > POINTS:
             return None
         ordered = batch.between[row](-np.inf, np.inf)
-        ks, moved = distances(spread, Quantiles.of(ordered))
+        came = Quantiles.of(ordered)
+        ks, moved = distances(spread, came)
+        if spread.within(reach) and came.within(reach):
+            return Distances(ks, moved, moved)
         near = distances(spread.drawn(reach), Quantiles.of(ordered.clip(*reach)))[1]
         return Distances(ks, moved, near)
 

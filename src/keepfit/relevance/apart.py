@@ -60,8 +60,9 @@ def _halves(there: Codes, here: Codes) -> list[tuple[Array, Array]]:
         theirs, ours = (_counts(side[:, 1 - half :: 2]) for side in (there, here))
         both = (theirs + ours + 1) / (theirs + ours + 1).sum(axis=1, keepdims=True)
         odds = np.log(_shares(ours, both) / _shares(theirs, both))
-        found.append(tuple(_looked_up(odds, side[:, half::2]) for side in (there, here)))
-    return found  # type: ignore[return-value]
+        judged = slice(half, None, 2)
+        found.append((_looked_up(odds, there[:, judged]), _looked_up(odds, here[:, judged])))
+    return found
 
 
 def _counts(codes: Codes) -> Array:

@@ -65,6 +65,7 @@ class Form:
             forbid_unknown_fields=True,
             gc=False,
         )
+        # No type checker knows a class that is made from the names of a request.
         self._decode = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
         self._pick = _picking([names.index(name) for name in needed], len(names))
         self._id = names.index(roles.id) if roles.id in names else None

@@ -93,20 +93,22 @@ class _Seen:
     """What the parser knew of a request when its headers were complete."""
 
     def __init__(self, parser: Any) -> None:
-        self._method, self._version = parser.get_method(), parser.get_http_version()
-        self._keep, self._upgrade = parser.should_keep_alive(), parser.should_upgrade()
+        self._method: bytes = parser.get_method()
+        self._version: str = parser.get_http_version()
+        self._keep: bool = parser.should_keep_alive()
+        self._upgrade: bool = parser.should_upgrade()
 
     def get_method(self) -> bytes:
-        return self._method  # type: ignore[no-any-return]
+        return self._method
 
     def get_http_version(self) -> str:
-        return self._version  # type: ignore[no-any-return]
+        return self._version
 
     def should_keep_alive(self) -> bool:
-        return self._version != "1.0" and bool(self._keep)
+        return self._version != "1.0" and self._keep
 
     def should_upgrade(self) -> bool:
-        return self._upgrade  # type: ignore[no-any-return]
+        return self._upgrade
 
 
 class _Head(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -130,13 +130,14 @@ class Wording:
         return b'{"predictions":' + self._rows(ids, answers) + self._version + b"}"
 
     def _rows(self, ids: list[int | str], answers: list[Answer]) -> bytes:
-        pairs = zip(ids, answers, strict=True)
+        # An answer is a number, or one for each of more than two classes.
+        pairs: Iterable[tuple[int | str, Any]] = zip(ids, answers, strict=True)
         classes = self._serving.classes
         if len(classes) > 2:
             return b"[" + b",".join([b"{%b}" % self._row(*pair) for pair in pairs]) + b"]"
         if not classes:
             return msgspec.json.encode([_Number(*pair) for pair in pairs])
-        return msgspec.json.encode([_Share(id_, classes[one >= 0.5], one) for id_, one in pairs])  # type: ignore[operator]
+        return msgspec.json.encode([_Share(id_, classes[one >= 0.5], one) for id_, one in pairs])
 
     def _row(self, id_: int | str, answer: Answer) -> bytes:
         name = b"%d" % id_ if isinstance(id_, int) else msgspec.json.encode(id_)

@@ -63,7 +63,10 @@ def checked(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
                 at = row.get(name)
                 if at is not None and not timely(at, latest):
                     raise _untimely(name, at, latest)
-    return roles.label in names and _labelled(rows, roles, serving)
+    label = roles.label
+    if label is None or label not in names:
+        return False
+    return _labelled(rows, label, roles.known_at, serving)
 
 
 def bounded(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> None:
@@ -203,24 +206,26 @@ def _untimely(name: str, at: Any, latest: float) -> SchemaMismatch:
     )
 
 
-def _labelled(rows: Sequence[Row], roles: Roles, serving: Serving | None) -> bool:
+def _labelled(
+    rows: Sequence[Row], name: str, known_at: str | None, serving: Serving | None
+) -> bool:
     """Put labels of rows in the type of the model's, and return whether one was of another."""
     altered = False
     latest = time.time() + AHEAD / 1e6
     for row in rows:
-        label = row.get(roles.label)  # type: ignore[arg-type]
+        label = row.get(name)
         if label is None:
             continue
-        known = None if roles.known_at is None else row.get(roles.known_at)
+        known = None if known_at is None else row.get(known_at)
         if known is not None and not timely(known, latest):
             raise SchemaMismatch(
-                f"expected a time up to now in `{roles.known_at}`, when the label became known, "
+                f"expected a time up to now in `{known_at}`, when the label became known, "
                 f"got {shown(known)}",
                 hint="a label may be sent once it is known",
             )
         found = fitted(label, serving)
         if type(found) is not type(label):
-            row[roles.label] = found  # type: ignore[index]
+            row[name] = found
             altered = True
     return altered
 

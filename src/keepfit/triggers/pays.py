@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from keepfit.errors import ConfigError
 from keepfit.facts import AnyFact, Decision, Drifted, Probed, Scored
@@ -276,7 +276,7 @@ def _sign(evidence: Evidence, last: Probed) -> str:
     if drifted is not None:
         return f"{drifted.detector} saw drift in batch {drifted.batch}"
     windows = [one for one in evidence.facts if _window_of(one, evidence.champion)]
-    values = [one.value for one in windows if isinstance(one, Scored) and one.value is not None]
+    values = [one.value for one in windows if one.value is not None]
     if len(values) <= _USUAL or not any(_window_of(one, evidence.champion) for one in since):
         return ""
     usual, newest = values[:-1], values[-1]
@@ -284,13 +284,14 @@ def _sign(evidence: Evidence, last: Probed) -> str:
     worse = better * (statistics.fmean(usual) - newest)
     if worse <= STRIKING * statistics.stdev(usual):
         return ""
-    return f"{windows[-1].metric} {newest:.3f}, {statistics.fmean(usual):.3f} before"  # type: ignore[union-attr]
+    return f"{windows[-1].metric} {newest:.3f}, {statistics.fmean(usual):.3f} before"
 
 
-def _window_of(fact: AnyFact, champion: str | None) -> bool:
+def _window_of(fact: AnyFact, champion: str | None) -> TypeGuard[Scored]:
     """Return whether a fact says how well the champion did."""
-    scored = isinstance(fact, Scored) and fact.version == champion
-    return scored and fact.value is not None and math.isfinite(fact.value)  # type: ignore[union-attr]
+    if not isinstance(fact, Scored) or fact.version != champion:
+        return False
+    return fact.value is not None and math.isfinite(fact.value)
 
 
 def _number(value: float) -> str:

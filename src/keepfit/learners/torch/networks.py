@@ -145,7 +145,8 @@ def _tabular() -> Any:
     import torch
     from torch import nn
 
-    class Tabular(nn.Module):  # type: ignore[misc, unused-ignore]
+    # mypy is told that torch may be absent, and takes its classes for anything.
+    class Tabular(nn.Module):  # type: ignore[misc]
         """An embedding per category and the numbers, through layers with ReLU between."""
 
         def __init__(self, shape: Shape) -> None:
