@@ -79,9 +79,5 @@ def labels_of(lake: Lake, as_of: float, **asked: Any) -> dict[Any, tuple[Any, An
     """Return ``{id: (x, label)}`` of what was labelled at an hour; its count is counted, too."""
     asked = {"until_batch": 10**6} | asked
     found = lake.labelled(as_of=hour(as_of), **asked)
-    asked.pop("before", None) or _same_count(lake, found, hour(as_of), asked)
+    assert lake.count_labelled(as_of=hour(as_of), **asked) == found.height
     return {row[ID]: (row["x"], row[LABEL]) for row in found.iter_rows(named=True)}
-
-
-def _same_count(lake: Lake, found: pl.DataFrame, as_of: datetime, asked: dict[str, Any]) -> None:
-    assert lake.count_labelled(as_of=as_of, **asked) == found.height

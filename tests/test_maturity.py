@@ -104,6 +104,16 @@ def test_a_long_complete_past_hides_no_gap(per_day: int, never: float) -> None:
     assert complete(slower, per_day=per_day, never=never) >= 2.9
 
 
+@pytest.mark.parametrize("never", [0.2, 0.3, 0.45])
+def test_labels_that_never_come_hide_no_class_that_got_slower(never: float) -> None:
+    def slower(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        new = np.arange(label.size) >= (42 - 5) * 200
+        return np.where(new & (label == 1), 10, 0)
+
+    # Without its rows of the last five days there are others alone.
+    assert complete(slower, never=never) == pytest.approx(5, abs=0.1)
+
+
 def test_a_gap_between_complete_rows_counts_for_what_it_is() -> None:
     def outage(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         lag = np.zeros(label.size)

@@ -36,6 +36,9 @@ MICROSECOND = timedelta(microseconds=1)
 LATE = 0.01
 """The share of a class's labels that may still be to come for its rows to be complete."""
 
+WAVERS = 0.1
+"""By how much more of all labels may be missing than of rows before, at most, before it counts."""
+
 TOLD_BY = 2
 """Label delays before the newest one whose rows tell how late labels are."""
 
@@ -100,8 +103,9 @@ def reached(rows: pl.DataFrame, as_of: datetime, delay: timedelta) -> datetime:
     if lag is None or lag >= delay:
         return since
     seen = int((times <= as_of - lag).sum())
-    # Twice what those before lack: that share wavers, and a short stretch has more by chance.
-    usual = 2 * old.get_column(KNOWN_AT).null_count() / old.height + LATE
+    lacking = old.get_column(KNOWN_AT).null_count() / old.height
+    # That share wavers, and a short stretch has more by chance; yet few of many are seen to be late.
+    usual = lacking + min(lacking, WAVERS, (1 - lacking) / 2) + LATE
     excess = np.cumsum(np.append(0.0, missing[:seen] - usual))
     lowest = seen - int(excess[::-1].argmin())
     if lowest == seen:
@@ -203,14 +207,10 @@ def until(loop: Loop, as_of: datetime, cut: datetime | None) -> datetime | None:
 
 def count(loop: Loop, as_of: datetime, after: datetime | None) -> int:
     """Return how many rows with a complete label there are, later than an event time."""
-    lake, state = loop.memory.lake, loop.state
-
-    def later(than: datetime | None) -> int:
-        return lake.count_labelled(
-            as_of=as_of, until_batch=state.batch, excluded=state.excluded, after=than
-        )
-
-    until = horizon(loop, as_of)
-    if until >= as_of:
-        return later(after)
-    return 0 if after is not None and after >= until else later(after) - later(until)
+    return loop.memory.lake.count_labelled(
+        as_of=as_of,
+        until_batch=loop.state.batch,
+        excluded=loop.state.excluded,
+        after=after,
+        before=horizon(loop, as_of),
+    )

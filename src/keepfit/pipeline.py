@@ -199,7 +199,7 @@ class Pipeline:
 
         Idempotent: after a crash it goes on where it stopped; with nothing new it does nothing.
         """
-        return self.loop().step(now)
+        return self.loop().step(None if now is None else clock_.utc(now))
 
     def run(
         self,

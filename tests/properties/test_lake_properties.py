@@ -185,6 +185,7 @@ def agree(lake: Lake, lists: Lists, asked: Question) -> None:
     found = lake.labelled(**everything)
     assert found.columns[:4] == [ID, TIME, BATCH, LABEL]
     assert found.select(ID, TIME, BATCH, LABEL, *_x(found)).rows() == expected
+    assert lake.count_labelled(**everything) == len(expected)
     everything.pop("before")
     assert lake.count_labelled(**everything) == len(lists.labelled(asked._replace(before=None)))
     newest = lake.labels(**everything | {"after": asked.after or LONG_AGO})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.worlds import DAY, START, live
 from keepfit import Challenger, Pipeline, executors, gates, maturity, selection, sources, triggers
 from keepfit.batch import TIME
 from keepfit.facts import Judged, TrainingStarted
+from keepfit.lake.fresh import Fresh
 from keepfit.ledger import Ledger
 from keepfit.preview import preview
 
@@ -107,7 +108,7 @@ def test_what_is_counted_is_what_is_read_and_a_training_reads_the_same_rows_agai
     pipeline.close()
 
 
-def lagging(lag: Any, home: Path, **roles: Any) -> Pipeline:
+def lagging(lag: Any, home: Path, trigger: Any = None, **roles: Any) -> Pipeline:
     """Return a pipeline over rows whose labels come after a lag, in days, given their labels."""
     rows, labels = churn(early=True)
     label = labels.sort(pl.col("id").str.slice(1).cast(pl.Int64)).get_column("label").to_numpy()
@@ -122,7 +123,7 @@ def lagging(lag: Any, home: Path, **roles: Any) -> Pipeline:
         LGBMClassifier(n_estimators=5, n_jobs=1, verbosity=-1),
         metric="log_loss",
         challengers=[Challenger()],
-        trigger=triggers.Every("7d"),
+        trigger=triggers.Every("7d") if trigger is None else trigger,
         gate=[],
         every="7d",
         home=home,
@@ -179,6 +180,37 @@ def test_a_live_loop_counts_what_it_reads_where_one_class_comes_later(tmp_path: 
     assert rows.get_column(TIME).max() <= maturity.horizon(loop, now)
     assert loop.turns.rows_of(loop.state.version("champion")).height
     loop.pipeline.close()
+
+
+def test_a_moment_may_be_told_in_any_time_zone(tmp_path: Path) -> None:
+    made = lagging(within_three, tmp_path, label_delay=LATE)
+    loop, east = made.loop(), timezone(timedelta(hours=5))
+    for day in range(0, 42, 7):
+        made.step((START + day * DAY).astimezone(east))
+    assert loop.state.champion is not None
+    made.close()
+
+
+def test_what_a_step_costs_does_not_grow_with_the_rows_since_the_last_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    scan = Fresh._take_in
+
+    def counted(self: Any, versions: pl.DataFrame, labels: pl.DataFrame) -> None:
+        read.append(versions.height)
+        scan(self, versions, labels)
+
+    monkeypatch.setattr(Fresh, "_take_in", counted)
+    made = lagging(within_three, tmp_path, label_delay=LATE, trigger=triggers.OnEvent("told"))
+    loop = live(made)
+    for _ in range(50):
+        loop.clock.sleep(DAY)
+        loop.step()
+    assert loop.state.champion is not None
+    # Each row when it comes, and once more when its label does.
+    assert max(read[5:]) <= 5 * ROWS
+    made.close()
 
 
 UNEVEN = "labels of 1 come sooner than those of 0: half of them within "

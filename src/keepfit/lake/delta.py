@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -195,7 +195,7 @@ class Delta:
         if widened:
             self._index()
             table.rewrite(widened, self._notes(name))
-            self._view = self._fresh = None
+            self._view = self._fresh = self._newest = None
             self._recent.clear()
             with self._ids().committed():
                 pass
@@ -384,6 +384,7 @@ class Delta:
         until_batch: int,
         excluded: Collection[int] = (),
         after: datetime | None = None,
+        before: datetime | None = None,
     ) -> int:
         """Return how many rows ``labelled`` would return."""
         from keepfit.lake.fresh import Fresh
@@ -395,7 +396,8 @@ class Delta:
         earlier = held is None or (held.after is not None and (after is None or after < held.after))
         if held is None or earlier:
             held = self._fresh = Fresh(self._table("rows"), self._table("labels"), index, after)
-        return held.count(as_of=as_of, until_batch=until_batch, excluded=excluded, after=after)
+        asked: dict[str, Any] = {"as_of": as_of, "until_batch": until_batch, "excluded": excluded}
+        return held.count(**asked, after=after, before=before)
 
     def labels(
         self,

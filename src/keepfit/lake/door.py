@@ -120,6 +120,7 @@ class Lake(Protocol):
         until_batch: int,
         excluded: Collection[int] = (),
         after: datetime | None = None,
+        before: datetime | None = None,
     ) -> int:
         """Return how many rows ``labelled`` would return, at the price of those newer than ``after``."""
 

@@ -5,6 +5,7 @@ Imported only when rows are at hand.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from keepfit.batch import ARRIVED_AT, BATCH, ID, KNOWN_AT, LABEL, TIME
-from keepfit.lake.aligned import integers, repeated
+from keepfit.lake.aligned import integers, repeated, right
 from keepfit.lake.asof import resolve
 from keepfit.lake.intake import OWN, held_label_times, held_rows
 from keepfit.lake.types import microseconds
@@ -26,22 +27,28 @@ if TYPE_CHECKING:
 
 _LABEL_BATCH = "_label_batch"
 
+ASKED = 8
+"""Questions whose rows are kept: a step asks of those since one training, and since another."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a count is asked about: a moment, and which batches take part."""
+    """What a count is asked about: a moment, which batches take part, and between which times."""
 
     as_of: datetime
     until_batch: int
     excluded: frozenset[int]
+    after: datetime | None
+    before: datetime | None
 
 
 class Pairs:
-    """Rows whose id came once, each with its only label."""
+    """Rows whose id came once, each with its only label, in order of time."""
 
     def __init__(self, frame: pl.DataFrame) -> None:
-        self.frame = frame
+        self.frame = frame.sort(TIME)
         self.size = frame.height
+        self._times = self._column(TIME)
         self._known, self._arrived = self._column(KNOWN_AT), self._column(ARRIVED_AT)
         self._rows, self._labels = self._column(BATCH), self._column(_LABEL_BATCH)
         self._batches = frozenset(np.unique(self._rows)) | frozenset(np.unique(self._labels))
@@ -56,12 +63,16 @@ class Pairs:
         moment = microseconds(asked.as_of)
         late = moment < self._settled
         cut = asked.until_batch < max(self._batches) or not self._batches.isdisjoint(asked.excluded)
+        low = 0 if asked.after is None else right(self._times, asked.after)
+        high = self.size if asked.before is None else right(self._times, asked.before)
         if not (late or cut):
-            return self.size
-        keep: Mask = (self._known <= moment) & (self._arrived <= moment)
-        keep &= (self._rows <= asked.until_batch) & (self._labels <= asked.until_batch)
+            return max(0, high - low)
+        here = slice(low, high)
+        rows, labels = self._rows[here], self._labels[here]
+        keep: Mask = (self._known[here] <= moment) & (self._arrived[here] <= moment)
+        keep &= (rows <= asked.until_batch) & (labels <= asked.until_batch)
         out = list(asked.excluded)
-        keep &= ~np.isin(self._rows, out) & ~np.isin(self._labels, out)
+        keep &= ~np.isin(rows, out) & ~np.isin(labels, out)
         return int(keep.sum())
 
 
@@ -76,6 +87,7 @@ class Fresh:
     def __init__(self, rows: Table, labels: Table, index: Index, after: datetime | None) -> None:
         self._rows, self._labels, self._index = rows, labels, index
         self.after = after
+        self._asked = deque([after], ASKED)
         self._upto = index.newest("rows")
         self._dtype = rows.schema.get(ID, pl.Int64())
         self._parts: list[Pairs] = []
@@ -95,12 +107,14 @@ class Fresh:
         until_batch: int,
         excluded: Collection[int],
         after: datetime | None,
+        before: datetime | None,
     ) -> int:
         """Return how many rows later than a moment, not before the first one, had a label."""
         self._advance()
-        if after is not None and after != self.after:
-            self._forget(after)
-        asked = Asked(as_of, until_batch, frozenset(excluded))
+        self._asked.append(after)
+        if None not in self._asked:
+            self._forget(min(one for one in self._asked if one is not None))
+        asked = Asked(as_of, until_batch, frozenset(excluded), after, before)
         plain = sum(part.count(asked) for part in self._parts)
         if self._again.is_empty():
             return plain
@@ -111,6 +125,7 @@ class Fresh:
             until_batch=until_batch,
             excluded=excluded,
             after=after,
+            before=before,
         )
         return plain + again.height
 
@@ -164,6 +179,8 @@ class Fresh:
 
     def _forget(self, after: datetime) -> None:
         """Let go of what is not later than a moment."""
+        if after == self.after:
+            return
         self.after = after
         self._parts = _parts(part.frame.filter(_later(after)) for part in self._parts)
         self._drop_older()

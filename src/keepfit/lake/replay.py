@@ -289,10 +289,11 @@ class _ReplayLake:
         until_batch: int,
         excluded: Collection[int] = (),
         after: datetime | None = None,
+        before: datetime | None = None,
     ) -> int:
         """Return how many rows ``labelled`` would return."""
-        _, _, keep = self._choose(as_of, until_batch, excluded, after, None)
-        revised = self._resolve(as_of, until_batch, excluded, after, None)
+        _, _, keep = self._choose(as_of, until_batch, excluded, after, before)
+        revised = self._resolve(as_of, until_batch, excluded, after, before)
         return int(keep.sum()) + (0 if revised is None else revised.height)
 
     def labels(

@@ -121,9 +121,7 @@ class Unlanded:
 
         asked: dict[str, Any] = {"as_of": as_of, "until_batch": until_batch, "excluded": excluded}
         held = self.lake.labelled(**asked, after=after, before=before)
-        own = self._own(as_of, until_batch, excluded, after)
-        if before is not None:
-            own = own.filter(pl.col(TIME) <= before)
+        own = self._own(as_of, until_batch, excluded, after, before)
         if own.is_empty():
             return held
         both = pl.concat([held, own], how="diagonal_relaxed") if held.height else own
@@ -137,12 +135,12 @@ class Unlanded:
         until_batch: int,
         excluded: Collection[int] = (),
         after: datetime | None = None,
+        before: datetime | None = None,
     ) -> int:
         """Return how many rows `labelled` would return."""
-        held = self.lake.count_labelled(
-            as_of=as_of, until_batch=until_batch, excluded=excluded, after=after
-        )
-        own = self._own(as_of, until_batch, excluded, after)
+        asked: dict[str, Any] = {"as_of": as_of, "until_batch": until_batch, "excluded": excluded}
+        held = self.lake.count_labelled(**asked, after=after, before=before)
+        own = self._own(as_of, until_batch, excluded, after, before)
         return held + own.height - len(self._relabelled.intersection(own.get_column(ID)))
 
     def labels(
@@ -184,7 +182,12 @@ class Unlanded:
         return number is not None and number <= until_batch and number not in excluded
 
     def _own(
-        self, as_of: datetime, until_batch: int, excluded: Collection[int], after: datetime | None
+        self,
+        as_of: datetime,
+        until_batch: int,
+        excluded: Collection[int],
+        after: datetime | None,
+        before: datetime | None,
     ) -> pl.DataFrame:
         """Return the rows that have their label from the batch: its own, and older ones."""
         import polars as pl
@@ -199,6 +202,8 @@ class Unlanded:
         own = rows.join(self._known(as_of).select(ID, LABEL), on=ID, how="inner")
         if after is not None:
             own = own.filter(pl.col(TIME) > after)
+        if before is not None:
+            own = own.filter(pl.col(TIME) <= before)
         found: pl.DataFrame = own.drop(ARRIVED_AT).select(
             ID, TIME, BATCH, LABEL, pl.exclude(ID, TIME, BATCH, LABEL)
         )
