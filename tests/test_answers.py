@@ -125,8 +125,18 @@ def test_a_missing_column_is_missing_from_all_rows() -> None:
 def test_rows_without_an_answer_are_kept_as_such(scores: np.ndarray) -> None:
     kept = answers.stored(scores)
     assert kept.null_count() == int(np.isnan(scores.reshape(len(scores), -1)).any(axis=1).sum())
-    width = 3 if scores.ndim == 2 else None
-    assert np.array_equal(answers.restored(kept, width), scores, equal_nan=True)
+    several = 3 if scores.ndim == 2 else 0
+    assert np.array_equal(answers.restored(kept, several), scores, equal_nan=True)
+
+
+def test_answers_of_two_classes_beside_those_of_three_are_kept_and_come_back() -> None:
+    two, three = np.array([0.1, np.nan]), np.array([[0.2, 0.3, 0.5], [np.nan] * 3])
+    kept = answers.alike(answers.stored(two), answers.stored(three))
+    assert [one.to_list() for one in kept] == [[[0.9, 0.1], None], [[0.2, 0.3, 0.5], None]]
+    together = pl.concat(kept)
+    assert np.array_equal(answers.restored(together, 0)[:2], two, equal_nan=True)
+    assert np.array_equal(answers.restored(together, 3)[2:], three, equal_nan=True)
+    assert answers.alike(kept[0])[0] is kept[0]
 
 
 def test_a_lake_keeps_the_answers_of_a_batch_of_which_some_have_none(tmp_path: Path) -> None:
@@ -164,6 +174,18 @@ def test_what_is_found_after_the_checks_lets_no_batch_in_twice() -> None:
     assert (state.checked, state.unserved) == (1, [])
 
 
+def test_a_check_may_have_the_name_of_such_a_finding() -> None:
+    few = Finding(check="answers", outcome=Outcome.WARN, message="few answers")
+    facts: list[Any] = [
+        Arrived(batch=1, rows=9, labels=0, cursor="", digest=""),
+        Found(batch=1, findings=(few,)),
+    ]
+    state = State()
+    for seq, fact in enumerate(facts, 1):
+        state.fold([Entry(pipeline="p", seq=seq, at=NOW, fact=fact)])
+    assert ([one.batch for one in state.let_in], state.checked) == ([1], 1)
+
+
 def test_a_warning_that_stands_is_told_once_and_again_after_a_batch_without_it() -> None:
     failed = Finding(check="answers", outcome=Outcome.WARN, message="v1 could not answer")
     null = Finding(check="Nulls", outcome=Outcome.WARN, message="x is null", column="x")
@@ -197,6 +219,18 @@ def test_no_answer_is_the_wrong_class_and_the_far_end_of_numbers() -> None:
     found = unknown.as_wrong("regression", labels, said)
     assert (found[2], found[50], found[99]) == (pytest.approx(100.0), 1.0, 1.0)
     assert unknown.as_wrong("regression", labels, labels) is labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "off"), [([5.0], 5.0), ([0.0, 0.0], 1.0), ([0.0] * 995 + [50.0] * 5, 0.25)]
+)
+def test_where_labels_are_mostly_one_number_no_answer_is_still_wrong(
+    labels: list[float], off: float
+) -> None:
+    known = np.array(labels)
+    found = unknown.as_wrong("regression", known, np.full(known.size, np.nan))
+    assert abs(found - known)[known == known[0]] == pytest.approx(off, rel=0.01)
+    assert (found != known).all()
 
 
 @pytest.mark.parametrize(

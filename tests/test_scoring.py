@@ -1,13 +1,22 @@
 """The scorer: models at hand, and those that are read again."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 from keepfit import scoring
 from keepfit.artifacts import Artifacts
+from keepfit.batch import ARRIVED_AT, ID, LABEL, SCORE
 from keepfit.errors import ArtifactCorrupt
+from keepfit.facts import Arrived
+from keepfit.learners.labels import codes
+from keepfit.registry import State
 from keepfit.scoring import Scorer
+from tests.worlds import DAY, START
 
 
 @pytest.fixture
@@ -43,3 +52,35 @@ def test_a_large_model_is_read_and_checked_each_time(
     assert scorer.content(small) == b"0123456789"
     with pytest.raises(ArtifactCorrupt, match="is damaged"):
         scorer.content(large)
+
+
+# Versions of other classes in one batch -----------------------------------------------------
+
+
+def answering(*classes: str, says: Any) -> Any:
+    return SimpleNamespace(
+        classes=classes,
+        task="binary" if len(classes) == 2 else "multiclass",
+        codes=lambda labels: codes(labels, classes),
+        predict=lambda rows: np.array([says] * rows.height),
+    )
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_batch_that_a_version_of_two_classes_and_one_of_three_answered_is_scored(
+    scorer: Scorer, first: int
+) -> None:
+    scorer.spec = "accuracy"
+    scorer._models["a"] = answering("b", "c", says=0.9)
+    scorer._models["b"] = answering("a", "b", "c", says=[0.1, 0.3, 0.6])
+    state = State(champion="v2", reigns=[(START, "v1"), (START + first * DAY, "v2")])
+    for name, artifact in (("v1", "a"), ("v2", "b")):
+        state.versions[name] = SimpleNamespace(name=name, artifact=artifact)  # type: ignore[assignment]
+    times = [START + day * DAY for day in range(4)]
+    said = scorer.predict(state, 1, pl.DataFrame({ID: range(4), ARRIVED_AT: times}))
+    assert said.get_column(SCORE).list.len().to_list() == [2] * first + [3] * (4 - first)
+    rows = said.with_columns(pl.Series(LABEL, ["c", "c", "b", "c"]))
+    scored = scorer.score(state, Arrived(batch=1, rows=4, labels=4, cursor="", digest=""), rows)
+    # Both say c, which has another place among the classes of whichever answered more rows.
+    assert scored.version == ("v2" if first == 1 else "v1")
+    assert (scored.n, scored.value) == (4, 0.75)

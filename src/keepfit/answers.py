@@ -145,20 +145,46 @@ def stored(scores: np.ndarray) -> pl.Series:
     return pl.Series(SCORE, kept, dtype=pl.List(pl.Float64))
 
 
-def restored(values: pl.Series, width: int | None = None) -> np.ndarray:
-    """Return scores from the form they are kept in, NaN in rows that have none."""
+def alike(*scores: pl.Series) -> list[pl.Series]:
+    """Return stored scores in one form: of both classes, where those of another are of several."""
+    import polars as pl
+
+    if len({isinstance(one.dtype, pl.List) for one in scores}) == 1:
+        return list(scores)
+    return [one if isinstance(one.dtype, pl.List) else _of_both(one) for one in scores]
+
+
+def _of_both(scores: pl.Series) -> pl.Series:
+    import polars as pl
+
+    kept = [None if one is None else [1 - one, one] for one in scores.to_list()]
+    return pl.Series(scores.name, kept, dtype=pl.List(pl.Float64))
+
+
+def restored(values: pl.Series, several: int) -> np.ndarray:
+    """Return scores from the form they are kept in, NaN in rows that have none.
+
+    Parameters
+    ----------
+    values
+        The scores of a batch, in the form of `stored`.
+    several
+        How many scores each row has; 0 for one that is a plain number.
+    """
     import numpy as np
     import polars as pl
 
-    if not isinstance(values.dtype, pl.List):
+    wide = isinstance(values.dtype, pl.List)
+    if not several:
+        # Of two classes, where another version answered rows of the batch with more of them.
+        return (values.list.get(1, null_on_oob=True) if wide else values).to_numpy()
+    if not wide:
         # Where no row of a batch was answered, nothing tells of how many classes it was.
-        plain = values.to_numpy()
-        return plain if width is None else np.full((len(plain), width), np.nan)
-    wide = values.list.len().max() if width is None else width
-    table = np.zeros((values.len(), int(wide or 0)))  # type: ignore[arg-type]
+        return np.full((len(values), several), np.nan)
+    table = np.zeros((values.len(), several))
     for i, row in enumerate(values.to_list()):
         if row is None:
             table[i] = np.nan
         else:
-            table[i, : min(len(row), table.shape[1])] = row[: table.shape[1]]
+            table[i, : min(len(row), several)] = row[:several]
     return table

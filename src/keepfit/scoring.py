@@ -176,14 +176,15 @@ class Scorer:
         """
         import polars as pl
 
-        parts = []
+        parts, scores = [], []
         for version, first, count in self._reigns(state, rows):
             part = rows.slice(first, count)
-            scores, names = self._served(state, version, number, first, part)
-            parts.append(part.get_column(ID).to_frame().hstack([names, answers.stored(scores)]))
+            found, names = self._served(state, version, number, first, part)
+            parts.append(part.get_column(ID).to_frame().hstack([names]))
+            scores.append(answers.stored(found))
         if not parts:
             return pl.DataFrame(schema={ID: rows.schema[ID], VERSION: pl.String, SCORE: pl.Float64})
-        said = pl.concat(parts)
+        said = pl.concat(parts).hstack([pl.concat(answers.alike(*scores))])
         return said if state.rollout is None else self._with_challenger(state, number, rows, said)
 
     def _served(
@@ -259,10 +260,11 @@ class Scorer:
         chosen = right & _drawn(rollout, rows)
         if not chosen.any():
             return said
+        new, own = answers.alike(answers.stored(scores[chosen]), said.get_column(SCORE))
         theirs = rows.filter(chosen).select(
-            ID, pl.lit(version.name).alias("theirs"), answers.stored(scores[chosen]).alias("score")
+            ID, pl.lit(version.name).alias("theirs"), new.alias("score")
         )
-        joined = said.join(theirs, on=ID, how="left", maintain_order="left")
+        joined = said.with_columns(own).join(theirs, on=ID, how="left", maintain_order="left")
         return joined.select(
             ID,
             pl.coalesce("theirs", VERSION).alias(VERSION),
@@ -339,7 +341,7 @@ class Scorer:
         alone = served.n_unique() == 1
         name = served[0] if alone else served.value_counts(sort=True)[VERSION][0]
         model = self.model(state.versions[name])
-        scores = _scores_of(model, known)
+        scores = _scores_of(model, known) if alone else self._mixed(state, model, known)
         shared["failed"] = len(scores) - int(finite_rows(scores).sum())
         metric, (labels, scores, weights), strange = unknown.scored(
             self, state, model, known, scores
@@ -361,6 +363,16 @@ class Scorer:
             low=_finite(low),
             high=_finite(high),
         )
+
+    def _mixed(self, state: State, model: Model, served: pl.DataFrame) -> np.ndarray:
+        """Return what several versions said of rows, in the classes of one of them."""
+        names = served.get_column(VERSION)
+        scores = _scores_of(model, served).copy()
+        for name in names.unique(maintain_order=True):
+            own, here = self.model(state.versions[name]), (names == name).to_numpy()
+            if own.classes != model.classes:
+                scores[here] = unknown.translated(model, own, _scores_of(own, served.filter(here)))
+        return scores
 
     def reached(
         self,
@@ -440,7 +452,7 @@ class Scorer:
         again = rows.join(kept, on=ID, how="inner", maintain_order="left")
         said = answers.of(self.model(version), again.drop(SCORE))
         now, why = said.scores, f": {said.why}" if said.error else ""
-        then = answers.restored(again.get_column(SCORE))
+        then = _scores_of(self.model(version), again)
         if now.shape != then.shape or not np.allclose(now, then, rtol=0, atol=TOLERANCE):
             raise RollbackFailed(
                 f"{version.name} does not answer {kept.height} stored rows as it did when it served{why}",
@@ -464,7 +476,7 @@ def _drawn(rollout: Rollout, rows: pl.DataFrame) -> np.ndarray:
 
 
 def _scores_of(model: Model, served: pl.DataFrame) -> np.ndarray:
-    return answers.restored(served.get_column(SCORE), answers.several(model) or None)
+    return answers.restored(served.get_column(SCORE), answers.several(model))
 
 
 def _finite(value: float) -> float | None:

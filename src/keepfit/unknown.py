@@ -92,8 +92,9 @@ def as_wrong(
 
     A class is given no chance at all. Of numbers it is the farther end of what labels mostly are,
     from the first of a hundred to the last but one: as wrong as whoever takes a low label for a
-    high one, and yet no single great label decides over the metric. ``failed`` says which rows
-    are meant; without it, those whose score is no number.
+    high one, and yet no single great label decides over the metric; of labels that are mostly one
+    number, it is as far off as they lie from that on average. ``failed`` says which rows are meant;
+    without it, those whose score is no number.
     """
     import numpy as np
 
@@ -105,6 +106,8 @@ def as_wrong(
     own, scores = codes[failed], scores.copy()
     if task == "regression":
         low, high = np.quantile(codes, (0.01, 0.99))
+        if low == high:  # none may pass for answered right
+            high = low + (float(np.abs(codes - low).mean()) or abs(low) or 1.0)
         scores[failed] = np.where(own - low > high - own, low, high)
     elif scores.ndim == 1:
         scores[failed] = own == 0
@@ -164,10 +167,7 @@ def beside(
         return metric, codes, ours, known
     import numpy as np
 
-    rest = len(new.classes)
-    wide = np.zeros((len(known), rest + 1))
-    for name, chance in zip(old.classes, _each(known).T, strict=True):
-        wide[:, new.classes.index(name) if name in new.classes else rest] += chance
+    rest, wide = len(new.classes), _placed_in(new, old, known)
     lost = (codes < 0) & (old.codes(labels) >= 0)
     more = _of_one_more(scorer, metric, new) if lost.any() else None
     if more is None:
@@ -191,6 +191,23 @@ def _both(
         as_wrong(new.task, codes, ours.scores, ~ours.right & ~known.right),
         as_wrong(old.task, old.codes(rows.get_column(LABEL)), known.scores),
     )
+
+
+def translated(model: Model, other: Model, scores: np.ndarray) -> np.ndarray:
+    """Return what another model of classes said, in the form of a model; classes it lacks left out."""
+    wide = _placed_in(model, other, scores)
+    return wide[:, 1] if model.task == "binary" else wide[:, : len(model.classes)]
+
+
+def _placed_in(model: Model, other: Model, scores: np.ndarray) -> np.ndarray:
+    """Return what another model said of each class of a model, and last of all that it lacks."""
+    import numpy as np
+
+    rest = len(model.classes)
+    wide = np.zeros((len(scores), rest + 1))
+    for name, chance in zip(other.classes, _each(scores).T, strict=True):
+        wide[:, model.classes.index(name) if name in model.classes else rest] += chance
+    return wide
 
 
 def _one_more(scores: np.ndarray) -> np.ndarray:

@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
-from tests.worlds import DAY, START
+from sklearn.linear_model import LogisticRegression
+from tests.worlds import DAY, START, live, pipeline, play
 
-from keepfit import Pipeline, sources
+from keepfit import Pipeline, gates, rollouts, sources, triggers
 from keepfit.backtest import Backtest, Compared
-from keepfit.facts import Scored, Trained, TrainingStarted
+from keepfit.facts import Promoted, RolledOut, Scored, Trained, TrainingStarted
 from keepfit.ledger import Ledger
 from keepfit.results.sentences import Story
 
@@ -110,3 +111,30 @@ def test_training_is_not_asked_for_again_by_a_class_that_was_learnt(tmp_path: Pa
     late = [f for f in scratch if f.snapshot.batch > LATE + 6]
     assert len(trained) > 10
     assert len({f.snapshot.batch for f in late}) < (BATCHES - LATE) / 2
+
+
+def test_a_challenger_that_learnt_it_answers_its_share_of_rows(tmp_path: Path) -> None:
+    made = pipeline(
+        history(),
+        tmp_path,
+        learner=LogisticRegression(),
+        metric="accuracy",
+        trigger=triggers.Every("8d"),
+        gate=gates.NoWorse(within=0.05),
+        rollout=[rollouts.Canary(0.3, "2d")],
+    )
+    loop = live(made)
+    entries = [entry.fact for entry in play(loop, BATCHES)]
+    classes = {
+        name: len(loop.scorer.model(one).classes)
+        for name, one in loop.state.versions.items()
+        if one.artifact
+    }
+    shared = [
+        fact
+        for fact in entries
+        if isinstance(fact, RolledOut) and classes[fact.version] > classes[fact.champion]
+    ]
+    assert shared
+    assert shared[0].version in {fact.version for fact in entries if isinstance(fact, Promoted)}
+    made.close()

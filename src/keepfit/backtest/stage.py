@@ -101,12 +101,12 @@ class Stage:
     def _checked(self) -> dict[int, tuple[facts.Finding, ...]]:
         """Return what the pipeline's own checks found in each batch, so that all see the same rows."""
         if "checked" not in self.kept:
-            found = (entry.fact for entry in self.own.facts(self.pipeline.name, kind="Found"))
-            self.kept["checked"] = {
-                fact.batch: fact.findings
-                for fact in found
-                if isinstance(fact, facts.Found) and not fact.failing
-            }
+            first: dict[int, tuple[facts.Finding, ...]] = {}
+            for entry in self.own.facts(self.pipeline.name, kind="Found"):
+                if isinstance(entry.fact, facts.Found):
+                    # What comes after the checks' own tells of what served.
+                    first.setdefault(entry.fact.batch, entry.fact.findings)
+            self.kept["checked"] = first
         known: dict[int, tuple[facts.Finding, ...]] = self.kept["checked"]
         return known
 

@@ -281,7 +281,7 @@ class State(msgspec.Struct):
         self.counts.labels += fact.labels
 
     def _found(self, fact: Found, at: datetime) -> None:
-        if fact.failing:
+        if fact.failing and fact.batch <= self.checked:  # a check may have that name too
             self.unserved = [number for number in self.unserved if number != fact.batch]
             return
         self.checked = fact.batch
