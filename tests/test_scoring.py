@@ -54,6 +54,28 @@ def test_a_large_model_is_read_and_checked_each_time(
         scorer.content(large)
 
 
+def test_what_is_said_of_labelled_rows_alone_is_not_taken_for_what_was_said_of_all(
+    tmp_path: Path,
+) -> None:
+    def predict(rows: pl.DataFrame) -> np.ndarray:
+        if rows.get_column(ID).is_in([3]).any():
+            raise ValueError("an odd row")
+        return rows.get_column(ID).to_numpy() / 10
+
+    scorer = Scorer(Artifacts(tmp_path), "mae", shared=True)
+    scorer._models["a"] = SimpleNamespace(  # type: ignore[assignment]
+        classes=(), task="regression", codes=lambda labels: labels.to_numpy(), predict=predict
+    )
+    version: Any = SimpleNamespace(name="v1", artifact="a")
+    rows = pl.DataFrame({ID: range(5)})
+    rollout: Any = SimpleNamespace(fact=SimpleNamespace(rollout="r"))
+    assert scorer.challenged(rollout, version, 7, rows)[1].tolist() == [True] * 3 + [False, True]
+    labels = pl.Series(LABEL, [0.1, 0.2, 0.4, 0.4])
+    value = scorer.reached(version, 7, rows.filter(pl.col(ID) > 0), labels, ())
+    # All but the odd row, which is taken for the lower end.
+    assert value == pytest.approx((0.4 - np.quantile(labels.to_numpy(), 0.01)) / 4)
+
+
 # Versions of other classes in one batch -----------------------------------------------------
 
 

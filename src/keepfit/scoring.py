@@ -283,7 +283,7 @@ class Scorer:
 
         What the champion left ``unanswered`` too is no fault of the challenger.
         """
-        said = self._tried(version, -number, 1, rows)
+        said = self._tried(version, -2 * number, 0, rows)
         faults = ~said.right if unanswered is None else ~said.right & ~unanswered
         wrong = int(faults.sum())
         name, found = rollout.fact.rollout, Faults(wrong, rows.height, said.why if wrong else "")
@@ -383,7 +383,8 @@ class Scorer:
         classes: Collection[str],
     ) -> float | None:
         """Return the metric of a version on labelled rows; None where it is not defined on them."""
-        scores = self._tried(version, -batch, 0, rows).scores
+        # Of labelled rows alone: places of their own.
+        scores = self._tried(version, 1 - 2 * batch, 0, rows).scores
         metric, found = unknown.answered(
             self, self.model(version), known, scores, weights_in(rows), classes
         )
