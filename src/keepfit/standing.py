@@ -385,7 +385,7 @@ class Standings:
         while version and version.start == "champion" and version.parent:
             version = self.state.versions.get(version.parent)
         first = able[0] if able else None
-        if version is None or not self.level.batch or version.snapshot.batch < self.level.batch:
+        if version is None or self.level.since is None or version.snapshot.to < self.level.since:
             return first
         return next((one for one in able if one.name == version.challenger), first)
 
