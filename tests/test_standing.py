@@ -304,9 +304,25 @@ def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version
 def test_a_window_since_a_change_is_none_until_something_changed() -> None:
     state = served(version("v1", MIDDLE, 40))
     assert CHANGE not in {one.name for one in standings(state).runnable()}
-    own = Standings(State(), [Challenger(select=selection.SinceChange(), every=None)])
-    assert [one.name for one in own.runnable()] == [CHANGE], "all rows, where it stands alone"
     assert CHANGE in {one.name for one in standings(fallen(state)).runnable()}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [Challenger(select=selection.Sliding(5), every=None)],
+        [Challenger(select=selection.SinceLast(), start="champion", every=None)],
+        [Challenger(select=selection.Expanding(at_most=100), every=None)],
+        [Challenger(learner=BOOSTED, every=None)],
+    ],
+    ids=["alone", "a window", "an update", "fewer rows", "another learner"],
+)
+def test_it_stands_for_all_rows_where_no_other_recipe_does(others: list[Challenger]) -> None:
+    own = Challenger(select=selection.SinceChange(), every=None)
+    found = Standings(State(), [*others, own])
+    assert own in found.runnable()
+    assert own in found.windows
 
 
 def test_what_would_tell_nothing_is_not_tried() -> None:

@@ -120,6 +120,19 @@ class Challenger:
         """Whether it lets the champion itself learn, and not only a map of its scores."""
         return self.start == "champion" and self.update != "calibration"
 
+    @property
+    def way(self) -> tuple[str, str, str]:
+        """How it trains, whatever the rows: from which start, what of it learns, the learner's own."""
+        own = "" if self.learner is None else self.learner.fingerprint
+        return str(self._from), self.update, own
+
+    @property
+    def whole(self) -> Selection | None:
+        """What of all rows it would choose until what serves has fallen, where it waits for that."""
+        if isinstance(self.select, selection.SinceChange):
+            return selection.Expanding(at_most=self.select.at_most)
+        return None
+
     def afresh(self) -> Challenger:
         """Return the recipe as it runs from scratch, by the same name."""
         if self.start == "scratch":
