@@ -58,6 +58,14 @@ def test_a_turn_is_cut_to_the_trainings_that_are_left_and_says_so(tmp_path: Path
     assert {"all": "the budget has 2 trainings left, for short, middle"} in reasons
 
 
+def test_windows_that_are_one_training_are_paid_once(tmp_path: Path) -> None:
+    twin = Challenger(select=selection.Sliding("2d", at_most=10_000), name="short too")
+    found = played(tmp_path, "3 per 300d", challengers=[*WINDOWS, twin], final_fit=None)
+    assert [one.challenger for one in begun(found)] == ["all", "short", "middle"]
+    held = [fact.decision.evidence.get("not_run", {}) for fact in found if type(fact) is Decided]
+    assert {"all": "the budget has 2 trainings left, for short, middle"} in held
+
+
 def test_where_trainings_are_counted_the_leading_recipe_goes_before_cheaper_ones(
     tmp_path: Path,
 ) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepfit.facts import Entry, Scored
+from keepfit.registry import State
 from keepfit.registry.level import ACCEPTED, FEWEST, USUAL, Level, beneath
+from tests.test_standing import version
 from tests.worlds import DAY, START
 
 USUALLY = [0.80, 0.82, 0.79, 0.81, 0.80, 0.82, 0.81, 0.79]
@@ -21,52 +25,58 @@ def day(batch: int) -> datetime:
     return START + batch * DAY
 
 
-def taken(values: Iterable[float], version: str = "v1", level: Level | None = None) -> Level:
-    """Return a level after some batches, numbered from 1 or on from those before."""
-    level = Level() if level is None else level
-    first = len(level.usual) + 1
-    for batch, value in enumerate(values, first):
-        level.take(value, batch, day(batch), version)
+def take(
+    level: Level, value: float, batch: int, learnt_to: int = 0, error: float = 0.0
+) -> tuple[int, int]:
+    """Let a version that learnt rows to a day answer a batch; return how long it is below, and since."""
+    level.take(value, batch, day(batch), learnt_to=day(learnt_to), error=error)
+    return level.below, level.batch
+
+
+def taken(values: Iterable[float], error: float = 0.0) -> Level:
+    """Return a level after some batches, numbered from 1."""
+    level = Level()
+    for batch, value in enumerate(values, 1):
+        take(level, value, batch, error=error)
     return level
 
 
 def test_a_level_that_breaks_is_known_with_the_batch() -> None:
     level = taken(USUALLY)
     assert (level.below, level.since) == (0, None)
-    level.take(0.70, 9, day(9), "v1")
-    assert (level.below, level.batch, level.since) == (1, 9, day(9))
-    level.take(0.69, 10, day(10), "v2")
-    assert (level.below, level.batch) == (2, 9), "no further than it did"
-    level.take(0.50, 11, day(11), "v3")
-    assert (level.below, level.batch, level.since) == (1, 11, day(11)), "it fell further"
+    assert take(level, 0.70, 9) == (1, 9)
+    assert level.since == day(9)
+    assert take(level, 0.69, 10) == (2, 9), "no further than it did"
+    assert take(level, 0.50, 11) == (1, 11), "it fell further"
+    assert level.since == day(11)
 
 
-def test_it_is_over_when_another_version_does_as_well_again() -> None:
+def test_it_is_over_when_a_version_that_learnt_of_it_does_as_well_again() -> None:
     level = taken([*USUALLY, 0.4])
-    level.take(0.80, 10, day(10), "v2")
-    assert (level.below, level.batch, level.since) == (0, 9, day(9))
+    assert take(level, 0.80, 10, learnt_to=9) == (0, 9)
+    assert level.since == day(9)
 
 
-def test_a_bad_batch_is_forgotten_where_the_same_version_does_well_after_it() -> None:
+def test_a_fall_is_forgotten_where_a_version_does_well_that_learnt_nothing_of_it() -> None:
     level = taken([*USUALLY, 0.4])
-    level.take(0.80, 10, day(10), "v1")
-    assert (level.below, level.batch, level.since) == (0, 0, None)
+    assert take(level, 0.80, 10, learnt_to=8) == (0, 0)
+    assert level.since is None
+    level = taken([*USUALLY, 0.4, 0.2])
+    assert take(level, 0.80, 11, learnt_to=8) == (0, 0), "whichever bad batch was the worst"
     level = taken([*USUALLY, 0.4])
-    level.take(0.80, 10, day(10), "v2")
-    level.take(0.4, 11, day(11), "v2")
-    level.take(0.81, 12, day(12), "v2")
-    assert (level.batch, level.since) == (9, day(9)), "the change before it stands"
+    take(level, 0.80, 10, learnt_to=9)
+    take(level, 0.4, 11, learnt_to=9)
+    assert take(level, 0.81, 12, learnt_to=9) == (0, 9), "the change before it stands"
+    assert level.since == day(9)
 
 
 def test_a_level_that_stays_below_is_the_usual_one_in_the_end() -> None:
     lower = [0.60, 0.61, 0.59, 0.62, 0.60, 0.61, 0.59, 0.60, 0.61]
     level = taken([*USUALLY, *lower[:ACCEPTED]])
     assert level.below == ACCEPTED
-    level.take(lower[ACCEPTED], 17, day(17), "v1")
-    assert (level.below, level.batch) == (0, 9)
+    assert take(level, lower[ACCEPTED], 17) == (0, 9)
     assert level.usual == lower
-    level.take(0.3, 18, day(18), "v1")
-    assert level.batch == 18
+    assert take(level, 0.3, 18) == (1, 18)
 
 
 @pytest.mark.parametrize(("before", "at_most"), [(FEWEST, 0.02), (11, 0.01), (USUAL, 0.01)])
@@ -83,6 +93,56 @@ def test_a_fall_of_six_deviations_is_seldom_missed() -> None:
     assert np.mean([taken(values).below for values in drawn.tolist()]) > 0.97
 
 
+def test_a_batch_that_is_itself_as_uncertain_has_not_fallen() -> None:
+    steady = [1.0] * USUAL
+    assert take(taken(steady), 0.92, 17) == (1, 17)
+    assert take(taken(steady), 0.92, 17, error=0.05) == (0, 0), "ten rows, one of them wrong"
+    level = taken([*steady, 0.2], error=0.05)
+    assert level.below == 1
+    assert take(level, 0.1, 18, error=0.05) == (2, 17), "as far below, within the error"
+    assert take(level, 0.01, 19, error=0.05) == (1, 19)
+
+
+# What is folded -------------------------------------------------------------------------
+
+
+def scored(batch: int, value: float, *, from_: float | None = None, **parts: Any) -> Scored:
+    shared: dict[str, Any] = {"version": "v1", "metric": "accuracy", "n": 100} | parts
+    begins = START + (batch if from_ is None else from_) * DAY
+    shared = {"to": day(batch) + 0.9 * DAY} | shared
+    return Scored(batch=batch, value=value, from_=begins, **shared)
+
+
+def folded(*facts: Scored) -> State:
+    """Return what a pipeline knows after batches, the first of which keep a level."""
+    state = State(versions={"v1": version("v1", "all", 0)})
+    usual = [scored(batch, value) for batch, value in enumerate(USUALLY, 1)]
+    entries = enumerate([*usual, *facts], 1)
+    return state.fold(Entry(seq=n, at=START, pipeline="churn", fact=fact) for n, fact in entries)
+
+
+def test_a_batch_that_is_scored_after_newer_ones_says_nothing_of_now() -> None:
+    state = folded(scored(11, 0.4), scored(10, 0.81), scored(9, 0.3))
+    assert (state.level.below, state.level.batch) == (1, 11)
+    assert folded(scored(11, 0.4), scored(10, 0.81), scored(12, 0.8)).level.below == 0
+
+
+def test_a_change_begins_with_the_rows_that_came_in_order() -> None:
+    assert folded(scored(9, 0.4)).level.since == day(9)
+    late = folded(scored(9, 0.4, from_=2.5)).level
+    assert late.since == day(8) + 0.9 * DAY + timedelta(microseconds=1), "where those before end"
+    future = folded(scored(9, 0.8, to=day(5_000)), scored(10, 0.4)).level
+    assert future.since == day(10), "whatever a row says to be of"
+
+
+def test_how_sure_a_value_is_comes_from_its_interval() -> None:
+    found = {"low": 0.45, "high": 0.75}
+    assert folded(scored(9, 0.7)).level.below == 1
+    assert folded(scored(9, 0.7, **found)).level.below == 0
+    assert folded(scored(9, 0.9)).losses.below == 1
+    assert folded(scored(9, 0.9, **found)).losses.below == 0
+
+
 def test_nothing_is_said_before_there_is_a_level() -> None:
     assert taken([0.9, 0.1, 0.9, 0.0]).below == 0
     assert taken([1.0] * FEWEST).below == 0, "what never differs has not fallen"
@@ -97,6 +157,7 @@ def test_nothing_is_said_before_there_is_a_level() -> None:
 def test_how_far_one_lies_below_knows_no_unit(values: list[float], exponent: int) -> None:
     value, *usual = values
     found = beneath(value, usual)
+    assert abs(beneath(value, usual, error=1.0)) <= min(abs(found), abs(value) + 1e6)
     scaled = [math.ldexp(one, exponent) for one in values]
     if all(math.ldexp(one, -exponent) == was for one, was in zip(scaled, values, strict=True)):
         assert beneath(scaled[0], scaled[1:]) == found

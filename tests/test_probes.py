@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from keepfit import learners, metrics, triggers
+from keepfit import Challenger, learners, metrics, triggers
 from keepfit.errors import ConfigError
 from keepfit.metrics import MAE, Accuracy, LogLoss, RocAuc
 from keepfit.probes.losses import loss
 from keepfit.probes.trial import Measured, Trial, constant, drawn, error_of
-from tests.worlds import pipeline, stream
+from keepfit.selection import Expanding, SinceChange, Sliding
+from tests.worlds import DAY, live, pipeline, play, stream
 
 
 def labelled(days: int = 40, **how: Any) -> pl.DataFrame:
@@ -176,3 +178,21 @@ def test_two_costs_in_one_trigger_are_refused(tmp_path: Any) -> None:
     both = triggers.Pays(cost="brier") | triggers.Pays(cost="log_loss")
     with pytest.raises(ConfigError, match="one cost in a trigger"):
         pipeline(stream(5), tmp_path, trigger=both)
+
+
+def test_a_probe_sees_the_rows_that_a_training_would_and_forecasts_each_training_once(
+    tmp_path: Path,
+) -> None:
+    windows = [
+        Challenger(select=one) for one in (Sliding(4), Sliding(40), SinceChange(), Expanding())
+    ]
+    loop = live(pipeline(stream(60), tmp_path, every="5d", challengers=windows, gate=[]))
+    play(loop, 11, 5 * DAY)
+    now, champion = loop.clock.now(), loop.state.versions[loop.state.champion or ""]
+    chosen = loop.prober._chosen(loop.labelled(now), champion, now)
+    assert {one.name: rows.height for one, rows in chosen} == {
+        one.challenger.name: one.rows.height for one in loop.turns.plan(now).chosen
+    }
+    assert len({rows.height for _, rows in chosen}) == 2
+    once = [one for one in chosen if one[0] in windows[:2]]
+    assert loop.prober._seconds(chosen) == loop.prober._seconds(once)

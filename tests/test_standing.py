@@ -20,7 +20,7 @@ from keepfit import Challenger, Ledger, gates, selection, triggers
 from keepfit.challenger import default
 from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
-from keepfit.facts import Answer, Cost, Decision, Judged, Snapshot, Verdict
+from keepfit.facts import Answer, Cost, Decision, Entry, Judged, Scored, Snapshot, Verdict
 from keepfit.learners import resolve
 from keepfit.registry import Recipe, Side, State, Version
 from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, Standings, Why, standard_errors
@@ -235,7 +235,7 @@ def fallen(state: State, usual: float = 0.8, now: float = 0.4, batches: int = 1)
     """Let what serves reach a level, and then fall."""
     steady = [usual + 0.01 * (i % 2) for i in range(12)]
     for i, value in enumerate([*steady, *[now] * batches]):
-        state.level.take(value, 20 + i, START + (20 + i) * DAY, state.champion or "")
+        state.level.take(value, 20 + i, START + (20 + i) * DAY, learnt_to=START)
     return state
 
 
@@ -272,6 +272,28 @@ def test_what_recipes_reached_before_a_change_counts_no_more() -> None:
     assert standings(state).leader().name == MIDDLE, "until another does better"  # type: ignore[union-attr]
 
 
+def test_who_made_what_serves_before_a_change_does_not_lead_for_it() -> None:
+    state = fallen(served(version("v1", WHOLE, 30), version("v2", SHORT, 32)))
+    state.versions["v2"].snapshot = replace(state.versions["v2"].snapshot, batch=40)
+    assert state.level.since == START + 32 * DAY
+    assert standings(state).leader().name == MIDDLE, "trained after it, on rows before"  # type: ignore[union-attr]
+
+
+def judged(of: str, rows: int = 300) -> Entry:
+    parts: dict[str, Any] = {"rows": rows, "value": 0.9, "champion": "v1", "verdicts": ()}
+    said = Judged(version=of, answer=Answer.REFUSE, **parts)
+    return Entry(seq=1, at=START, pipeline="churn", fact=said)
+
+
+def test_what_windows_reach_on_the_holdout_is_of_the_newest_batch_that_was_scored() -> None:
+    state = served(version("v1", MIDDLE, 40), version("v2", SHORT, 40), version("v3", WHOLE, 40))
+    for one in state.versions.values():
+        one.turn = 7
+    state.last_scored = Scored(batch=38, version="v1", metric="accuracy", value=0.9, n=10)
+    state.fold([judged("v2"), judged("v3")])
+    assert state.compared == [Side(300, {SHORT: 0.9, WHOLE: 0.9}, None, batch=38, turn=7)]
+
+
 def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version:
     """Return a champion updated."""
     return replace(
@@ -282,9 +304,25 @@ def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version
 def test_a_window_since_a_change_is_none_until_something_changed() -> None:
     state = served(version("v1", MIDDLE, 40))
     assert CHANGE not in {one.name for one in standings(state).runnable()}
-    own = Standings(State(), [Challenger(select=selection.SinceChange(), every=None)])
-    assert [one.name for one in own.runnable()] == [CHANGE], "all rows, where it stands alone"
     assert CHANGE in {one.name for one in standings(fallen(state)).runnable()}
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [Challenger(select=selection.Sliding(5), every=None)],
+        [Challenger(select=selection.SinceLast(), start="champion", every=None)],
+        [Challenger(select=selection.Expanding(at_most=100), every=None)],
+        [Challenger(learner=BOOSTED, every=None)],
+    ],
+    ids=["alone", "a window", "an update", "fewer rows", "another learner"],
+)
+def test_it_stands_for_all_rows_where_no_other_recipe_does(others: list[Challenger]) -> None:
+    own = Challenger(select=selection.SinceChange(), every=None)
+    found = Standings(State(), [*others, own])
+    assert own in found.runnable()
+    assert own in found.windows
 
 
 def test_what_would_tell_nothing_is_not_tried() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace as replaced
 
 from keepfit import costs
+from keepfit.challenger import distinct
 from keepfit.facts import UNLEARNT, Fact, TrainingFailed, TrainingStarted
 from keepfit.triggers import Guarded
 
@@ -40,13 +41,27 @@ class Allowance:
             The recipes that would run, the cheapest first.
         """
         many, seconds = self._left()
+        if many is None and seconds is None:
+            return {}
+        # Two that are one training are paid once.
+        same = distinct((one.challenger, one.rows) for one in chosen)
+        paid = [one for one in chosen if same[one.challenger.name] == one.challenger.name]
+        held = self._dear(paid, many, seconds, same)
+        return {name: held[first] for name, first in same.items() if first in held}
+
+    def _dear(
+        self,
+        chosen: Sequence[Chosen],
+        many: int | None,
+        seconds: float | None,
+        same: Mapping[str, str],
+    ) -> dict[str, str]:
+        """Return by name why recipes do not start, each of which is a training of its own."""
         if seconds is not None:
             return costs.too_dear(
                 {one.challenger.name: self._forecast(one) for one in chosen}, seconds
             )
-        if many is None:
-            return {}
-        best = self.turn.standings().preferred()
+        best = {same[name] for name in self.turn.standings().preferred() if name in same}
         names = sorted((one.challenger.name for one in chosen), key=lambda name: name not in best)
         paid, left = names[:many], "no training" if not many else _trainings(many)
         said = f"the budget has {left} left" + (f", for {', '.join(paid)}" if paid else "")

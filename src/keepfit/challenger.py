@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepfit import learners, selection
+from keepfit.batch import ID
 from keepfit.donors import Named
 from keepfit.errors import ConfigError, nearest
 from keepfit.protocols import Learner, Selection
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STARTS = ("scratch", "champion", "pretrained")
 CHEAP = ("leaves",)
@@ -120,6 +125,19 @@ class Challenger:
         """Whether it lets the champion itself learn, and not only a map of its scores."""
         return self.start == "champion" and self.update != "calibration"
 
+    @property
+    def way(self) -> tuple[str, str, str]:
+        """How it trains, whatever the rows: from which start, what of it learns, the learner's own."""
+        own = "" if self.learner is None else self.learner.fingerprint
+        return str(self._from), self.update, own
+
+    @property
+    def whole(self) -> Selection | None:
+        """What of all rows it would choose until what serves has fallen, where it waits for that."""
+        if isinstance(self.select, selection.SinceChange):
+            return selection.Expanding(at_most=self.select.at_most)
+        return None
+
     def afresh(self) -> Challenger:
         """Return the recipe as it runs from scratch, by the same name."""
         if self.start == "scratch":
@@ -171,6 +189,22 @@ def default(learner: Learner) -> list[Challenger]:
         since = selection.SinceLast()
         return [*found, Challenger(select=since, start="champion", update=update, every=None)]
     return found
+
+
+def distinct(found: Iterable[tuple[Challenger, pl.DataFrame]]) -> dict[str, str]:
+    """Return by name of each recipe with its rows the first that is the same training, by name.
+
+    While a window reaches the first row, or as far as what serves last fell, two are one.
+    """
+    firsts: list[tuple[Challenger, pl.Series]] = []
+    same: dict[str, str] = {}
+    for one, rows in found:
+        ids = rows.get_column(ID)
+        alike = (other for other, theirs in firsts if other.way == one.way and theirs.equals(ids))
+        same[one.name] = next(alike, one).name
+        if same[one.name] == one.name:
+            firsts.append((one, ids))
+    return same
 
 
 def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:

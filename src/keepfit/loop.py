@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-7"
+FOLD = "state-8"
 ATTEMPTS = 5
 
 

@@ -14,7 +14,6 @@ from keepfit.facts import Decision, Judged
 from keepfit.gates.paired import Measured
 from keepfit.registry import Recipe, Side, State, Version
 from keepfit.registry.level import beneath
-from keepfit.selection import SinceChange
 
 if TYPE_CHECKING:
     import polars as pl
@@ -199,9 +198,10 @@ class Standings:
         """Return the recipes but for those of all rows by another name, as nothing has changed yet."""
         if self.level.since is not None:
             return list(self.challengers)
+        known = [(one.way, one.select) for one in self.challengers]
         windows = (one for one in self.challengers if one.every is None)
-        same = [one for one in windows if isinstance(one.select, SinceChange)]
-        return [one for one in self.challengers if one not in same] or list(self.challengers)
+        same = [one for one in windows if (one.way, one.whole) in known]
+        return [one for one in self.challengers if one not in same]
 
     def _first(self) -> list[Challenger]:
         """Return the recipes of which one makes the first champion; all of them, where all rest.
@@ -385,7 +385,7 @@ class Standings:
         while version and version.start == "champion" and version.parent:
             version = self.state.versions.get(version.parent)
         first = able[0] if able else None
-        if version is None or not self.level.batch or version.snapshot.batch < self.level.batch:
+        if version is None or self.level.since is None or version.snapshot.to < self.level.since:
             return first
         return next((one for one in able if one.name == version.challenger), first)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, facts, triggers
 from keepfit.batch import TIME, border
+from keepfit.challenger import distinct
 from keepfit.learners.novel import learnable
 from keepfit.probes.losses import check, loss
 from keepfit.probes.trial import FEWEST, Trial, threads
@@ -140,6 +141,7 @@ class Prober:
             as_of=now,
             since=champion.snapshot.to,
             seed=loop.pipeline.seed,
+            every=loop.every,
             changed=standings.level.since,
         )
         return [(one, one.select.select(pool, moment)) for one in standings.worked()]
@@ -147,7 +149,10 @@ class Prober:
     def _seconds(self, chosen: Sequence[tuple[Challenger, pl.DataFrame]]) -> float | None:
         """Return the CPU seconds that a turn is forecast to take; None before any training."""
         spent, total = self.loop.state.spent, 0.0
+        same = distinct(chosen)
         for challenger, rows in chosen:
+            if same[challenger.name] != challenger.name:
+                continue
             learner = challenger.learner or self.loop.pipeline.learner
             kind = costs.recipe(learner.fingerprint, challenger.start, challenger.update)
             told = costs.forecast(spent, rows=rows.height, recipe=kind)

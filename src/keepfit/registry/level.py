@@ -27,10 +27,10 @@ class Level(msgspec.Struct):
     """Whether what serves does far worse than it did, and since when.
 
     Values come batch by batch, the greater the better. ``since`` is the event time of the first row
-    of the batch on which they last fell for long, ``batch`` its number; a single bad batch, after
-    which the same version does as well as before, is forgotten. ``below`` counts the batches
-    since they fell, while they have not come back: 0 on a level. One that stays below is the
-    usual one in the end; one that falls further has fallen again.
+    of the batch on which they last fell for long, ``batch`` its number. A fall is forgotten once
+    a version does as well again that learnt no row from it on: nothing has changed then.
+    ``below`` counts the batches since they fell, while they have not come back: 0 on a level. One
+    that stays below is the usual one in the end; one that falls further has fallen again.
 
     A change is seen in what serves and not in the rows: it is what counts for which rows to train
     on, and is what ADWIN keeps its window by (Bifet and Gavaldà, Learning from time-changing data with
@@ -43,7 +43,7 @@ class Level(msgspec.Struct):
     below: int = 0
     usual: list[float] = []
     fresh: list[float] = []
-    version: str = ""
+    fell: datetime | None = None
     before: tuple[datetime | None, int] = (None, 0)
 
     @property
@@ -53,42 +53,70 @@ class Level(msgspec.Struct):
             return ""
         return f"what serves fell with batch {self.batch}, and has not come back since"
 
-    def take(self, value: float, batch: int, since: datetime | None, version: str) -> None:
-        """Take in what a version reached on a batch."""
+    def take(
+        self,
+        value: float,
+        batch: int,
+        since: datetime,
+        *,
+        learnt_to: datetime,
+        error: float = 0.0,
+    ) -> None:
+        """Take in what a version reached on a batch.
+
+        Parameters
+        ----------
+        value
+            What it reached.
+        batch
+            The number of the batch, greater than those before.
+        since
+            The event time of the first of its rows that came in order.
+        learnt_to
+            The event time of the newest row that the version was trained on.
+        error
+            The standard error of the value, where it is known.
+        """
         if not math.isfinite(value):
             return
         if not self.below:
-            if not _fell(value, self.usual):
+            if not _fell(value, self.usual, error):
                 self.usual = [*self.usual[-USUAL + 1 :], value]
                 return
-            self.before, self.version = (self.since, self.batch), version
+            self.before, self.fell = (self.since, self.batch), since
             self._fall(value, batch, since)
-        elif not _fell(value, self.usual):
-            if version == self.version:
+        elif not _fell(value, self.usual, error):
+            if self.fell is None or learnt_to < self.fell:
                 self.since, self.batch = self.before
             self.usual, self.below = [*self.usual[-USUAL + 1 :], value], 0
-        elif _fell(value, self.usual, beneath(self.fresh[0], self.usual)):
+        elif _fell(value, self.usual, error, beside=self.fresh[0]):
             self._fall(value, batch, since)
         else:
             self.below, self.fresh = self.below + 1, [*self.fresh, value]
             if self.below > ACCEPTED:
                 self.usual, self.below = self.fresh, 0
 
-    def _fall(self, value: float, batch: int, since: datetime | None) -> None:
+    def _fall(self, value: float, batch: int, since: datetime) -> None:
         self.since, self.batch, self.below, self.fresh = since, batch, 1, [value]
 
 
-def beneath(value: float, usual: Sequence[float]) -> float:
-    """Return by how many standard deviations of two or more values another is below their mean."""
+def beneath(value: float, usual: Sequence[float], error: float = 0.0) -> float:
+    """Return by how many standard deviations of two or more values another is below their mean.
+
+    Where the standard error of that one is greater than their deviation, by how many of it.
+    """
     # In a unit in which squares and sums of them are numbers.
-    _, exponent = math.frexp(max(map(abs, (value, *usual))))
-    value, *usual = (math.ldexp(one, -exponent) for one in (value, *usual))
-    below, spread = statistics.fmean(usual) - value, statistics.stdev(usual)
+    _, exponent = math.frexp(max(map(abs, (value, error, *usual))))
+    value, error, *usual = (math.ldexp(one, -exponent) for one in (value, error, *usual))
+    below, spread = statistics.fmean(usual) - value, max(statistics.stdev(usual), error)
     return below / spread if spread > 0 else math.copysign(math.inf, below) if below else 0.0
 
 
-def _fell(value: float, usual: Sequence[float], beyond: float = 0.0) -> bool:
-    """Whether a value is too far below usual ones to be one of them, or as far below one beyond."""
+def _fell(value: float, usual: Sequence[float], error: float, beside: float | None = None) -> bool:
+    """Whether a value is too far below usual ones to be one of them, or as far below one beside."""
     # What is known of few is known badly: their mean and spread are unsure themselves.
     few = len(usual)
-    return few >= FEWEST and beneath(value, usual) > beyond + FALLEN * (1 + 2 / few)
+    if few < FEWEST:
+        return False
+    beyond = 0.0 if beside is None else beneath(beside, usual, error)
+    return beneath(value, usual, error) > beyond + FALLEN * (1 + 2 / few)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from keepfit.facts import Compared, Estimated, Judged, Scored
@@ -11,6 +11,11 @@ from keepfit.registry.versions import KEPT, Side, Version
 
 if TYPE_CHECKING:
     from keepfit.registry.state import State
+
+MICROSECOND = timedelta(microseconds=1)
+
+REACH = 1.96
+"""Standard errors from a value to the ends of its interval, which holds 95 in 100."""
 
 
 def scored(state: State, fact: Scored, at: datetime) -> None:
@@ -23,16 +28,31 @@ def scored(state: State, fact: Scored, at: datetime) -> None:
     state.last_scored = fact
     if fact.version in state.versions:
         state.versions[fact.version].scored(fact.batch, fact.value)
+        _levels(state, fact, state.versions[fact.version])
     state.metric = state.metric or fact.metric
     if state.strangers or fact.unknown or fact.unlearnt:
         rows = fact.n + sum(fact.unlearnt.values())
         state.strangers = counted(state.strangers, {**fact.unknown, **fact.unlearnt}, rows)
     if fact.value is not None:
-        state.level.take(fact.value, fact.batch, fact.from_, fact.version)
-        state.losses.take(-fact.value, fact.batch, fact.from_, fact.version)
         state.realised = [*state.realised[-KEPT + 1 :], (fact.batch, fact.value)]
     if fact.to is not None:
         state.labelled_to = max(fact.to, state.labelled_to or fact.to)
+
+
+def _levels(state: State, fact: Scored, version: Version) -> None:
+    """Keep whether what serves fell, batch by batch: what an older one reached says nothing of now."""
+    newest = max((batch for batch, _ in state.realised), default=0)
+    if fact.value is None or fact.from_ is None or fact.batch <= newest:
+        return
+    since, before = fact.from_, state.labelled_to
+    if before is not None and fact.to is not None and since <= before < fact.to:
+        # Rows that came late are of a time when nothing had changed yet.
+        since = before + MICROSECOND
+    ends = [abs(end - fact.value) for end in (fact.low, fact.high) if end is not None]
+    error = max(ends, default=0.0) / REACH
+    learnt_to = version.snapshot.to
+    state.level.take(fact.value, fact.batch, since, learnt_to=learnt_to, error=error)
+    state.losses.take(-fact.value, fact.batch, since, learnt_to=learnt_to, error=error)
 
 
 def estimated(state: State, fact: Estimated, at: datetime) -> None:
@@ -64,5 +84,7 @@ def judged(state: State, fact: Judged, version: Version) -> None:
     else:
         known, before = {}, state.compared[-KEPT + 1 :]
     values = known | {version.challenger: fact.value}
-    side = Side(fact.rows, values, None, version.snapshot.batch, version.turn)
+    # The newest batch whose labels they may be of.
+    batch = 0 if state.last_scored is None else state.last_scored.batch
+    side = Side(fact.rows, values, None, batch, version.turn)
     state.compared = [*before, side]
