@@ -119,6 +119,21 @@ def test_recipes_that_are_alike_change_places_seldom() -> None:
     assert 0.1 * 300 <= changed <= 0.39 * 300
 
 
+def test_a_window_that_sees_less_is_asked_for_more() -> None:
+    short, whole = version("v2", SHORT, 40), version("v3", WHOLE, 40)
+    short.snapshot, whole.snapshot = (
+        replace(one.snapshot, rows=rows) for one, rows in ((short, 50), (whole, 400))
+    )
+    state = served(short, whole, version("v1", MIDDLE, 40))
+    # Better by 0.01 on the mean of eight, whose standard error is 0.01 / sqrt(7) * 1.8: 1.5 of them.
+    steps = [0.01 + 0.018 * (-1) ** i for i in range(8)]
+    for name, found in ((SHORT, MIDDLE), (WHOLE, WHOLE)):
+        state.compared = [Side(100, {MIDDLE: 0.8, name: 0.8 + step}) for step in steps]
+        assert standings(state).leader().name == found  # type: ignore[union-attr]
+    state.compared = [Side(100, {MIDDLE: 0.8, SHORT: 0.82 + step}) for step in steps]
+    assert standings(state).leader().name == SHORT, "shown by more"  # type: ignore[union-attr]
+
+
 def test_a_leader_that_fails_hands_over_while_it_rests() -> None:
     state = served(version("v1", MIDDLE, 40), version("v2", MIDDLE, 50, state="failed"))
     assert standings(state).leader().name == SHORT  # type: ignore[union-attr]

@@ -20,6 +20,9 @@ STARTS = ("scratch", "champion", "pretrained")
 CHEAP = ("leaves",)
 """Updates that cost little beside a training, and may go on without end."""
 
+WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
+"""What an update costs beside a training of everything, to order challengers by cost."""
+
 UPDATES = ("all", "leaves", "head", "calibration")
 
 
@@ -145,6 +148,10 @@ class Challenger:
         found = copy.copy(self)
         found.start, found.update, found.donor = "scratch", "all", None
         return found
+
+    def cost(self, rows: int) -> float:
+        """Return what it costs on some rows, beside others; the unit is a row of a full training."""
+        return rows * WEIGHTS.get(self.update, 0.5 if self.start == "champion" else 1.0)
 
     @property
     def _from(self) -> str:

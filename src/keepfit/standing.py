@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from keepfit.challenger import Challenger
     from keepfit.protocols import Gate
 
-WEIGHTS = {"calibration": 0.001, "leaves": 0.05, "head": 0.2}
-"""What an update costs beside a training of everything, to order challengers by cost."""
-
 LONGEST_BACK_OFF = 16
 """Batches for which a recipe is left out at most, after failing again and again."""
 
@@ -46,7 +43,9 @@ BETTER = 1.0
 """Standard errors by which a recipe must have done better than the leader to take its place, and
 the leader's trainings better than updates to be held to pay.
 
-Few, because it costs nothing to follow the better record, and much to wait for proof."""
+Few, because it costs nothing to follow the better record, and much to wait for proof. One that
+sees fewer rows is asked for `WORSE`: by luck a short window does well for some batches, and on a
+stream that stays as it is it loses for good."""
 
 WORSE = 2.0
 """Standard errors by which updates of the champion, or a recipe that is tried, must have done
@@ -375,9 +374,15 @@ class Standings:
         leader = self._heir(able)
         for one in able:
             gain = self._gain(one.name, leader.name) if leader else None
-            if gain is not None and gain > BETTER:
+            if leader and gain is not None and gain > self._asked(one, leader):
                 leader = one
         return leader
+
+    def _asked(self, one: Challenger, leader: Challenger) -> float:
+        """Return by how much a recipe must have done better to lead: by more where it sees less."""
+        mine, others = self._last(one), self._last(leader)
+        fewer = mine and others and mine.snapshot.rows < others.snapshot.rows
+        return WORSE if fewer else BETTER
 
     def _heir(self, able: Sequence[Challenger]) -> Challenger | None:
         """Return who leads without evidence: the first named; after a change who made what serves."""
@@ -490,9 +495,3 @@ def _next(tries: int) -> int:
 def _seldom(training: int) -> bool:
     """Return whether those are tried that did worse: in the 4th, 16th, 64th and so on."""
     return training >= 4 and training & -training == training and training.bit_length() % 2 == 1
-
-
-def cost_of(challenger: Challenger, rows: int) -> float:
-    """Return what a recipe costs on some rows, beside others; its unit is a row of a full training."""
-    weight = WEIGHTS.get(challenger.update, 0.5 if challenger.start == "champion" else 1.0)
-    return weight * rows

@@ -40,7 +40,7 @@ from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, scored_past, stretches
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
-from keepfit.standing import Chosen, Plan, Standings, Why, cost_of
+from keepfit.standing import Chosen, Plan, Standings, Why
 from keepfit.training import train
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Turn:
             challenger, moment = challenger.afresh(), replace(moment, since=None, relevance=None)
         found = self._learnable(pool, challenger)
         rows = challenger.select.select(found.rows, moment)
-        cost = cost_of(challenger, rows.height)
+        cost = challenger.cost(rows.height)
         return Chosen(challenger, rows, cost, found.unlearnt, moment.since, fresh, found.new)
 
     def _learnable(self, pool: pl.DataFrame, challenger: Challenger) -> Learnable:
