@@ -387,8 +387,9 @@ def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
     result = compared(made, "never", jobs=1)
     assert result.recommended is None
     assert "no policy was scored" in repr(result)
-    assert "churn has no value: nothing was trained, no champion yet; held by enough" in repr(
-        result
+    assert (
+        "churn has no value: nothing was trained, no champion yet; held by too few labelled rows"
+        in repr(result)
     )
     assert result.to_dict()["recommended"] is None
 
@@ -428,7 +429,7 @@ class Failing(LogisticRegression):
         (
             {"enough": 5_000},
             stream(8, 40),
-            "held by enough (320 new labelled rows, 5,000 asked for)",
+            "held by too few labelled rows (320 new, 5,000 asked for)",
         ),
     ],
     ids=["failed", "too few"],

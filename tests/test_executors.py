@@ -58,7 +58,11 @@ class Own:
             file.write(f"end {os.getpid()}\n")
 
     def raise_error(self) -> None:
-        raise ValueError("the third row is bad")
+        rows = [self._bad("the third row is bad")]
+        assert not rows
+
+    def _bad(self, message: str) -> None:
+        raise ValueError(message)
 
     def leave(self) -> None:
         print("leaving now")
@@ -156,6 +160,8 @@ def test_an_exception_is_told_with_the_users_line(local: executors.Local) -> Non
     assert "in raise_error" in result.message
     assert Path(__file__).name in result.message
     assert "keepfit/worker.py" not in result.message
+    # What is underlined at a terminal is not once its lines are wrapped.
+    assert "^" not in result.message
     assert_works(local)
 
 

@@ -109,6 +109,19 @@ def test_a_training_gone_wrong_is_refused_on_few_rows() -> None:
     assert sum(one == Answer.REFUSE for one in answers) >= 95
 
 
+def test_the_words_say_on_which_side_of_the_bound_the_interval_lies() -> None:
+    rng = np.random.default_rng(0)
+    worse = gates.Fresher(within=0.01).judge(twins(rng, 400, 0.3))
+    assert worse.answer is Answer.REFUSE
+    assert worse.high < worse.needs
+    assert worse.reason.endswith("], all below -0.0100")
+    # A loss beyond the bound, too few rows to show it.
+    unclear = gates.Fresher(within=0.01).judge(twins(rng, 40, 0.05))
+    assert unclear.answer is Answer.PROMOTE
+    assert unclear.low < unclear.needs < unclear.high
+    assert unclear.reason.endswith("], not all below -0.0100")
+
+
 def test_a_fresh_model_never_waits_for_evidence() -> None:
     rng = np.random.default_rng(0)
     for rows in (1, 5, 9, 50):

@@ -224,6 +224,24 @@ def test_a_column_that_only_clients_know_is_left_out_and_told(world: World) -> N
     assert [fact.labels for fact in facts if isinstance(fact, Arrived)] == [1]
 
 
+def test_a_value_that_its_column_cannot_hold_is_told(world: World) -> None:
+    now = micro(world.clock.now())
+    bodies = [b'{"x": "far", "y": 1, "kind": "a"}', b'{"x": null, "y": "2", "kind": 3}']
+    world.write([New(ROW, 7_777 + i, now, None, None, body) for i, body in enumerate(bodies)])
+    facts = world.steps()
+    landed = world.lake().filter(pl.col("_id") >= 7_777).sort("_id")
+    assert landed.get_column("x").to_list() == [None, None]
+    told = [one for fact in facts if isinstance(fact, Found) for one in fact.findings]
+    assert [(one.column, one.value, one.message) for one in told if one.check == "served"] == [
+        (
+            "x",
+            0.5,
+            "`x` was sent as another kind than the lake has in 1 of 2 rows, such as 'far': "
+            "it counts as missing there",
+        )
+    ]
+
+
 def test_ids_that_the_lake_cannot_keep_do_not_hold_up_the_others(world: World) -> None:
     now = micro(world.clock.now())
     ids = ["a17", 1, "9001", "1" * 30, -(2**63) + 1, "²"]

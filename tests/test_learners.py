@@ -22,7 +22,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from keepfit import learners, pickles
@@ -653,6 +653,31 @@ def test_a_pipeline_of_scikit_learn_gets_the_columns_as_they_are() -> None:
     assert accuracy(model, rows) > 0.9
     missing = rows.with_columns(value=pl.col("value").cast(pl.String), group=pl.lit(None))
     assert np.isfinite(model.predict(missing)).all()
+
+
+def test_a_pipeline_of_scikit_learn_that_takes_no_text_is_told_of_which_columns() -> None:
+    rows = rows_to_learn("binary")
+    with pytest.raises(
+        TrainingError, match=r"takes no text, got some in `group`: could not"
+    ) as told:
+        fit(make_pipeline(StandardScaler(), LogisticRegression()), rows)
+    assert "OneHotEncoder" in str(told.value.hint)
+
+
+def test_a_pipeline_of_scikit_learn_that_takes_no_infinite_values_is_told_where_they_are() -> None:
+    rows = rows_to_learn("binary").select("_id", "_time", "_label", "value")
+    odd = rows.with_columns(
+        value=pl.when(pl.int_range(pl.len()) == 3).then(np.inf).otherwise("value")
+    )
+    with pytest.raises(
+        TrainingError, match=r"takes no infinite values, got some in `value`: Input X"
+    ):
+        fit(make_pipeline(StandardScaler(), LogisticRegression()), odd)
+    with pytest.raises(ValueError, match="contains NaN"):
+        fit(
+            make_pipeline(StandardScaler(), LogisticRegression()),
+            odd.with_columns(value=pl.when(pl.int_range(pl.len()) == 3).then(None).otherwise(1.0)),
+        )
 
 
 @pytest.mark.parametrize("estimator", [RidgeClassifier(), SGDClassifier(loss="hinge")])

@@ -179,7 +179,10 @@ def failed(life: Life, day: int, version: str) -> None:
     life.add(
         at,
         facts.TrainingFailed(
-            version=version, reason="raised", message="no memory\n\nhint: more", cost=Cost()
+            version=version,
+            reason="raised",
+            message='no memory\n\n  File "a.py", line 3, in fit\n    grow()',
+            cost=Cost(),
         ),
     )
 
@@ -194,7 +197,7 @@ def test_status_tells_of_trainings_that_fail_in_a_row() -> None:
     failed(life, 15, "v4")
     status = Status.of("churn", life.state())
     assert status.condition == "failing"
-    assert "3 trainings in a row, since 2024-03-01; v4: no memory" in repr(status)
+    assert "3 trainings in a row, since 2024-03-01; v4: no memory\n" in repr(status)
     assert status.to_dict()["failing"]["trainings"] == 3
     life.started("2024-03-22", "v5").trained("2024-03-22", "v5")
     assert Status.of("churn", life.state()).condition == "healthy"

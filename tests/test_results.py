@@ -179,16 +179,23 @@ def test_a_person_is_named_and_keepfit_is_not() -> None:
     assert told(forced).endswith("replaces v1, by anna, against its gate: board")
 
 
-def test_a_failure_shows_the_last_line_of_its_message() -> None:
+@pytest.mark.parametrize(
+    "behind",
+    [
+        "",
+        "\nit saw 12 rows",
+        "\n\nhint: take more rows",
+        '\n\n  File "model.py", line 7, in fit\n    raise ValueError("one class")',
+    ],
+)
+def test_a_failure_shows_what_was_wrong_and_not_what_stands_behind_it(behind: str) -> None:
     failed = facts.TrainingFailed(
         version="v4",
         reason="raised",
-        message="Traceback:\n  …\nValueError: one class",
+        message=f"ValueError: one class{behind}",
         cost=Cost(wall_seconds=3),
     )
     assert told(failed).endswith("✕ v4 failed       raised: ValueError: one class  3 s")
-    hinted = msgspec.structs.replace(failed, message=f"{failed.message}\n\nhint: take more rows")
-    assert told(hinted) == told(failed)
 
 
 def test_a_training_that_is_run_once_more_is_no_event_and_one_that_fails_again_is() -> None:
@@ -244,6 +251,16 @@ def test_windows_without_an_interval_have_a_mean_without_one() -> None:
     fold.add(facts.Scored(batch=1, version="v1", metric="mae", value=3.0, n=9))
     fold.add(facts.Scored(batch=2, version="v1", metric="mae", value=5.0, n=9))
     assert fold.line(START).text == "0 rows, mae 4.000"
+
+
+def test_a_window_weighs_as_many_rows_as_it_has() -> None:
+    large = facts.Scored(
+        batch=1, version="v1", metric="roc_auc", value=0.55, low=0.5, high=0.6, n=496
+    )
+    small = msgspec.structs.replace(large, batch=2, value=0.3, low=0.0, high=0.6, n=4)
+    centre, low, high = mean([large, small])
+    assert centre == pytest.approx(0.548)
+    assert (low, high) == pytest.approx((0.4983, 0.5977), abs=1e-4)
 
 
 # Status ---------------------------------------------------------------------------------
@@ -339,6 +356,27 @@ def test_the_last_no_is_explained_as_fully_as_a_yes() -> None:
     assert isinstance(why.entries[0].fact, facts.Decided)
 
 
+@pytest.mark.parametrize("gain", [-0.01, 0.012])
+def test_a_gain_that_is_no_difference_of_the_values_beside_it_says_why(gain: float) -> None:
+    verdict = Verdict(
+        gate="No worse than champion", answer=Answer.PROMOTE, reason="r", value=gain, rows=9
+    )
+    life = churn()
+    shown = repr(
+        Why.of("churn", life.state(), "v3", [_judged_by(one, verdict) for one in life.entries])
+    )
+    assert "roc_auc 0.872 against 0.860" in shown
+    assert ("a mean over blocks of time" in " ".join(shown.split())) == (gain == -0.01)
+
+
+def _judged_by(entry: Entry, verdict: Verdict) -> Entry:
+    if not isinstance(entry.fact, facts.Judged):
+        return entry
+    return msgspec.structs.replace(
+        entry, fact=msgspec.structs.replace(entry.fact, verdicts=(verdict,))
+    )
+
+
 def test_a_failed_training_is_explained() -> None:
     life = (
         Life().arrived("2024-01-08").decided("2024-01-08", yes("first")).started("2024-01-08", "v1")
@@ -350,6 +388,7 @@ def test_a_failed_training_is_explained() -> None:
         ),
     )
     shown = repr(Why.of("churn", life.state(), "v1", life.entries))
+    assert "churn · v1 failed: its training" in shown
     assert "✕ out of memory: needed 9 GiB, limit 4 GiB" in shown
     assert "failed: its training of 2024-01-08 ended without a model" in shown
 

@@ -705,3 +705,5 @@ def test_to_be_asked_while_nothing_serves_takes_no_memory(trees: Served) -> None
     finally:
         follower.current = serving
     assert depths[0] == depths[-1]
+    # A champion that is still being tried after a start is the usual reason.
+    assert "has tried it" in str(raised.value.hint)

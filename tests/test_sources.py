@@ -277,6 +277,12 @@ def test_a_missing_column_is_named_with_its_file_and_the_nearest(folder: Path) -
     assert "`labels`" in str(caught.value.hint)
 
 
+def test_of_many_columns_an_error_names_the_first_and_how_many_more(folder: Path) -> None:
+    drop(folder, "a", rows(1).rename({"label": "q"}).with_columns(**{f"x{i}": 0 for i in range(9)}))
+    with pytest.raises(SchemaMismatch, match=r"a\.parquet, which has id, time, .*, x3 and 5 more"):
+        parquet(folder).read(None, now=NOW, every=DAY)
+
+
 def test_a_new_column_in_a_later_file_is_missing_in_the_rows_before(folder: Path) -> None:
     drop(folder, "a", rows(1))
     drop(folder, "b", rows(2, z=0.5))
@@ -395,6 +401,17 @@ def test_an_empty_folder_and_none_at_all_say_what_was_looked_for(folder: Path) -
         assert "no .parquet files at" in said(batch)
         with pytest.raises(SourceError, match=r"no \.parquet files at"):
             parquet(place).history()
+
+
+def test_a_folder_of_files_of_another_kind_names_the_source_that_reads_them(folder: Path) -> None:
+    rows(1).write_csv(folder / "a.csv")
+    batch = parquet(folder).read(None, now=NOW, every=DAY)
+    assert "but a.csv, which sources.Csv reads" in said(batch)
+    drop(folder, "b", rows(1))
+    (folder / "a.csv").unlink()
+    batch = sources.Csv(folder, **ROLES).read(None, now=NOW, every=DAY)
+    assert "no .csv files at" in said(batch)
+    assert "but b.parquet, which sources.Parquet reads" in said(batch)
 
 
 def test_a_folder_that_disappears_is_told_and_comes_back_unread(folder: Path) -> None:

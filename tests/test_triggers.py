@@ -728,7 +728,7 @@ def test_the_first_training_waits_for_enough_labelled_rows_and_for_nothing_else(
     guarded = triggers.Guarded(NO, cooldown="7d", budget="1 per 900d", enough=100)
     few = guarded.decide(evidence(champion=None, labelled=99))
     assert not few.train
-    assert few.reason == "no champion yet; held by enough (99 new labelled rows, 100 asked for)"
+    assert few.reason == "no champion yet; held by too few labelled rows (99 new, 100 asked for)"
     first = guarded.decide(evidence(champion=None, labelled=100))
     assert (first.train, first.trigger, first.reason) == (True, "first", "no champion yet")
 
@@ -780,7 +780,7 @@ def test_tries_of_a_first_champion_that_failed_are_held_to_the_budget() -> None:
 
 def test_a_training_needs_enough_new_labelled_rows() -> None:
     held = guard_says(labelled=99, enough=100)
-    assert (held.train, held.evidence["held_by"]) == (False, ["enough"])
+    assert (held.train, held.evidence["held_by"]) == (False, ["too few labelled rows"])
 
 
 def test_an_old_champion_trains_though_the_trigger_says_no_but_not_beyond_its_guards() -> None:
@@ -809,7 +809,7 @@ def test_an_old_champion_is_not_trained_past_while_a_younger_challenger_waits() 
 
 def test_every_guard_that_holds_is_named() -> None:
     held = guard_says(cooldown="7d", budget="1 per 30d", enough=1_000, trainings=[(START, 1.0)])
-    assert held.evidence["held_by"] == ["the cool-down", "the budget", "enough"]
+    assert held.evidence["held_by"] == ["the cool-down", "the budget", "too few labelled rows"]
 
 
 def test_a_failed_training_is_not_tried_again_before_its_back_off_is_over() -> None:

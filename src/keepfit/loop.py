@@ -243,7 +243,7 @@ class Loop:
             if decision.train:
                 plan = self.turns.plan(now, why=Why.of(decision), budget=True)
             if plan is not None:
-                decision = _planned(decision, plan)
+                decision = planned(decision, plan)
             decided: list[Fact] = [
                 facts.Decided(
                     batch=state.batch,
@@ -466,7 +466,7 @@ class Loop:
         return _Held(self)
 
 
-def _planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
+def planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
     """Return a decision to train with the recipes that do not run; a no where none does."""
     told = {"fell": plan.fell, "not_run": dict(plan.held)}
     evidence = decision.evidence | {name: said for name, said in told.items() if said}

@@ -11,8 +11,9 @@ from keepfit import facts, maturity
 from keepfit.facts import Entry, decode, encode
 from keepfit.home import Memory
 from keepfit.lake.unlanded import Unlanded
-from keepfit.loop import Loop
+from keepfit.loop import Loop, planned
 from keepfit.results import Checked
+from keepfit.standing import Why
 
 if TYPE_CHECKING:
     from keepfit.facts import Fact
@@ -61,6 +62,10 @@ def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
     checked = [one for one in found if isinstance(one, facts.Found) and one.batch == arrived.batch]
     champion = ahead.state.versions.get(ahead.state.champion or "")
     asked = [finding for one in checked for finding in one.findings]
+    decision = ahead.decision(now)
+    if decision.train:
+        plan = ahead.turns.plan(now, why=Why.of(decision), budget=True)
+        decision = planned(decision, plan)
     compared = None
     if champion is not None and champion.reference and arrived.rows and quarantined is None:
         rows = ahead.columns(ahead.memory.lake.batch(arrived.batch))
@@ -82,7 +87,7 @@ def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
         estimated=_of(found, facts.Estimated, arrived.batch),
         assessed=_last(found, facts.Assessed),
         quarantined=None if quarantined is None else quarantined.reason,
-        decision=ahead.decision(now),
+        decision=decision,
     )
 
 

@@ -142,8 +142,12 @@ def _message(error: BaseException) -> str:
     users = [frame for frame in frames if pickles.is_users_file(frame.filename)]
     if not users and isinstance(error, KeepfitError):
         return text
-    shown = "".join(traceback.format_list((users or frames)[-_FRAMES:])).rstrip()
-    return f"{text}\n\n{shown}" if shown else text
+    # Python's own form underlines the code, which is lost where lines are wrapped.
+    shown = [
+        f'  File "{one.filename}", line {one.lineno}, in {one.name}\n    {one.line}'
+        for one in (users or frames)[-_FRAMES:]
+    ]
+    return "\n".join([f"{text}\n", *shown]) if shown else text
 
 
 def _packages(learner: Any) -> dict[str, str]:

@@ -103,6 +103,23 @@ def test_a_check_says_what_the_step_then_finds_and_decides(tmp_path: Path, day: 
         assert "x" in repr(checked).splitlines()[5]
 
 
+def test_a_check_says_so_where_no_recipe_is_due(tmp_path: Path) -> None:
+    world = World(tmp_path, stream(30, 250), trigger=None, challengers=None)
+    world.live_to(8)
+    held = []
+    for day in range(8, 14):
+        world.bring(day)
+        checked = preview(world.loop)
+        facts = [entry.fact for entry in world.loop.step().entries]
+        decision = next(fact.decision for fact in facts if isinstance(fact, Decided))
+        assert checked.decision == decision
+        assert checked.would == ("train" if decision.train else "keep")
+        held.append("no recipe is due" in decision.reason)
+        while not world.loop.step().idle:
+            pass
+    assert any(held)
+
+
 def test_a_batch_that_a_check_blocks_would_be_set_apart(tmp_path: Path) -> None:
     world = World(tmp_path, stream(30, 200), checks=[checks.Schema(), checks.Nulls()])
     world.live_to(12)

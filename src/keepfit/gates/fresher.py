@@ -71,6 +71,10 @@ class Fresher(Within):
         figures = (found.mean.mean, low, high, needs)
         return self._measured(comparison.metric, part, answer, "", figures)
 
+    def _bound(self, answer: Answer, needs: str) -> str:
+        # A gain below the bound passes as long as the interval reaches above it.
+        return f"all below {needs}" if answer == Answer.REFUSE else f"not all below {needs}"
+
     def _tail(self, comparison: Comparison) -> float:
         """Return the share of wrong refusals that one bound of this look may have."""
         share = 0.5 ** (comparison.look - 1)

@@ -183,7 +183,8 @@ class Measured(Part):
     ) -> Verdict:
         value, low, high, needs = figures
         texts = _written(figures)
-        reason = f"{part.said}{texts[0]} [{texts[1]}, {texts[2]}], needs {texts[3]}{why}"
+        bound = self._bound(answer, texts[3])
+        reason = f"{part.said}{texts[0]} [{texts[1]}, {texts[2]}], {bound}{why}"
         return replaced(
             self._verdict(answer, reason, part.size, part.label),
             value=value,
@@ -191,6 +192,10 @@ class Measured(Part):
             high=high,
             needs=needs,
         )
+
+    def _bound(self, answer: Answer, needs: str) -> str:
+        """Return what the interval is held against, in words."""
+        return f"needs {needs}"
 
     def _verdict(self, answer: Answer, reason: str, rows: int, label: str | None = None) -> Verdict:
         return Verdict(gate=self.name, answer=answer, reason=reason, rows=rows, slice=label)

@@ -223,8 +223,10 @@ def _rows(
         KNOWN_AT: _reachable(times(_values(rows, roles.known_at))),
         LABEL: label,
     }
-    columns |= {name: as_stored(_values(rows, name), known.get(name)) for name in features}
-    return pl.DataFrame(columns), tuple(_left_out(set(seen) - set(features))), left
+    sent = {name: _values(rows, name) for name in features}
+    stored = {name: as_stored(values, known.get(name)) for name, values in sent.items()}
+    findings = (*_left_out(set(seen) - set(features)), *_strange(sent, stored))
+    return pl.DataFrame({**columns, **stored}), findings, left
 
 
 def _features(seen: Iterable[str], known: Mapping[str, pl.DataType]) -> list[str]:
@@ -281,6 +283,30 @@ def _left_out(names: set[str]) -> Iterator[Finding]:
             column=name,
             message=f"`{name}` was sent with rows and is no column of the source: it is left out",
             hint="bring it in with the source first, or let clients leave it out",
+        )
+
+
+def _strange(
+    sent: Mapping[str, Sequence[Any]], stored: Mapping[str, pl.Series]
+) -> Iterator[Finding]:
+    """Yield a finding for each column with values that it cannot hold, as a number cannot "far"."""
+    for name, values in sent.items():
+        kept = stored[name]
+        if kept.null_count() == values.count(None):
+            continue
+        gone = [
+            value
+            for value, empty in zip(values, kept.is_null(), strict=True)
+            if empty and value is not None
+        ]
+        yield Finding(
+            check="served",
+            outcome=Outcome.WARN,
+            column=name,
+            value=len(gone) / len(values),
+            message=f"`{name}` was sent as another kind than the lake has in {len(gone):,} of "
+            f"{len(values):,} rows, such as {gone[0]!r:.40}: it counts as missing there",
+            hint="send it as the source has it",
         )
 
 

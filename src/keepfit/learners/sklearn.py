@@ -159,7 +159,7 @@ class Sklearn:
         estimator = _set(estimators.clone(self.estimator), settings)
         model = EstimatorModel(head, estimator)
         table = model.table(rows) if matrix is None else dense.apply(matrix) if dense else matrix
-        with _few_threads(estimator, rows.height * len(encoding.columns)):
+        with _few_threads(estimator, rows.height * len(encoding.columns)), _explained(rows, model):
             estimator.fit(table, model.codes(rows.get_column(LABEL)), **_weights(estimator, rows))
         _settle(estimator)
         return model
@@ -314,6 +314,46 @@ def _set(estimator: Any, settings: dict[str, Any]) -> Any:
 
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
+
+
+@contextlib.contextmanager
+def _explained(rows: pl.DataFrame, model: EstimatorModel) -> Iterator[None]:
+    """Name the columns that a pipeline of scikit-learn takes as they are, and does not take."""
+    try:
+        yield
+    except ValueError as error:
+        said = str(error)
+        if model.head.raw and "could not convert string" in said:
+            odd, what = _columns(rows, model, "text"), "text"
+            hint = "encode it inside the Pipeline, by a ColumnTransformer with a OneHotEncoder"
+        elif model.head.raw and "contains infinity" in said:
+            odd, what = _columns(rows, model, "infinite"), "infinite values"
+            hint = (
+                "let a first step of the Pipeline replace them; checks.Nulls(at_most=0) sets apart "
+            )
+            hint += "batches that hold any"
+        else:
+            raise
+        if not odd:
+            raise
+        raise TrainingError(
+            f"{model.head.learner} takes no {what}, got some in {', '.join(odd)}: {said}",
+            hint=f"{hint}, or leave the column out: exclude=[…]",
+        ) from error
+
+
+def _columns(rows: pl.DataFrame, model: EstimatorModel, kind: str) -> list[str]:
+    """Return the columns that hold text, or the numbers that hold infinite ones, as errors show them."""
+    import polars as pl
+
+    held = rows.select(model.features)
+    if kind == "text":
+        found = held.select(pl.col(pl.String, pl.Categorical, pl.Enum)).columns
+    else:
+        floats = held.select(pl.col(pl.Float32, pl.Float64))
+        found = [one.name for one in floats if one.is_infinite().any()]
+    more = [f"{len(found) - 4} more"] if len(found) > 4 else []
+    return [f"`{name}`" for name in found[:4]] + more
 
 
 @contextlib.contextmanager

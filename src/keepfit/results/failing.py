@@ -44,7 +44,7 @@ class Failing:
             trainings=len(failed),
             since=failed[-1].started_at,
             version=failed[0].name,
-            message=failed[0].message.split("\n\nhint:")[0],
+            message=failed[0].message.split("\n\n")[0],
         )
 
     def lines(self) -> list[str]:

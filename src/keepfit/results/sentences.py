@@ -197,9 +197,9 @@ class Story:
         return started is not None and started.start == "champion" and started.update != "all"
 
     def _failed(self, fact: facts.TrainingFailed, at: datetime) -> Line:
-        # A traceback ends with what was wrong, and an error of the house with what to do about it.
-        message = fact.message.partition("\n\nhint: ")[0].strip().splitlines()
-        text = f"{fact.reason}: {message[-1]}" if message else fact.reason
+        # What was wrong comes first; where in the code, or what to do about it, behind a blank line.
+        message = fact.message.strip().splitlines()
+        text = f"{fact.reason}: {message[0]}" if message else fact.reason
         cost = lasted(fact.cost.wall_seconds)
         started = self._started.get(fact.version)
         if fact.reason == facts.UNLEARNT and started is not None and started.retry_of is None:
@@ -345,26 +345,25 @@ class Fold:
 def mean(scored: Sequence[facts.Scored]) -> tuple[float, float | None, float | None]:
     """Return the mean over windows with an interval, the windows taken as independent.
 
-    The arms below and above the values are pooled each for itself, so that the interval of a
-    mean stays where those of its parts are: no area under a curve reaches beyond one.
+    A window weighs as many rows as it has: a last one of four rows says little. The arms below
+    and above the values are pooled each for itself, so that the interval of a mean stays where
+    those of its parts are: no area under a curve reaches beyond one.
 
     References
     ----------
     Zou and Donner, Construction of confidence limits about effect measures (2008).
     """
     known = [one for one in scored if one.value is not None]
-    count = len(known)
-    centre = sum(one.value or 0.0 for one in known) / count
+    rows = sum(one.n for one in known)
+    centre = sum(one.n * (one.value or 0.0) for one in known) / rows
     arms = [
-        (one.value - one.low, one.high - one.value)
+        (one.n * (one.value - one.low), one.n * (one.high - one.value))
         for one in known
         if one.value is not None and one.low is not None and one.high is not None
     ]
-    if len(arms) < count:
+    if len(arms) < len(known):
         return centre, None, None
-    below, above = (
-        math.sqrt(sum(arm * arm for arm in side)) / count for side in zip(*arms, strict=True)
-    )
+    below, above = (math.hypot(*side) / rows for side in zip(*arms, strict=True))
     return centre, centre - below, centre + above
 
 
@@ -417,7 +416,7 @@ def figures(verdict: facts.Verdict) -> str:
 
     keepfit's own gates say all of that in their reason; a stranger's may not.
     """
-    said = ", needs " in verdict.reason or verdict.reason.endswith(" allowed")
+    said = any(one in verdict.reason for one in (", needs ", "all below ", " allowed"))
     if verdict.value is None or said:
         return verdict.reason
     where = f"{verdict.slice}: " if verdict.slice else ""

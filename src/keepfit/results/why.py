@@ -165,7 +165,7 @@ def _of_version(name: str, state: State, version: Version, entries: Iterable[Ent
         pipeline=name,
         version=version.name,
         state=version.state,
-        head=f"{name} · {version.name} is {_stands(version, page.day(when))}",
+        head=f"{name} · {version.name} {_stands(version, page.day(when))}",
         sections=tuple((title, tuple(lines)) for title, lines in titled if lines),
         entries=tuple(chain.entries),
         hint=_hint(version),
@@ -173,9 +173,10 @@ def _of_version(name: str, state: State, version: Version, entries: Iterable[Ent
 
 
 def _stands(version: Version, when: str) -> str:
+    if version.state == "failed":
+        return f"failed: its training of {page.day(version.started_at)} ended without a model"
     known = {
         "training": f"being trained since {page.day(version.started_at)}",
-        "failed": f"failed: its training of {page.day(version.started_at)} ended without a model",
         "waiting": "waiting for its gate's evidence",
         "waiting for approval": f"waiting for a person to approve it, since {when}",
         "refused": f"refused, on {when}",
@@ -187,7 +188,7 @@ def _stands(version: Version, when: str) -> str:
         "retired": "retired: it served, and two others have since",
         "rolled back": f"rolled back, on {when}",
     }
-    return known.get(version.state, version.state)
+    return f"is {known.get(version.state, version.state)}"
 
 
 def _trigger(version: Version, chain: _Chain) -> list[str]:
@@ -284,7 +285,8 @@ def _training(version: Version, chain: _Chain) -> list[str]:
     if version.forecast is not None:
         lines.append(f"{forecasted(version.forecast)}, was {took(cost.cpu_seconds)} of CPU")
     if isinstance(chain.trained.fact, facts.TrainingFailed):
-        lines.append(f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}")
+        said = f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}"
+        lines.extend(line for line in said.splitlines() if line.strip())
         if chain.trained.fact.reason == facts.UNLEARNT and version.retry_of is None:
             lines.append("it was run once more at once")
     if version.retry_of is not None:
@@ -302,12 +304,25 @@ def _gate(version: Version, chain: _Chain) -> list[str]:
         )
         if judged.value is not None and judged.champion_value is not None:
             both = f"{judged.metric} {figure(judged.value)} against {figure(judged.champion_value)}"
-            lines.append(f"  {both}")
+            lines.append(f"  {both}{_at_once(judged)}")
         lines.extend(f"  {MARKS[one.answer]} {one.gate}: {figures(one)}" for one in judged.verdicts)
         lines.extend(f"  {text}" for text in (_moved(judged.scores), _forgot(judged)) if text)
     if not lines and version.state == "waiting":
         return ["to be judged as soon as labels of rows that nobody trained on are there"]
     return lines
+
+
+def _at_once(judged: facts.Judged) -> str:
+    """Return that a gain is no difference of the values beside it, where it is none.
+
+    A metric that is no mean over rows, as an area under a curve, is measured block by block.
+    """
+    if judged.value is None or judged.champion_value is None:
+        return ""
+    apart, near = abs(judged.value - judged.champion_value), 5e-4 * max(1.0, abs(judged.value))
+    whole = [one for one in judged.verdicts if one.slice is None and "champion" in one.gate]
+    other = any(one.value is not None and abs(abs(one.value) - apart) > near for one in whole)
+    return " on all rows at once; the gain below is a mean over blocks of time" if other else ""
 
 
 def _moved(scores: facts.ScoresMoved | None) -> str:

@@ -88,7 +88,9 @@ BUSY = said(
     503, "more is waiting to be written to disk than may wait", "try again in a second", retry=1
 )
 NONE = NoChampion(
-    "nothing serves yet", hint="the first champion is served as soon as it was trained and tried"
+    "nothing serves yet",
+    hint="a champion serves once a process of its own has tried it, within a minute or so; "
+    "GET /status says whether there is one, or the first is still to be trained",
 )
 
 

@@ -67,7 +67,16 @@ class Files(Windows):
         if place.begun and os.path.isdir(_fixed(self._absolute)):
             return None  # files may be taken away once they were read
         ends = self.suffix if isinstance(self.suffix, str) else self.suffix[0]
-        return f"no {ends} files at {self.path!r}"
+        return f"no {ends} files at {self.path!r}{self._others()}"
+
+    def _others(self) -> str:
+        """Return what is there that another source of files reads, as the end of a sentence."""
+        for kind in (Parquet, Csv):
+            found = next(_inside(self._absolute, kind.suffix, []), None)
+            if found is not None:
+                name = shown(os.path.basename(found))
+                return f", but {name}, which sources.{kind.__name__} reads"
+        return ""
 
 
 class Parquet(Files):

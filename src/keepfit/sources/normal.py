@@ -12,6 +12,9 @@ from keepfit.facts import Finding, Outcome
 if TYPE_CHECKING:
     import polars as pl
 
+_SHOWN = 8
+"""Columns that an error names; a table may have hundreds."""
+
 
 def normal(raw: pl.DataFrame, roles: Roles, piece: str, told: list[Finding]) -> pl.DataFrame:
     """Return rows with keepfit's own columns, sorted by time and id; ``told`` takes findings.
@@ -52,7 +55,7 @@ def _check_columns(columns: list[str], roles: Roles, piece: str) -> None:
     for column in sorted(roles.columns() - set(columns)):
         near = nearest(column, columns)
         raise SchemaMismatch(
-            f"column `{column}` is missing from {piece}, which has {', '.join(columns[:8])}",
+            f"column `{column}` is missing from {piece}, which has {_listed(columns)}",
             hint=f"the nearest is `{near}`" if near else "name the columns as the source does",
         )
     clash = sorted(RESERVED & set(columns))
@@ -61,6 +64,12 @@ def _check_columns(columns: list[str], roles: Roles, piece: str) -> None:
             f"expected other names than keepfit's own in {piece}, got {', '.join(clash)}",
             hint="rename them in the source",
         )
+
+
+def _listed(columns: list[str]) -> str:
+    """Return the first columns, and how many more there are."""
+    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    return ", ".join(columns[:_SHOWN]) + more
 
 
 def _times(raw: pl.DataFrame, column: str | None, told: list[Finding]) -> pl.Series:

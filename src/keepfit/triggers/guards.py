@@ -185,8 +185,8 @@ class Guarded(Part):
     def _too_few(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
         if evidence.labelled < self.enough:
             yield (
-                "enough",
-                f"{evidence.labelled:,} new labelled rows, {self.enough:,} asked for",
+                "too few labelled rows",
+                f"{evidence.labelled:,} new, {self.enough:,} asked for",
             )
 
     def _at_gate(self, evidence: Evidence) -> list[tuple[str, str]]:

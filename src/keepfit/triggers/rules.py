@@ -106,7 +106,7 @@ class EachStep(Rule):
         since = None if evidence.trained_at is None else evidence.watermark - evidence.trained_at
         # Steps hold rows up to anywhere within them, so what counts is more than half a step.
         early = since is not None and evidence.every is not None and since < evidence.every / 2
-        rows = f"{evidence.labelled:,} new labelled rows"
+        rows = f"{evidence.labelled:,} new labelled row{'' if evidence.labelled == 1 else 's'}"
         return Decision(
             train=evidence.labelled > 0 and not early,
             trigger=self.name,
