@@ -54,7 +54,10 @@ def version(name: str, recipe: str, to: int, *, turn: int = 1, state: str = "ret
 def rows(first: int, last: int) -> pl.DataFrame:
     """Return ten rows a day."""
     times = [START + (first + i / 10) * DAY for i in range(10 * (last - first))]
-    return pl.DataFrame({"_time": pl.Series(times, dtype=pl.Datetime("us", "UTC"))})
+    labels = [i % 2 for i in range(len(times))]
+    return pl.DataFrame(
+        {"_time": pl.Series(times, dtype=pl.Datetime("us", "UTC")), "_label": labels}
+    )
 
 
 def chosen(day: int) -> dict[str, pl.DataFrame]:
@@ -314,6 +317,14 @@ def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version
     return replace(
         of, name=name, challenger=recipe, start="champion", update="leaves", parent=parent
     )
+
+
+def test_a_window_of_one_class_is_not_trained() -> None:
+    state, found = fallen(served(version("v1", MIDDLE, 30))), chosen(45)
+    found[CHANGE] = found[CHANGE].with_columns(_label=pl.lit(0))
+    held = standings(state).held(found, Why.STEP)
+    assert held[CHANGE] == "no two of its labels differ"
+    assert held[SHORT] == held[MIDDLE] == ""
 
 
 def test_a_window_since_a_change_is_none_until_something_changed() -> None:

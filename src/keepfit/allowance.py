@@ -14,8 +14,8 @@ from keepfit.facts import UNLEARNT, Fact, TrainingFailed, TrainingStarted
 from keepfit.triggers import Guarded
 
 if TYPE_CHECKING:
+    from keepfit.plan import Chosen
     from keepfit.registry import Version
-    from keepfit.standing import Chosen
     from keepfit.turn import Turn
 
 

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
-from msgspec.structs import replace as replaced
 
 from keepfit import explore, facts, interrupts, maturity
 from keepfit.batch import ID, LABEL, Batch, as_came, complete, shortened
@@ -25,7 +24,7 @@ from keepfit.registry import State
 from keepfit.release import Release
 from keepfit.rollouts import told
 from keepfit.scoring import Scorer
-from keepfit.standing import Plan, Why
+from keepfit.standing import Why
 from keepfit.turn import Turn
 from keepfit.watch import Watch
 
@@ -243,7 +242,7 @@ class Loop:
             if decision.train:
                 plan = self.turns.plan(now, why=Why.of(decision), budget=True)
             if plan is not None:
-                decision = planned(decision, plan)
+                decision = plan.told(decision)
             decided: list[Fact] = [
                 facts.Decided(
                     batch=state.batch,
@@ -464,17 +463,6 @@ class Loop:
         if self.simulated or self._lease is not None:
             return nullcontext()
         return _Held(self)
-
-
-def planned(decision: facts.Decision, plan: Plan) -> facts.Decision:
-    """Return a decision to train with the recipes that do not run; a no where none does."""
-    told = {"fell": plan.fell, "not_run": dict(plan.held)}
-    evidence = decision.evidence | {name: said for name, said in told.items() if said}
-    if plan.chosen:
-        return replaced(decision, evidence=evidence)
-    said = "; ".join(dict.fromkeys(plan.held.values()))
-    reason = f"{decision.reason}; no recipe is due: {said or 'none has rows to learn from'}"
-    return replaced(decision, train=False, reason=reason, evidence=evidence)
 
 
 def _arrived(landed: Landed) -> facts.Arrived:

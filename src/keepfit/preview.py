@@ -11,7 +11,7 @@ from keepfit import facts, maturity
 from keepfit.facts import Entry, decode, encode
 from keepfit.home import Memory
 from keepfit.lake.unlanded import Unlanded
-from keepfit.loop import Loop, planned
+from keepfit.loop import Loop
 from keepfit.results import Checked
 from keepfit.standing import Why
 
@@ -65,7 +65,7 @@ def _told(ahead: Loop, found: Sequence[Fact], now: datetime) -> Checked:
     decision = ahead.decision(now)
     if decision.train:
         plan = ahead.turns.plan(now, why=Why.of(decision), budget=True)
-        decision = planned(decision, plan)
+        decision = plan.told(decision)
     compared = None
     if champion is not None and champion.reference and arrived.rows and quarantined is None:
         rows = ahead.columns(ahead.memory.lake.batch(arrived.batch))

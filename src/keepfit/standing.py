@@ -5,11 +5,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
-from keepfit.batch import TIME, border
+from keepfit.batch import LABEL, TIME, border
 from keepfit.facts import Decision, Judged
 from keepfit.gates.paired import Measured
 from keepfit.registry import Recipe, Side, State, Version
@@ -95,40 +93,6 @@ class Why(enum.IntEnum):
         if decision.trigger.startswith("EachStep"):
             return cls.STEP
         return cls.ALARM if decision.trigger.startswith(ALARMS) else cls.ASKED
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """A recipe that runs in a turn: its rows, and what it costs beside the others.
-
-    ``unlearnt`` counts the rows left out before it chose, by the label that is no class.
-    ``since`` is the event time of the newest row trained on before; ``afresh`` says why a recipe
-    that goes on from the champion begins from scratch, on all that it would choose then; ``new``
-    names classes among its rows that the champion does not know.
-    """
-
-    challenger: Challenger
-    rows: pl.DataFrame
-    cost: float
-    unlearnt: Mapping[str, int] = field(default_factory=dict)
-    since: datetime | None = None
-    afresh: str = ""
-    new: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A turn of training: what runs, the cheapest first, and why the rest does not.
-
-    ``cut`` is the event time from which rows are kept to judge on, ``changed`` that from which on
-    what serves fell, ``fell`` says so while it has not come back.
-    """
-
-    chosen: tuple[Chosen, ...]
-    held: Mapping[str, str] = field(default_factory=dict)
-    cut: datetime | None = None
-    changed: datetime | None = None
-    fell: str = ""
 
 
 class Standings:
@@ -235,11 +199,14 @@ class Standings:
             early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
             early = "" if self.level.below else early
             for one in [one for one in runnable if one.every is None and not held[one.name]]:
-                window = one.start == "scratch"
-                untried = early or self._untried(one, leader, rows, why) if window else ""
-                held[one.name] = untried if window else self._harm(one, leader)
-                if early and one.updates and not held[one.name]:
-                    held[one.name] = self._few(rows[one.name].height, rows[leader.name].height)
+                own = rows[one.name]
+                if one.start == "scratch":
+                    said = early or self._untried(one, leader, rows, why) or _alike(own)
+                else:
+                    said = self._harm(one, leader)
+                    if early and one.updates and not said:
+                        said = self._few(own.height, rows[leader.name].height)
+                held[one.name] = said
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
@@ -485,6 +452,11 @@ def _above(one: Judged, other: Judged, gains: Collection[str]) -> bool:
         for verdict in one.verdicts
         if verdict.gate in gains
     )
+
+
+def _alike(rows: pl.DataFrame) -> str:
+    """Return that rows have nothing to tell apart, if so: their training would fail."""
+    return "" if rows.get_column(LABEL).n_unique() > 1 else "no two of its labels differ"
 
 
 def _next(tries: int) -> int:
