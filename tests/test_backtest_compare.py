@@ -389,7 +389,7 @@ def test_without_any_window_nothing_is_recommended(tmp_path: Path) -> None:
     assert "no policy was scored" in repr(result)
     assert (
         "churn has no value: nothing was trained, no champion yet; held by too few labelled rows"
-        in repr(result)
+        in " ".join(repr(result).split())
     )
     assert result.to_dict()["recommended"] is None
 
@@ -444,6 +444,13 @@ def test_a_backtest_that_scored_nothing_says_why(
     assert heard in text
     assert "at all" not in text
     assert heard in str(result.to_dict()["policies"][0]["unscored"])
+
+
+def test_the_table_says_what_the_policies_beside_the_pipeline_train(tmp_path: Path) -> None:
+    said = "the others train one recipe on all rows so far, without a gate"
+    made = small(tmp_path)
+    assert repr(made.backtest()).endswith(said)
+    assert said not in repr(made.backtest(compare=False))
 
 
 def test_models_that_take_their_time_are_not_served_early(tmp_path: Path) -> None:

@@ -152,7 +152,11 @@ class Backtest:
             )
             cost = humanise(timedelta(seconds=policy.fit_cpu_seconds))
             lines.append(f"{policy.name:<{width}} {value:>10}   {cells}   {cost:>11}")
-        lines += [f"\n{folded(sentence)}" for sentence in self.unscored()[:1]]
+        said = self.unscored()[:1]
+        if len(self.policies) > 1:
+            # With `compare="all"` they are the pipeline under another trigger, and reach other values.
+            said.insert(0, "the others train one recipe on all rows so far, without a gate")
+        lines += [f"\n{folded(sentence)}" for sentence in said]
         return "\n".join(lines)
 
     def unscored(self) -> list[str]:

@@ -355,7 +355,7 @@ class Delta:
         from keepfit.lake.types import no_rows, together
 
         self._refresh()
-        upto = self._index().newest("rows")
+        upto = self._index().newest("rows") if self._table("rows").exists else 0
         if self._view is None:
             rows = self._read_rows(None, upto) if self._table("rows").exists else no_rows()
             self._view = upto, View(in_order(rows), self._read_labels(1, upto))
@@ -412,7 +412,7 @@ class Delta:
 
         self._refresh()
         if self._newest is None:
-            self._newest = Recent(self._table("rows"), self._table("labels"), self._index())
+            self._newest = Recent(self._table("rows"), self._table("labels"), self._index)
         return self._newest.labels(
             as_of=as_of, until_batch=until_batch, excluded=excluded, after=after
         )

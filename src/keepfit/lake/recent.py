@@ -5,7 +5,7 @@ Imported only when rows are at hand.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ class Recent:
     that had none: what it costs does not grow with what lies before the moment.
     """
 
-    def __init__(self, rows: Table, labels: Table, index: Index) -> None:
+    def __init__(self, rows: Table, labels: Table, index: Callable[[], Index]) -> None:
         self._rows, self._labels, self._index = rows, labels, index
         self._held: tuple[int, datetime, pl.DataFrame] | None = None
 
@@ -51,7 +51,8 @@ class Recent:
 
     def _since(self, after: datetime) -> pl.DataFrame:
         """Return the rows later than a moment, brought up to date with the tables."""
-        upto = self._index.newest("rows")
+        # Of an empty lake no index is made: who looks ahead writes nothing.
+        upto = self._index().newest("rows") if self._rows.exists else 0
         held = self._held
         if held is None or after < held[1]:
             rows = self._told(self._read(None, upto, after), upto)
@@ -81,7 +82,7 @@ class Recent:
             rows = rows.with_columns(pl.lit(None, UTC_MICROSECONDS).alias(KNOWN_AT))
         lacking = pl.col(KNOWN_AT).is_null()
         bare = rows.filter(lacking).select(pl.exclude(_TOLD))
-        found = held_labels(self._index.labels(bare.get_column(ID).to_list()), kept)
+        found = held_labels(self._index().labels(bare.get_column(ID).to_list()), kept)
         found = found.filter(pl.col(BATCH) <= upto).sort(KNOWN_AT, BATCH)
         first = found.unique(ID, keep="first").rename({BATCH: _LABEL_BATCH})
         bare = bare.join(first, on=ID, how="left")
