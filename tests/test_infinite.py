@@ -19,7 +19,7 @@ from keepfit.ledger import Ledger
 from keepfit.past import number
 from keepfit.registry import State
 from keepfit.registry.versions import Side
-from keepfit.standing import _below, standard_errors
+from keepfit.standing import standard_errors
 
 ROWS = 480
 INF = math.inf
@@ -144,10 +144,5 @@ def test_a_value_that_is_not_finite_is_none(value: float) -> None:
 
 
 def test_values_whose_squares_are_no_numbers_are_compared_all_the_same() -> None:
-    usual = [1.0, 1.1, 0.9, 1.0, 1.05]
-    for unit in (1.0, 1e200, 1e308, 1e-300, 0.0):
-        values = [value * unit for value in usual]
-        assert _below([*values, -2.0 * min(unit, 5e307)], 3.0) is (unit > 0)
-        assert not _below([*values, 0.95 * unit], 3.0)
     pairs = [Side(n=20, values={})] * 5
     assert not standard_errors([1e200, -1e200, 1e200, -1e200, 1e200], pairs) > 1
