@@ -54,7 +54,8 @@ def main(*, quick: bool = False) -> Iterator[str]:
         "",
         "ROC AUC, the mean over batches, with the number of trainings, leaves that learn between "
         "them too. Keepfit has no settings but source, estimator, metric and cadence; the windows "
-        "are trained with every batch, without a gate.",
+        "are trained with every batch, without a gate. (best) marks the best window, and keepfit "
+        "where it does no worse.",
         "",
     ]
     for size, (batches, per_batch) in sizes.items():
