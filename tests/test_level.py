@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from keepfit.facts import Entry, Scored
 from keepfit.registry import State
-from keepfit.registry.level import ACCEPTED, FEWEST, USUAL, Level, beneath
+from keepfit.registry.level import ACCEPTED, FEWEST, LOWEST, MANY, USUAL, Level, beneath
 from tests.test_standing import version
 from tests.worlds import DAY, START
 
@@ -79,7 +79,7 @@ def test_a_level_that_stays_below_is_the_usual_one_in_the_end() -> None:
     assert take(level, 0.3, 18) == (1, 18)
 
 
-@pytest.mark.parametrize(("before", "at_most"), [(FEWEST, 0.02), (11, 0.01), (USUAL, 0.01)])
+@pytest.mark.parametrize(("before", "at_most"), [(FEWEST, 0.02), (MANY, 0.01), (11, 0.01), (USUAL, 0.01)])
 def test_what_does_not_change_seldom_falls(before: int, at_most: float) -> None:
     drawn = np.random.default_rng(0).normal(size=(20_000, before + 1)).tolist()
     fell = sum(taken(values).below for values in drawn)
@@ -91,6 +91,18 @@ def test_a_fall_of_six_deviations_is_seldom_missed() -> None:
     drawn = np.random.default_rng(1).normal(size=(2_000, USUAL + 1))
     drawn[:, -1] -= 6.0
     assert np.mean([taken(values).below for values in drawn.tolist()]) > 0.97
+
+
+@pytest.mark.parametrize("before", [MANY, 11, USUAL])
+def test_what_fell_and_was_not_seen_hides_no_other_fall(before: int) -> None:
+    drawn = np.random.default_rng(2).normal(size=(1_000, before + 1))
+    low = np.random.default_rng(3).permuted(np.arange(before) < before // LOWEST)
+    drawn[:, :-1][:, low] -= 15.0
+    drawn[:, -1] -= 15.0
+    fell = [Level(usual=values[:-1]) for values in drawn.tolist()]
+    for level, values in zip(fell, drawn.tolist(), strict=True):
+        take(level, values[-1], before + 1)
+    assert np.mean([level.below for level in fell]) > 0.95
 
 
 def test_a_batch_that_is_itself_as_uncertain_has_not_fallen() -> None:

@@ -23,7 +23,7 @@ from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Cost, Decision, Entry, Judged, Scored, Snapshot, Verdict
 from keepfit.learners import resolve
 from keepfit.registry import Recipe, Side, State, Version
-from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, Standings, Why, standard_errors
+from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, SPAN, Standings, Why, standard_errors
 from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)
@@ -270,7 +270,7 @@ def test_when_what_serves_falls_each_window_is_trained_that_has_new_rows() -> No
     assert running(state, 45, Why.ASKED) == {MIDDLE, SHORT, CHANGE, WHOLE, UPDATE}
     assert standings(state).preferred() == set(), "the holdout decides"
     assert (
-        "20 rows, 200 asked for" in standings(state, enough=200).held(chosen(45), Why.STEP)[CHANGE]
+        "20 rows, 100 asked for" in standings(state, enough=200).held(chosen(45), Why.STEP)[CHANGE]
     )
 
 
@@ -295,6 +295,20 @@ def test_who_made_what_serves_before_a_change_does_not_lead_for_it() -> None:
     state.versions["v2"].snapshot = replace(state.versions["v2"].snapshot, batch=40)
     assert state.level.since == START + 32 * DAY
     assert standings(state).leader().name == MIDDLE, "trained after it, on rows before"  # type: ignore[union-attr]
+
+
+def test_until_a_leader_has_let_go_of_rows_from_before_a_change_the_holdout_decides() -> None:
+    state = fallen(served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40)))
+    state.level.take(0.8, 33, START + 33 * DAY, learnt_to=START + 33 * DAY)
+    assert (state.level.below, state.level.since) == (0, START + 32 * DAY)
+    state.batch = state.level.batch + SPAN - 1
+    assert standings(state).preferred() == set(), "it learnt rows of before"
+    state.batch += 1
+    assert standings(state).preferred() == {MIDDLE}, "it has led long enough"
+    state.batch -= 1
+    snapshot = replace(state.versions["v2"].snapshot, from_=START + 32 * DAY)
+    state.versions["v2"].snapshot = snapshot
+    assert standings(state).preferred() == {MIDDLE}, "all its rows are of since then"
 
 
 def judged(of: str, rows: int = 300) -> Entry:

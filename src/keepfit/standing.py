@@ -33,6 +33,10 @@ where they do better, and where they do not, so that no row is trained on twice.
 NEW_ALONE = 0.1
 """The same where no cheap recipe learns between, or what it learns does harm."""
 
+DOUBLED = 0.5
+"""The share of new rows when there are twice as many: asked for at most where the leader's window
+only grows since a change, as few rows are soon a small part of it."""
+
 LONGEST = 10
 """Batches in which the champion is updated before the leader is trained again, however long its
 window: updates remember the newest batches alone. Longer, as with the share of new rows."""
@@ -69,6 +73,8 @@ ALIKE = 1.25
 MEMORY = 0.97
 """What a batch counts less with each batch that follows it."""
 
+SPAN = 16
+"""Batches after a change for which a leader is preferred no more, while it learns rows of before."""
 
 ALARMS = ("OnDecay", "OnDrift", "OnEvent", "OnRelevance")
 
@@ -110,8 +116,9 @@ class Standings:
 
     When what serves does far worse on a batch than it did before, something has changed (`Level`).
     Until it does as well again each window is trained as soon as a tenth of its own rows is new,
-    and the one that does best on the holdout is promoted, whichever led. What recipes reached
-    before the change counts no more, and what serves leads until another does better.
+    and the one that does best on the holdout is promoted, whichever led; for some batches more
+    where the leader still learns rows from before it. What recipes reached before the change counts
+    no more, and what serves leads until another does better.
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
     costs less the longer it brought nothing; not where they would see nearly the leader's rows.
@@ -226,17 +233,27 @@ class Standings:
     def _early(self, leader: Challenger, rows: pl.DataFrame) -> str:
         """Return why the leader waits still, if it does: too few of its rows are new."""
         share, wanted = self._new(leader, rows), self._wanted(leader)
+        if self._grows(leader, rows):
+            wanted = min(wanted, DOUBLED)
         if share >= wanted or self._age(leader) >= LONGEST * max(1.0, wanted / NEW):
             return ""
         return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
+
+    def _grows(self, leader: Challenger, rows: pl.DataFrame) -> bool:
+        """Return whether a leader's rows are all of since a change, and none has left them."""
+        since, last = self.level.since, self._last(leader)
+        if since is None or last is None or last.snapshot.from_ < since:
+            return False
+        return rows.height > ALIKE * last.snapshot.rows
 
     def _untried(
         self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame], why: Why
     ) -> str:
         """Return why a window is not trained with the leader, if so."""
         own, others = rows[one.name].height, rows[leader.name].height
-        if own < min(self.enough, others):
-            return f"{own:,} rows, {self.enough:,} asked for"
+        enough = self.enough // 2 if self.level.below else self.enough
+        if own < min(enough, others):
+            return f"{own:,} rows, {enough:,} asked for"
         if self.level.below:
             share = self._new(one, rows[one.name])
             seen = f"{share:.0%} of its rows are new, {NEW_ALONE:.0%} asked for after a change"
@@ -372,10 +389,17 @@ class Standings:
         the holdout decides between the two.
         """
         leader = self.leader()
-        if leader is None or self.level.below:
+        if leader is None or self.level.below or self._across(leader):
             return set()
         equal = self._patience(leader) == IDLES
         return {leader.name} | {one.name for one in self.challengers if equal and one.updates}
+
+    def _across(self, leader: Challenger) -> bool:
+        """Return whether something changed lately, and a leader was trained on rows from before it."""
+        since, last = self.level.since, self._last(leader)
+        if since is None or last is None or self.state.batch >= self.level.batch + SPAN:
+            return False
+        return last.snapshot.from_ < since
 
     def ungated(self, waiting: Sequence[Version]) -> Version:
         """Return which of those that wait for no gate is promoted: the leader's, or the dearest."""

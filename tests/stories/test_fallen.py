@@ -54,3 +54,25 @@ def test_a_concept_that_turns_around_is_learnt_in_three_batches(
     assert np.mean(after) > 0.88, "as well as before, and not the mirror image of it"
     kept = {fact.challenger for fact in found if fact.kind == "TrainingStarted"}
     assert "SinceChange" in kept
+
+
+def test_a_concept_that_turns_around_again_and_again_is_learnt_each_time(tmp_path: Path) -> None:
+    days, per_day = 70, 100
+    frame = stream(days, per_day, seed=4)
+    turned = ((frame["time"] - frame["time"][0]).dt.total_days() // 10 % 2 == 1).to_numpy()
+    label = np.where(turned, 1 - frame["label"].to_numpy(), frame["label"].to_numpy())
+    made = Pipeline(
+        "churn",
+        source(frame.with_columns(label=label), label_delay="1d"),
+        LEARNERS["with leaves"],
+        metric="accuracy",
+        every="1d",
+        home=tmp_path,
+        executor=executors.Inline(),
+    )
+    found: list[Any] = []
+    made.backtest(compare=False, listen=lambda entry: found.append(entry.fact))
+    scored = [fact for fact in found if fact.kind == "Scored" and fact.value is not None]
+    late = [fact.value for fact in scored if fact.batch > 30]
+    # Three of ten batches are answered before the first label of what turned is known.
+    assert np.mean(late) > 0.60

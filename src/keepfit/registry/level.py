@@ -19,6 +19,11 @@ FALLEN = 3.0
 """Standard deviations below the usual at which a batch no longer belongs to a level, of a normal
 draw beside many; more beside few, so that less than one batch in a hundred does by chance."""
 
+LOWEST, MANY, APART = 4, 8, 4.0
+"""One in so many values of a level, its lowest, may be what fell and was not seen. Where they are
+so many or more, it is enough that one is far below the others, by deviations of those: more than
+below all, as these lie closer together for it."""
+
 ACCEPTED = 8
 """Batches after which a level that did not come back is the usual one."""
 
@@ -118,5 +123,14 @@ def _fell(value: float, usual: Sequence[float], error: float, beside: float | No
     few = len(usual)
     if few < FEWEST:
         return False
-    beyond = 0.0 if beside is None else beneath(beside, usual, error)
-    return beneath(value, usual, error) > beyond + FALLEN * (1 + 2 / few)
+    if _beyond(value, usual, error, beside) > FALLEN * (1 + 2 / few):
+        return True
+    rest = sorted(usual)[few // LOWEST :]
+    return few >= MANY and _beyond(value, rest, error, beside) > APART * (1 + 5 / len(rest))
+
+
+def _beyond(value: float, usual: Sequence[float], error: float, beside: float | None) -> float:
+    """Return how far a value lies below usual ones, or by how much further than one beside."""
+    return beneath(value, usual, error) - (
+        0.0 if beside is None else beneath(beside, usual, error)
+    )
