@@ -143,6 +143,13 @@ def test_how_sure_a_value_is_comes_from_its_interval() -> None:
     assert folded(scored(9, 0.9, **found)).losses.below == 0
 
 
+@pytest.mark.parametrize("value", [0.1, 0.204, 0.7, 0.9])
+def test_what_stays_to_the_last_bit_has_not_fallen(value: float) -> None:
+    for many in range(FEWEST, USUAL + 1):
+        assert beneath(value, [value] * many) == 0
+    assert taken([value] * 3 * USUAL).below == 0
+
+
 def test_nothing_is_said_before_there_is_a_level() -> None:
     assert taken([0.9, 0.1, 0.9, 0.0]).below == 0
     assert taken([1.0] * FEWEST).below == 0, "what never differs has not fallen"

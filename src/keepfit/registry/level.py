@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -108,7 +107,10 @@ def beneath(value: float, usual: Sequence[float], error: float = 0.0) -> float:
     # In a unit in which squares and sums of them are numbers.
     _, exponent = math.frexp(max(map(abs, (value, error, *usual))))
     value, error, *usual = (math.ldexp(one, -exponent) for one in (value, error, *usual))
-    below, spread = statistics.fmean(usual) - value, max(statistics.stdev(usual), error)
+    # A mean of equal values may be none of them, by the last bit.
+    mean = min(max(math.fsum(usual) / len(usual), min(usual)), max(usual))
+    deviation = math.hypot(*(one - mean for one in usual)) / math.sqrt(len(usual) - 1)
+    below, spread = mean - value, max(deviation, error)
     return below / spread if spread > 0 else math.copysign(math.inf, below) if below else 0.0
 
 
