@@ -310,6 +310,7 @@ def test_a_worker_that_begins_turns_nobody_away(home: Home) -> None:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
                 # Who was with the one that was killed has to ask again.
                 told.add(answered(server))
+            time.sleep(BETWEEN / 2)
             assert time.monotonic() < begun + PATIENCE
         for _ in range(200):
             told.add(answered(server))
