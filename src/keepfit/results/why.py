@@ -315,7 +315,7 @@ def _gate(version: Version, chain: _Chain) -> list[str]:
 def _at_once(judged: facts.Judged) -> str:
     """Return that a gain is no difference of the values beside it, where it is none.
 
-    A metric that is no mean over rows, as an area under a curve, is measured block by block.
+    A metric of one's own that says nothing of its rows is measured block by block.
     """
     if judged.value is None or judged.champion_value is None:
         return ""
