@@ -388,7 +388,7 @@ class State(msgspec.Struct):
         version.artifact, version.reference, version.code = fact.artifact, fact.reference, fact.code
         version.parameters, version.packages = fact.parameters, fact.packages
         version.features, version.transferred = fact.features, fact.transferred
-        version.learnt = fact.learnt
+        version.learnt, version.findings = fact.learnt, fact.findings
         self.waiting.append(fact.version)
 
     def _failed(self, fact: TrainingFailed, at: datetime) -> None:

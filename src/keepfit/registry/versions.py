@@ -17,6 +17,7 @@ from keepfit.facts import (
     Cost,
     Declined,
     Donor,
+    Finding,
     Judged,
     Origin,
     RolledOut,
@@ -75,6 +76,7 @@ class Version(msgspec.Struct, kw_only=True):
     packages: dict[str, str] = {}
     features: tuple[str, ...] = ()
     learnt: float | None = None
+    findings: tuple[Finding, ...] = ()
     trained_at: datetime | None = None
     promoted_at: datetime | None = None
     judged: Judged | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.clock import humanise
 from keepfit.costs import Forecast
-from keepfit.facts import Cost, Decision, Scored
+from keepfit.facts import Cost, Decision, Finding, Scored
 from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.approvals import Awaited
@@ -82,7 +82,8 @@ class Status:
     that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
     pass by themselves, and ``explored`` those of them that were let through at random. ``approval``
     is the version that waits for a person. ``failing`` tells of trainings that fail in a row, ``stuck`` of steps, and
-    ``unlearnt`` counts the rows that the newest training left out, by the label that is no class.
+    ``unlearnt`` counts the rows that the newest training left out, by the label that is no class;
+    ``findings`` are what that training tells of its rows.
     """
 
     pipeline: str
@@ -119,6 +120,7 @@ class Status:
     failing: Failing | None = None
     stuck: Stuck | None = None
     unlearnt: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
     newest: str | None = None
     cost: Cost | None = None
     forecast: Forecast | None = None
@@ -174,6 +176,7 @@ class Status:
             failing=Failing.of(state),
             stuck=stuck,
             unlearnt={} if trained is None else trained.snapshot.unlearnt,
+            findings=() if trained is None else trained.findings,
             newest=None if trained is None else trained.name,
             cost=None if trained is None else trained.cost,
             forecast=None if trained is None else trained.forecast,
@@ -328,6 +331,7 @@ class Status:
             shown.append(f"{self.scored.version} could not answer {rows} of a batch: wrong on them")
         if self.unlearnt:
             shown.append(f"{self.newest} left out {unlearnt(self.unlearnt)}")
+        shown.extend(f"{self.newest}: {one.message}" for one in self.findings)
         if self.drawn:
             share = 100 * self.explored / self.drawn
             shown.append(

@@ -284,6 +284,9 @@ def _training(version: Version, chain: _Chain) -> list[str]:
     lines = [f"{', '.join(spent)}, ended on {page.day(chain.trained.at)}"]
     if version.forecast is not None:
         lines.append(f"{forecasted(version.forecast)}, was {took(cost.cpu_seconds)} of CPU")
+    for found in version.findings:
+        lines.append(f"! {found.message}")
+        lines.extend([f"  hint: {found.hint}"] if found.hint else [])
     if isinstance(chain.trained.fact, facts.TrainingFailed):
         said = f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}"
         lines.extend(line for line in said.splitlines() if line.strip())
