@@ -207,7 +207,8 @@ class Recipe(msgspec.Struct):
 class Counts(msgspec.Struct):
     """How often things happened, for summaries.
 
-    ``fit_cpu_seconds`` are those of trainings and of probes, which ``probe_cpu_seconds`` are of them.
+    ``rows`` and ``labels`` count each id once. ``fit_cpu_seconds`` are those of trainings and of
+    probes, which ``probe_cpu_seconds`` are of them.
     """
 
     rows: int = 0

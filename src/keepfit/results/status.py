@@ -14,7 +14,8 @@ from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.approvals import Awaited
 from keepfit.results.failing import Failing, Stuck, unlearnt
-from keepfit.results.sentences import counted, deciding, metric, rounded
+from keepfit.results.performance import Performance
+from keepfit.results.sentences import counted, deciding, rounded
 from keepfit.rollouts import told as stage_told
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class RollingOut:
 class Status:
     """What serves, how current it is, what was decided last and what comes next.
 
-    ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
+    ``scored`` is the newest batch with its labels, ``performance`` how what serves does over the
+    newest ones. ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
     the moment of asking, or the newest one the ledger knows of. Its training went on from
     ``started_from``, where that is not None, and changed what ``update`` names. ``cost`` is what the ``newest``
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
@@ -109,6 +111,7 @@ class Status:
     watermark: datetime | None = None
     labelled_to: datetime | None = None
     scored: Scored | None = None
+    performance: Performance | None = None
     decision: Decision | None = None
     decided_at: datetime | None = None
     training: tuple[str, ...] = ()
@@ -162,6 +165,7 @@ class Status:
             watermark=state.watermark,
             labelled_to=state.labelled_to,
             scored=state.last_scored,
+            performance=Performance.of(state),
             decision=None if decided is None else decided.decision,
             decided_at=None if decided is None else decided.watermark,
             training=tuple(state.training),
@@ -192,7 +196,7 @@ class Status:
                 {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
                 for item in shown[several]
             ]
-        for one in ("rollout", "approval", "failing", "stuck"):
+        for one in ("rollout", "approval", "failing", "stuck", "performance"):
             if (part := shown[one]) is not None:
                 shown[one] = {named.name: getattr(part, named.name) for named in fields(part)}
         found: dict[str, Any] = page.plain(shown)
@@ -296,17 +300,11 @@ class Status:
         ]
 
     def _performance(self) -> list[str]:
-        one = self.scored
-        if one is None:
-            return (
-                ["not scored yet: no batch that it served has its labels"] if self.champion else []
-            )
-        if one.value is None:
-            return [f"{one.metric}: no value, {one.reason}"]
-        return [
-            f"{metric(one.metric, one.value, one.low, one.high)}, "
-            f"{one.version} on {counted(one.n, 'row')} to {page.day(one.to)}"
-        ]
+        if self.performance is not None:
+            return self.performance.lines()
+        if self.scored is not None:
+            return [f"{self.scored.metric}: no value, {self.scored.reason}"]
+        return ["not scored yet: no batch that it served has its labels"] if self.champion else []
 
     def _data(self) -> list[str]:
         if not self.batches:
