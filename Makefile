@@ -8,6 +8,9 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
 # Images of containers forbid it, and then each process that a test starts compiles keepfit anew.
 export PYTHONDONTWRITEBYTECODE :=
 
+# Tests side by side have all cores: threads of one training would wait, at work, for another's.
+test story coverage: export OMP_NUM_THREADS ?= 1
+
 ifneq ($(shell command -v uv),)
 install = uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable $(1)
 else

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from keepfit.cli import setting_up
 from keepfit.ledger import Ledger
 from tests.shell import FILE, Said, keepfit
 from tests.worlds import stream
@@ -436,7 +439,7 @@ def test_a_run_says_who_else_holds_the_pipeline(fresh: Path) -> None:
     with Ledger(fresh / ".keepfit" / "ledger.db") as ledger, ledger.lease("churn") as lease:
         said = keepfit(fresh, "run", "churn.py", "--once")
         assert (said.status, said.out) == (0, "")
-        assert lease.holder in said.err
+        assert f"left to another process: {lease.holder} holds pipeline" in said.err
         failed(keepfit(fresh, "train", "churn.py", "--reason", "r"), 1, lease.holder)
         assert ledger.seq("churn") == 0
     assert keepfit(fresh, "run", "churn.py", "--once").status == 0
@@ -456,6 +459,29 @@ def test_doctor_finds_what_is_damaged(ran: Path) -> None:
     assert any("damaged" in problem for problem in said.told["problems"])
     model.write_bytes(content)
     assert keepfit(ran, "doctor").status == 0
+
+
+def test_doctor_knows_every_extra_and_names_what_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    asked = tomllib.loads(text)["project"]["optional-dependencies"]
+    names = {
+        extra: {re.split(r"[\[>=;]", one)[0] for one in wanted if not one.startswith("keepfit[")}
+        for extra, wanted in asked.items()
+        if extra not in ("all", "dev")
+    }
+    assert {extra: set(known) for extra, known in setting_up.EXTRAS.items()} == {
+        extra: found or {extra} for extra, found in names.items()
+    }
+    monkeypatch.setitem(setting_up.EXTRAS, "serve", ("starlette", "no-such-server"))
+    monkeypatch.setitem(setting_up.EXTRAS, "river", ("no-such-river",))
+    packages = setting_up._packages()
+    assert packages["no-such-river"] is None
+    absent = setting_up._absent(packages)
+    assert {"keepfit[river] (no-such-river)", "keepfit[serve] (no-such-server)"} <= {*absent}
+    monkeypatch.setattr(setting_up, "EXTRAS", {"serve": ("starlette",), "numpy": ("numpy",)})
+    assert setting_up._absent(setting_up._packages()) == []
 
 
 def test_a_ledger_cut_short_is_said_to_be_damaged(ran: Path) -> None:

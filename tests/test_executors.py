@@ -21,7 +21,9 @@ import psutil
 import pytest
 
 from keepfit import executors, learners, limits
+from keepfit.batch import infinite
 from keepfit.errors import ConfigError
+from keepfit.facts import Outcome
 from keepfit.protocols import Executor, Result, Task
 from keepfit.testing.learners import rows_to_learn
 from tests.waits import PATIENCE
@@ -603,3 +605,114 @@ def test_inline_leaves_the_callers_chance_as_it_was() -> None:
     np.random.seed(1)
     executors.Inline().run(task("draw", seed=5))
     assert np.random.random() == wanted
+
+
+# Rows with infinite values ----------------------------------------------------------------
+
+
+def odd_rows(count: int) -> pl.DataFrame:
+    """Return rows to learn of which so many are infinite in a number."""
+    rows = rows_to_learn("binary")
+    rows = pl.concat([rows] * -(-1_000 // rows.height)).head(1_000)
+    name = next(one.name for one in rows if one.dtype.is_float() and one.name != "_label")
+    places = pl.int_range(1_000) % 90 == 5
+    places = places & (places.cum_sum() <= count)
+    numbers = [one.name for one in rows if one.dtype.is_numeric()]
+    return (
+        rows.select(numbers)
+        .fill_null(0)
+        .fill_nan(0)
+        .with_columns(pl.when(places).then(float("inf")).otherwise(name).alias(name))
+    )
+
+
+def scaled() -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+
+def test_a_training_goes_on_without_the_few_rows_that_its_learner_fails_on(
+    local: executors.Local,
+) -> None:
+    rows = odd_rows(10)
+    learner = learners.resolve(scaled())
+    sound = executors.Inline().run(
+        Task(learner=learner, rows=rows.filter(~infinite(rows)), seed=11)
+    )
+    for executor in (executors.Inline(), local):
+        result = executor.run(Task(learner=learner, rows=rows, seed=11))
+        assert result.reason is None, result.message
+        assert result.model == sound.model
+        (told,) = result.findings
+        assert told.outcome is Outcome.WARN
+        assert (told.value, told.limit) == (10, 0.01)
+        held = next(one.name for one in rows if one.dtype.is_float() and one.is_infinite().any())
+        assert told.column == held
+        assert told.message == (
+            f"10 of 1,000 training rows hold infinite values in `{held}` and were left out"
+        )
+        assert "Input X contains infinity" in told.hint
+    assert not sound.findings
+
+
+def test_of_more_than_a_hundredth_no_remainder_is_learnt() -> None:
+    given = Task(learner=learners.resolve(scaled()), rows=odd_rows(11), seed=11)
+    result = executors.Inline().run(given)
+    assert result.reason == "raised"
+    assert result.message.startswith("TrainingError: ")
+    assert "takes no infinite values" in result.message
+    assert not result.findings
+
+
+def test_a_learner_that_takes_infinite_values_keeps_them() -> None:
+    from lightgbm import LGBMClassifier
+
+    rows = odd_rows(10)
+    learner = learners.resolve(LGBMClassifier(n_estimators=5))
+    result = executors.Inline().run(Task(learner=learner, rows=rows, seed=11))
+    direct = learner.fit(rows, start="scratch", update="all", previous=None, seed=11)
+    assert result.model == direct.dumps()
+    assert not result.findings
+
+
+class Poisoned:
+    """A learner in which one infinite value makes every answer none, or which fails on all rows."""
+
+    fingerprint, ways, parameters = "poisoned", (("scratch", "all"),), {}
+
+    def __init__(self, inner: Any, error: str = "") -> None:
+        self.inner, self.error, self.tries = inner, error, 0
+
+    def fit(self, rows: pl.DataFrame, **given: Any) -> Any:
+        self.tries += 1
+        if self.error:
+            raise ValueError(f"{self.error}, try {self.tries}")
+        odd = infinite(rows)
+        model = self.inner.fit(rows.filter(~odd), **given)
+        if odd.any():
+            model.predict = lambda asked: np.full(asked.height, np.nan)
+        return model
+
+
+def test_a_model_that_infinite_values_have_made_useless_is_learnt_without_them() -> None:
+    inner = learners.resolve(scaled())
+    result = executors.Inline().run(Task(learner=Poisoned(inner), rows=odd_rows(3), seed=1))
+    assert result.reason is None
+    assert [one.value for one in result.findings] == [3]
+    assert "not finite" in result.findings[0].hint
+    many = executors.Inline().run(Task(learner=Poisoned(inner), rows=odd_rows(11), seed=1))
+    assert many.reason == "not finite"
+
+
+def test_what_is_wrong_with_all_rows_is_told_as_it_was_first() -> None:
+    inner = learners.resolve(scaled())
+    learner = Poisoned(inner, "no such table")
+    result = executors.Inline().run(Task(learner=learner, rows=odd_rows(3), seed=1))
+    assert (result.reason, learner.tries) == ("raised", 2)
+    assert result.message.startswith("ValueError: no such table, try 1")
+    learner = Poisoned(inner, "no such table")
+    executors.Inline().run(Task(learner=learner, rows=odd_rows(0), seed=1))
+    assert learner.tries == 1

@@ -138,14 +138,13 @@ def test_challengers_at_the_margin_pass_in_at_most_the_stated_share(memory, rows
 
 
 def loss_of_area(memory: float | None, worse: float) -> float:
-    """Return the true loss on average over short stretches of many worlds."""
-    cuts = np.arange(0, 2_401, 60)
+    """Return the true loss on average over all rows of many worlds."""
     losses = []
     for life in range(250):
         made = by_ranks(np.random.default_rng([9, life]), 2_441, worse, memory)
-        champion = AUC.by_block(made.labels[:2_400], made.champion[:2_400], cuts)
-        losses.append(champion - AUC.by_block(made.labels[:2_400], made.challenger[:2_400], cuts))
-    return float(np.nanmean(losses))
+        champion = AUC.value(made.labels, made.champion)
+        losses.append(champion - AUC.value(made.labels, made.challenger))
+    return float(np.mean(losses))
 
 
 @pytest.mark.parametrize("memory", [None, 0.5])
@@ -355,6 +354,82 @@ def test_metrics_of_several_classes_and_of_ones_own_are_compared_too():
         metric = metrics.get(name, task="multiclass")
         assert gates.Beats().judge(compare(labels, near, far, metric)).answer is Answer.PROMOTE
         assert gates.NoWorse().judge(compare(labels, far, near, metric)).answer is Answer.REFUSE
+
+
+BY_CLASS = ("roc_auc", "average_precision", "f1", "balanced_accuracy")
+
+
+def ranked(rng, rows: int, rare: float, noise: float = 0.4, signal: float = 1.2) -> Comparison:
+    """Return two models that know as much as each other, or as ``noise`` says less."""
+    labels = (rng.random(rows) < rare).astype(np.int64)
+    common = signal * labels + rng.normal(size=rows)
+    odds = np.log(rare / (1 - rare)) - signal**2 / 2
+    ours, theirs = (common + spread * rng.normal(size=rows) for spread in (noise, 0.4))
+    chances = (1 / (1 + np.exp(-signal * one - odds)) for one in (ours, theirs))
+    return compare(labels, *chances)
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_gain_is_the_difference_of_the_two_values_whatever_happens_between_blocks(name, weighted):
+    # The challenger is sharper within each week, and its level moves from week to week.
+    rng = np.random.default_rng(1)
+    labels = (rng.random(4_000) < 0.3).astype(np.int64)
+    week = np.repeat(rng.normal(size=40), 100)
+    challenger = 1 / (1 + np.exp(-(2 * labels - 1 + 3 * week + 0.7 * rng.normal(size=4_000))))
+    champion = 1 / (1 + np.exp(-(2 * labels - 1 + 1.2 * rng.normal(size=4_000))))
+    metric = metrics.get(name, task="binary")
+    weights = rng.choice([1.0, 10.0], 4_000) if weighted else None
+    made = compare(labels, challenger, champion, metric, weights=weights)
+    verdict = gates.NoWorse().judge(made)
+    ours, theirs = (metric.value(labels, one, weights) for one in (challenger, champion))
+    assert verdict.value == pytest.approx(ours - theirs, abs=1e-12)
+    assert verdict.answer is Answer.REFUSE
+    alone = gates.AtLeast(0.1).judge(made)
+    assert alone.value == pytest.approx(ours, abs=1e-12)
+
+
+def test_models_sharper_within_each_block_only_are_what_a_mean_over_blocks_would_promote():
+    # What the test above would not forgive: areas of blocks of a week, and their mean.
+    rng = np.random.default_rng(1)
+    labels = (rng.random(4_000) < 0.3).astype(np.int64)
+    challenger = 2 * labels + 3 * np.repeat(rng.normal(size=40), 100) + 0.7 * rng.normal(size=4_000)
+    champion = 2 * labels + 1.2 * rng.normal(size=4_000)
+    weeks = [slice(i, i + 100) for i in range(0, 4_000, 100)]
+    gains = [
+        AUC.value(labels[week], challenger[week]) - AUC.value(labels[week], champion[week])
+        for week in weeks
+    ]
+    assert np.mean(gains) > 0.03
+    assert AUC.value(labels, challenger) < AUC.value(labels, champion) - 0.05
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+@pytest.mark.parametrize(("rows", "rare"), [(200, 0.3), (500, 0.1), (4_000, 0.01)])
+def test_equal_models_beat_in_at_most_the_stated_share_of_few_or_rare_rows(name, rows, rare):
+    # One look of Beats(level=0.7) spends half of 0.3; of so few rows some are no evidence at all.
+    gate, times, metric = gates.Beats(level=0.7), 400, metrics.get(name, task="binary")
+    made = (ranked(np.random.default_rng([2, life]), rows, rare) for life in range(times))
+    verdicts = [gate.judge(replace(one, metric=metric)) for one in made]
+    judged = [one for one in verdicts if one.value is not None]
+    assert len(judged) > times / 2
+    passed = sum(one.answer == Answer.PROMOTE for one in judged)
+    assert passed / len(judged) <= above(0.15, len(judged))
+    if name == "roc_auc":  # and not far less often either: the interval is no wider than it must be
+        assert passed / len(judged) >= 0.08
+
+
+@pytest.mark.parametrize("name", BY_CLASS)
+@pytest.mark.parametrize(("rows", "rare"), [(300, 0.3), (1_000, 0.1)])
+def test_models_at_the_floor_pass_it_in_at_most_the_stated_share(name, rows, rare):
+    metric = metrics.get(name, task="binary")
+    large = ranked(np.random.default_rng(9), 400_000, rare, signal=2.0)
+    gate = gates.AtLeast(metric.value(large.labels, large.challenger), level=0.7)
+    times, passed = 300, 0
+    for life in range(times):
+        made = ranked(np.random.default_rng([3, life]), rows, rare, signal=2.0)
+        passed += gate.judge(replace(made, metric=metric)).answer == Answer.PROMOTE
+    assert passed / times <= above(0.15, times)
 
 
 def test_losses_that_are_not_the_metric_are_not_taken_for_it():

@@ -146,6 +146,8 @@ def run_fingerprints(folder: Any, hash_seed: str) -> list[str]:
         **os.environ,
         "PYTHONHASHSEED": hash_seed,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        # What Python keeps of a file would stand for the next one of the same second and length.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     command = [sys.executable, "-c", PRINTS, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

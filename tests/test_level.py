@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from keepfit.facts import Entry, Scored
 from keepfit.registry import State
-from keepfit.registry.level import ACCEPTED, FEWEST, LOWEST, MANY, USUAL, Level, beneath
+from keepfit.registry.level import ACCEPTED, FEWEST, USUAL, Level, beneath
 from tests.test_standing import version
 from tests.worlds import DAY, START
 
@@ -79,12 +79,18 @@ def test_a_level_that_stays_below_is_the_usual_one_in_the_end() -> None:
     assert take(level, 0.3, 18) == (1, 18)
 
 
-@pytest.mark.parametrize(("before", "at_most"), [(FEWEST, 0.02), (MANY, 0.01), (11, 0.01), (USUAL, 0.01)])
-def test_what_does_not_change_seldom_falls(before: int, at_most: float) -> None:
-    drawn = np.random.default_rng(0).normal(size=(20_000, before + 1)).tolist()
-    fell = sum(taken(values).below for values in drawn)
+def test_what_does_not_change_seldom_falls() -> None:
+    draws = 20_000
+    fell = dict.fromkeys((FEWEST, 8, 11, 12, USUAL), 0)
+    for values in np.random.default_rng(0).normal(size=(draws, USUAL + 1)).tolist():
+        level = Level()
+        for before, value in enumerate(values):
+            take(level, value, before + 1)
+            if before in fell:
+                fell[before] += level.below == 1
     # Beside five, t with 4 degrees of freedom below -4.2 * sqrt(5/6) is 0.9 %; beside 16, 0.3 %.
-    assert 0 < fell <= at_most * 20_000
+    assert 0 < fell.pop(FEWEST) <= 0.02 * draws
+    assert all(0 < many <= 0.01 * draws for many in fell.values()), fell
 
 
 def test_a_fall_of_six_deviations_is_seldom_missed() -> None:
@@ -93,16 +99,17 @@ def test_a_fall_of_six_deviations_is_seldom_missed() -> None:
     assert np.mean([taken(values).below for values in drawn.tolist()]) > 0.97
 
 
-@pytest.mark.parametrize("before", [MANY, 11, USUAL])
-def test_what_fell_and_was_not_seen_hides_no_other_fall(before: int) -> None:
+@pytest.mark.parametrize(
+    ("before", "low", "by"), [(8, 2, 15.0), (12, 3, 15.0), (12, 5, 25.0), (USUAL, 7, 25.0)]
+)
+def test_what_fell_and_was_not_seen_hides_no_other_fall(before: int, low: int, by: float) -> None:
     drawn = np.random.default_rng(2).normal(size=(1_000, before + 1))
-    low = np.random.default_rng(3).permuted(np.arange(before) < before // LOWEST)
-    drawn[:, :-1][:, low] -= 15.0
-    drawn[:, -1] -= 15.0
-    fell = [Level(usual=values[:-1]) for values in drawn.tolist()]
-    for level, values in zip(fell, drawn.tolist(), strict=True):
-        take(level, values[-1], before + 1)
-    assert np.mean([level.below for level in fell]) > 0.95
+    drawn[:, 2 : 2 + low] -= by
+    drawn[:, -1] -= by
+    fell = 0
+    for *usual, value in drawn.tolist():
+        fell += take(Level(usual=usual), value, before + 1)[0]
+    assert fell > 950
 
 
 def test_a_batch_that_is_itself_as_uncertain_has_not_fallen() -> None:
@@ -153,6 +160,13 @@ def test_how_sure_a_value_is_comes_from_its_interval() -> None:
     assert folded(scored(9, 0.7, **found)).level.below == 0
     assert folded(scored(9, 0.9)).losses.below == 1
     assert folded(scored(9, 0.9, **found)).losses.below == 0
+
+
+@pytest.mark.parametrize("value", [0.1, 0.204, 0.7, 0.9])
+def test_what_stays_to_the_last_bit_has_not_fallen(value: float) -> None:
+    for many in range(FEWEST, USUAL + 1):
+        assert beneath(value, [value] * many) == 0
+    assert taken([value] * 3 * USUAL).below == 0
 
 
 def test_nothing_is_said_before_there_is_a_level() -> None:

@@ -97,14 +97,6 @@ def test_a_quantile_has_its_own_pinball_loss():
         metrics.Pinball(1.0)
 
 
-def test_the_area_by_blocks_is_the_area_of_each_block():
-    labels, scores = two_classes(1_000, seed=4)
-    cuts = np.array([0, 3, 150, 151, 600, 1_000])
-    metric = metrics.RocAuc()
-    alone = [metric.value(labels[a:b], scores[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)]
-    np.testing.assert_array_equal(metric.by_block(labels, scores, cuts), alone)
-
-
 @pytest.mark.parametrize("name", [*BINARY, *REGRESSION])
 def test_a_metric_of_no_rows_or_of_scores_that_are_not_finite_is_nan(name):
     task = "binary" if name in BINARY else "regression"

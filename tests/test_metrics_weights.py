@@ -76,27 +76,30 @@ def test_a_row_that_weighs_three_is_worth_three_rows(rows):
         assert value == pytest.approx(whole, rel=1e-9, nan_ok=True)
 
 
-def test_the_weighted_area_by_blocks_is_the_area_of_each_block():
-    labels, scores = two_classes(1_000, seed=4)
-    weight, cuts = weights(1_000), np.array([0, 3, 150, 151, 600, 1_000])
-    metric = metrics.RocAuc()
-    alone = [
-        metric.value(labels[a:b], scores[a:b], weight[a:b])
-        for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
-    np.testing.assert_allclose(metric.by_block(labels, scores, cuts, weight), alone, rtol=1e-9)
-
-
-CONTRIBUTED = ("log_loss", "brier", "accuracy", "mae", "rmse", "mape", "r2", "pinball")
-
-
-@pytest.mark.parametrize("name", CONTRIBUTED)
-def test_contributions_have_the_weighted_metric_as_their_weighted_mean(name):
-    task = "regression" if name in REGRESSION else "binary"
+@pytest.mark.parametrize(("task", "name"), ALL)
+def test_contributions_have_the_weighted_metric_as_their_weighted_mean(task, name):
     labels, scores = MAKE[task]()
     weight, metric = weights(len(labels)), metrics.get(name, task=task)
     found = np.average(metric.contributions(labels, scores, weight), weights=weight)
     assert found == pytest.approx(metric.value(labels, scores, weight), rel=1e-9)
+
+
+BY_CLASS = ("roc_auc", "average_precision", "f1", "balanced_accuracy")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+@pytest.mark.parametrize("name", BY_CLASS)
+def test_a_contribution_is_how_the_metric_moves_with_the_weight_of_its_row(name, task, weighted):
+    labels, scores = MAKE[task](60)
+    scores, metric = scores.round(1), metrics.get(name, task=task)  # many ties
+    weight = np.random.default_rng(0).uniform(0.5, 3, 60) if weighted else np.ones(60)
+    steps = 1e-6 * np.eye(60)
+    moved = [metric.value(labels, scores, weight + step) for step in steps]
+    least = [metric.value(labels, scores, weight - step) for step in steps]
+    expected = weight.sum() * (np.array(moved) - least) / 2e-6
+    found = metric.contributions(labels, scores, *([weight] if weighted else []))
+    np.testing.assert_allclose(found - metric.value(labels, scores, weight), expected, atol=1e-7)
 
 
 def explored(make, rows, seed, share=0.1):

@@ -273,6 +273,39 @@ def test_the_status_is_one_screen() -> None:
     assert max(map(len, shown.splitlines())) <= 86
 
 
+def test_the_performance_is_that_of_rows_enough_and_not_of_a_batch_of_one() -> None:
+    life = Life().arrived("2024-01-08").checked("2024-01-08").scored("2024-01-08", "v1", 0.8)
+    shown = repr(Status.of("churn", life.state()))
+    assert "roc_auc 0.800 [0.790, 0.810], v1 on 1,900 rows to 2024-01-07" in shown
+    days = [("2024-01-09", "v1", 0.7, 400), ("2024-01-10", "v1", 0.6, 100)]
+    for day, version, value, n in [*days, ("2024-01-11", "v2", 0.0, 1)]:
+        life.arrived(day).checked(day).scored(day, version, value, n=n)
+    status = Status.of("churn", life.state())
+    found = status.performance
+    assert found.value == pytest.approx((400 * 0.7 + 100 * 0.6) / 501)
+    assert (found.n, found.batches, found.versions) == (501, 3, ("v1", "v2"))
+    assert "0.679" in repr(status)
+    shown = " ".join(repr(status).split())
+    assert "v1 to v2 on 501 rows in 3 batches to 2024-01-10" in shown
+    assert status.scored.n == 1
+    assert status.to_dict()["performance"]["n"] == 501
+    # A batch of one class has no area, and says nothing of how it goes.
+    none = facts.Scored(
+        batch=9, version="v2", metric="roc_auc", value=None, n=1, reason="one class"
+    )
+    assert Status.of("churn", life.add("2024-01-12", none).state()).performance == found
+    life.arrived("2024-01-13").checked("2024-01-13").scored("2024-01-13", "v2", 0.75, n=500)
+    assert Status.of("churn", life.state()).performance.batches == 1
+
+
+def test_what_was_corrected_counts_once() -> None:
+    life = Life().arrived("2024-01-08", rows=100).checked("2024-01-08")
+    life.arrived("2024-01-15", rows=10, corrections=9, revised=4, relabelled=5)
+    status = Status.of("churn", life.checked("2024-01-15").state())
+    assert (status.rows, status.labels) == (106, 105)
+    assert "106 rows and 105 labels in 2 batches" in repr(status)
+
+
 def test_an_empty_pipeline_says_so() -> None:
     status = Status.of("churn", State())
     assert status.condition == "empty"

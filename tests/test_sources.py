@@ -210,6 +210,8 @@ def test_a_row_that_comes_again_otherwise_is_a_correction(
     drop(folder, "b", rows(1, 2).with_columns(pl.lit(7).cast(rows(1).schema[column]).alias(column)))
     found = landed(tmp_path / "lake", *first, *reads(parquet(folder), first[-1].cursor))
     assert [one.corrections for one in found] == [0, 2]
+    again = found[-1].revised, found[-1].relabelled
+    assert again == ((2, 0) if column == "x" else (0, 2))
 
 
 def test_of_rows_with_one_id_in_one_batch_the_last_file_counts(folder: Path) -> None:

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any, Literal
 
 from keepfit.errors import ConfigError, SourceError
@@ -122,6 +124,26 @@ def _infinite(ids: pl.Series, of: int) -> Finding:
         f"count{'s' if count == 1 else ''} as missing (id {shown}{', …' if count > 3 else ''})",
         hint="correct them by their id: nothing is learnt from such a row, and nothing is scored by it",
     )
+
+
+def infinite(rows: pl.DataFrame) -> pl.Series:
+    """Return which rows hold a number that is infinite, beside their label.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> infinite(pl.DataFrame({"x": [1.0, float("inf"), None], "y": [1, 2, 3]})).to_list()
+    [False, True, False]
+    """
+    import polars as pl
+
+    held = [
+        one.is_infinite().fill_null(value=False)
+        for one in rows
+        if one.dtype.is_float() and one.name != LABEL
+    ]
+    none = pl.Series([False]).new_from_index(0, rows.height)
+    return reduce(or_, held, none)
 
 
 def carried(columns: Iterable[str]) -> list[str]:

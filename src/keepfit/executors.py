@@ -23,7 +23,7 @@ import msgspec
 
 from keepfit import limits
 from keepfit.errors import ConfigError
-from keepfit.facts import Cost
+from keepfit.facts import Cost, Finding
 from keepfit.limits import Limit
 from keepfit.protocols import Result, Task
 
@@ -413,10 +413,11 @@ class _Watch:
     def _ended(self, answer: dict[str, Any], request: dict[str, Any]) -> Result:
         cost = msgspec.convert(answer.get("cost", {}), Cost)
         cost = msgspec.structs.replace(cost, peak_bytes=max(cost.peak_bytes, self._peak))
-        reason = answer.get("reason")
-        if reason is not None:
-            return self._failed(reason, answer.get("message", ""), cost)
-        return Result(cost=cost, model=self.worker.model(request), packages=answer["packages"])
+        if answer.get("reason") is not None:
+            return self._failed(answer["reason"], answer.get("message", ""), cost)
+        found = msgspec.convert(answer.get("findings", ()), tuple[Finding, ...])
+        model, packages = self.worker.model(request), answer["packages"]
+        return Result(cost=cost, model=model, packages=packages, findings=found)
 
     def _broken(self) -> tuple[str, str] | None:
         """Return the limit that the training has broken, as reason and message."""
@@ -490,11 +491,10 @@ def _shared_memory() -> Path | None:
 
 def _environment() -> dict[str, str]:
     """Return the worker's environment: it imports from where this process does."""
-    path = [entry for entry in sys.path if entry]
     return {
         # Threads that wait for each other: spinning long burns cores that others need, and
         # sleeping at once costs more than the wait. A short spin was the least of both.
         "GOMP_SPINCOUNT": "10000",
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(path),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }

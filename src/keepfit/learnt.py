@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepfit import metrics
-from keepfit.batch import TIME, border
+from keepfit.batch import TIME, border, infinite
 from keepfit.challenger import CHEAP
 from keepfit.facts import UNLEARNT, Fact, TrainingFailed, TrainingStarted
 
@@ -69,7 +69,7 @@ class Learnt(NamedTuple):
         return f"a loss of {self.new:.4g}, {self.known:.4g} by {self.before}, on {self.rows:,} rows"
 
 
-def learnt(loop: Loop, version: Version, model: Any) -> Learnt:
+def learnt(loop: Loop, version: Version, model: Any, *, all_rows: bool = True) -> Learnt:
     """Return how a model answers the rows it learnt, beside what would serve without it.
 
     It is asked those of its rows that the other has not seen, as the lake has them. Whatever
@@ -77,6 +77,8 @@ def learnt(loop: Loop, version: Version, model: Any) -> Learnt:
     rows were learnt than these, or none. What is compared are the losses that trainings go by,
     the squared distance of probabilities (Brier 1950) or the distance of values. That is no
     estimate: it is about these rows alone, and not about those to come.
+
+    Of rows that hold infinite values it was given none unless it learnt ``all_rows``.
 
     Among the rows of a model from scratch the newest may be few, and unlike the others once
     something has changed: where they are worse, those of all times are asked.
@@ -86,13 +88,15 @@ def learnt(loop: Loop, version: Version, model: Any) -> Learnt:
         return Learnt()
     # The key of a training says its rows and its model.
     key = "learnt", version.key, version.updated, before.artifact, before.snapshot.to
-    found = loop.scorer.once(key, lambda: _asked(loop, before, version, model))
+    found = loop.scorer.once(key, lambda: _asked(loop, before, version, model, all_rows))
     return found._replace(before=before.name) if found.before else found
 
 
-def _asked(loop: Loop, before: Version, version: Version, model: Any) -> Learnt:
+def _asked(loop: Loop, before: Version, version: Version, model: Any, all_rows: bool) -> Learnt:
     """Return how a model answers the rows it learnt beside the version before it."""
     rows = loop.turns.rows_of(version)
+    if not all_rows:
+        rows = rows.filter(~infinite(rows))
     new = rows.slice(border(rows.get_column(TIME), before.snapshot.to, "right")).tail(ASKED)
     if new.height < FEWEST:
         return Learnt()

@@ -290,15 +290,22 @@ class Loop:
     @interrupts.orderly()
     def run(self, *, once: bool, poll: timedelta) -> Step:
         """Step until interrupted, or (``once``) until nothing is waiting; return the last step."""
+        came = False
         while True:
-            step = self.step()
+            step, before = self.step(), came
             if step.held_by is None:
                 self.steps.come_through(self.clock.now())
-            if step.backlog or (step.entries and step.held_by is None):
+            landed = any(isinstance(entry.fact, facts.Arrived) for entry in step.entries)
+            came = landed and not step.backlog
+            # Where rows never cease to come, those of the last moments wait for the next look:
+            # a row costs a step as much as thousands do.
+            steady = came and before and not once
+            if step.backlog or (step.entries and step.held_by is None and not steady):
                 continue
             if once:
                 return step
             self.clock.sleep(min(poll, self.every, *self.release.left(self.clock.now())))
+            came = False
 
     # What the stages look at ------------------------------------------------------------
 

@@ -65,8 +65,15 @@ def is_users_file(file: str) -> bool:
 
 
 @functools.cache
-def _is_users_once(module: str) -> bool:
-    return is_users(module)
+def _goes_by_value(name: str) -> bool:
+    # Asked of all that is imported with every pickle: a module stays whose it is.
+    own = name == getattr(sys.modules.get(name), "__name__", None)
+    return own and name != "__main__" and is_users(name)
+
+
+@functools.cache
+def _stdlib() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -75,7 +82,7 @@ def _outside(file: str | None, made_by_hand: bool) -> bool:
         return made_by_hand
     path = Path(file)
     installed = "site-packages" in path.parts or "dist-packages" in path.parts
-    own = Path(sysconfig.get_path("stdlib")) in path.parents
+    own = _stdlib() in path.parents
     return path.suffix == ".py" and not installed and not own
 
 
@@ -198,10 +205,7 @@ def _by_value() -> Iterator[None]:
         mine = [
             module
             for name, module in list(sys.modules.items())
-            if name == getattr(module, "__name__", None)
-            and name not in known
-            and name != "__main__"
-            and _is_users_once(name)
+            if _goes_by_value(name) and name not in known
         ]
         for module in mine:
             cloudpickle.register_pickle_by_value(module)

@@ -403,7 +403,8 @@ class Result:
     """How a training ended: a model as bytes, or a reason.
 
     ``reason`` is None on success, else one of ``"raised"``, ``"crashed"``, ``"timed out"``,
-    ``"out of memory"``, ``"not finite"``; ``message`` is what a person should read.
+    ``"out of memory"``, ``"not finite"``; ``message`` is what a person should read. ``findings``
+    say what of its rows a model did not learn.
     """
 
     cost: Cost
@@ -411,6 +412,7 @@ class Result:
     reason: str | None = None
     message: str = ""
     packages: dict[str, str] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keepfit import answers
 from keepfit.batch import LABEL, digest
 from keepfit.errors import ConfigError, TrainingError, VersionUnknown
 from keepfit.results import Reproduced
@@ -79,8 +80,9 @@ def _compared(
             now=result.cost,
         )
     old, new = loop.scorer.model(version), loads(result.model)
-    asked = rows.drop(LABEL).tail(COMPARED)
-    before, now = old.predict(asked), new.predict(asked)
+    # As on rows with infinite values, which neither learnt nor can answer.
+    asked, before = answers.answered(old, rows.drop(LABEL).tail(COMPARED))
+    now = answers.of(new, asked).scores
     alike = before.shape == now.shape and old.classes == new.classes
     return Reproduced(
         pipeline=loop.pipeline.name,

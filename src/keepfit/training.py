@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from keepfit import explore, interrupts, learners, relevance, triggers
 from keepfit.batch import LABEL
-from keepfit.facts import UNLEARNT, Cost, Fact, Trained, TrainingFailed
+from keepfit.facts import UNLEARNT, Cost, Fact, Finding, Trained, TrainingFailed
 from keepfit.learnt import learnt, wrong
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def train(loop: Loop, version: Version) -> Fact:
             "artifact": loop.scorer.keep(outcome.model),
             "cost": [spent.cpu_seconds, spent.wall_seconds, spent.peak_bytes],
             "packages": outcome.packages,
+            "findings": msgspec.to_builtins(outcome.findings),
         }
         loop.memory.artifacts.remember(version.key, known)
     return _ended(loop, version, learner, known)
@@ -61,7 +64,8 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
         return TrainingFailed(
             version=version.name, reason="does not load", message=message, cost=cost
         )
-    found = learnt(loop, version, model)
+    findings = msgspec.convert(known.get("findings", ()), tuple[Finding, ...])
+    found = learnt(loop, version, model, all_rows=not findings)
     why = wrong(loop.state, version, found, same=_same(loop, version, known["artifact"]))
     if why:
         return TrainingFailed(version=version.name, reason=UNLEARNT, message=why, cost=cost)
@@ -85,6 +89,7 @@ def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]
         if donor is not None
         else learners.recalibrated(model),
         learnt=found.share,
+        findings=findings,
     )
 
 

@@ -33,13 +33,20 @@ import polars as pl
 import psutil
 
 from keepfit import learners, pickles
+from keepfit.batch import infinite
 from keepfit.errors import KeepfitError
-from keepfit.facts import Cost
+from keepfit.facts import Cost, Finding, Outcome
 from keepfit.learners.models import FittedModel
 from keepfit.protocols import Model, Result, Task
 
 SAMPLE = 1_000
 """Training rows that a new model must answer with finite scores."""
+
+ODD = 0.01
+"""The share of training rows that may be left out at most, because infinite values are in them."""
+
+WORDS = 200
+"""Letters that are kept of why a learner fails on them."""
 
 MARK = b"\x1eend of task\n"
 """What the worker writes to standard error after each task."""
@@ -66,39 +73,89 @@ class Answer(msgspec.Struct, omit_defaults=True, tag="answer"):
     message: str = ""
     cost: Cost = Cost()
     packages: dict[str, str] = {}
+    findings: tuple[Finding, ...] = ()
 
 
 # Training ---------------------------------------------------------------------------------
 
 
 def train(task: Task) -> Result:
-    """Train in this process, and return how it ended; only an interrupt is raised."""
+    """Train in this process, and return how it ended; only an interrupt is raised.
+
+    Where a learner fails on rows of which at most a hundredth hold infinite values, it is given the
+    others, and a finding says so. Nothing is kept from one that takes them.
+    """
     meter = _Meter()
     try:
-        with _seeded(task.seed):
-            # A map of scores is not gone on from: the model inside is.
-            given = task.previous
-            previous = None if given is None else learners.bare(learners.loads(given))
-            meter.start()
-            try:
-                model = task.learner.fit(
-                    task.rows,
-                    start=task.start,
-                    update=task.update,
-                    previous=previous,
-                    seed=task.seed,
-                )
-            finally:
-                cost = meter.stop()
-            content = model.dumps()
-            fault = _not_finite(model, task.rows)
+        content, findings = _taught(task, meter)
     except KeyboardInterrupt:
         raise
+    except _NotFinite as fault:
+        return Result(cost=meter.cost, reason="not finite", message=str(fault))
     except BaseException as error:
         return Result(cost=meter.cost, reason=_reason(error), message=_message(error))
+    packages = _packages(task.learner)
+    return Result(cost=meter.cost, model=content, packages=packages, findings=findings)
+
+
+class _NotFinite(Exception):
+    """A model was learnt that does not answer its own rows with numbers."""
+
+
+def _taught(task: Task, meter: _Meter) -> tuple[bytes, tuple[Finding, ...]]:
+    """Return a model as bytes, and what is to be told of rows that it was not given."""
+    try:
+        return _fitted(task, task.rows, meter), ()
+    except Exception as error:
+        odd = infinite(task.rows)
+        if not 0 < odd.sum() <= ODD * task.rows.height:
+            raise
+        try:
+            content = _fitted(task, task.rows.filter(~odd), meter)
+        except Exception:
+            # What is wrong with all rows is not told by what is wrong with some.
+            raise error from None
+        return content, (_left_out(task.rows, odd, error),)
+
+
+def _fitted(task: Task, rows: pl.DataFrame, meter: _Meter) -> bytes:
+    """Return a model of rows as bytes; what it takes adds up in the meter."""
+    with _seeded(task.seed):
+        # A map of scores is not gone on from: the model inside is.
+        given = task.previous
+        previous = None if given is None else learners.bare(learners.loads(given))
+        meter.start()
+        try:
+            model = task.learner.fit(
+                rows, start=task.start, update=task.update, previous=previous, seed=task.seed
+            )
+        finally:
+            meter.stop()
+        content = model.dumps()
+        fault = _not_finite(model, rows)
     if fault is not None:
-        return Result(cost=cost, reason="not finite", message=fault)
-    return Result(cost=cost, model=content, packages=_packages(task.learner))
+        raise _NotFinite(fault)
+    return content
+
+
+def _left_out(rows: pl.DataFrame, odd: pl.Series, error: Exception) -> Finding:
+    """Return what is told of rows that a learner fails on and was not given."""
+    count, held = int(odd.sum()), rows.filter(odd)
+    columns = [one.name for one in held if one.dtype.is_float() and one.is_infinite().any()]
+    shown = [f"`{name}`" for name in columns[:4]]
+    more = [f"{len(columns) - 4} more"] if len(columns) > 4 else []
+    why = f"{type(error).__name__}: {error}".partition("\n")[0][:WORDS]
+    return Finding(
+        check="training",
+        outcome=Outcome.WARN,
+        message=f"{count:,} of {rows.height:,} training rows hold infinite values in "
+        f"{', '.join([*shown, *more])} and were left out",
+        column=columns[0] if len(columns) == 1 else None,
+        value=count,
+        limit=ODD,
+        hint=f"with them it fails: {why}; let a first step of the model replace them, or a check "
+        "set such batches apart: checks.Nulls(at_most=0)",
+    )
 
 
 @contextlib.contextmanager
@@ -173,7 +230,8 @@ class _Meter:
     _wall: float = 0.0
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Begin to measure, or to add to what was measured."""
+        self._before = self.cost
         with contextlib.suppress(OSError):
             # Linux forgets the highest resident size when told so.
             Path("/proc/self/clear_refs").write_text("5")
@@ -187,7 +245,12 @@ class _Meter:
         wall = time.perf_counter() - self._wall
         living = _children()
         cpu += sum(seconds - self._children.get(pid, 0.0) for pid, seconds in living.items())
-        self.cost = Cost(cpu_seconds=round(cpu, 6), wall_seconds=round(wall, 6), peak_bytes=_peak())
+        before = self._before
+        self.cost = Cost(
+            cpu_seconds=round(before.cpu_seconds + cpu, 6),
+            wall_seconds=round(before.wall_seconds + wall, 6),
+            peak_bytes=max(before.peak_bytes, _peak()),
+        )
         return self.cost
 
 
@@ -299,6 +362,7 @@ def _answer(request: Request, answers: Any) -> None:
             message=result.message,
             cost=result.cost,
             packages=result.packages,
+            findings=result.findings,
         )
     )
     _give_back()

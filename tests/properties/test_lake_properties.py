@@ -69,8 +69,11 @@ class Lists:
     replaced: set[Any] = field(default_factory=set)
     """Ids of which a version never landed, as another came in the same batch."""
 
-    def land(self, batch: Batch, number: int) -> tuple[int, int, int, int]:
-        """Land a batch; return how many rows, labels, duplicates and corrections it had."""
+    def land(self, batch: Batch, number: int) -> tuple[int, ...]:
+        """Land a batch; return how many rows, labels, duplicates and corrections it had.
+
+        Then, how many of its new rows and of its new labels have an id that had one already.
+        """
         came = [
             Row(r[ID], r[TIME], r[ARRIVED_AT], number, r["x"])
             for r in batch.rows.iter_rows(named=True)
@@ -79,23 +82,26 @@ class Lists:
         repeated = [row for row in came if self._same(held[row.id], row)]
         new = [row for row in came if row not in repeated]
         corrected = sum(held[row.id] is not None for row in new)
-        labels, relabelled = self._new_labels(batch, number, {row.id for row in new})
+        labels, changed, relabelled = self._new_labels(batch, number, {row.id for row in new})
         self.rows += new
         self.labels += labels
         self.numbers.append(number)
-        return len(new), len(labels), len(repeated), corrected + relabelled
+        counted = len(new), len(labels), len(repeated), corrected + changed
+        return *counted, corrected, relabelled
 
     @staticmethod
     def _same(held: Row | None, row: Row) -> bool:
         return held is not None and (held.time, held.x) == (row.time, row.x)
 
-    def _new_labels(self, batch: Batch, number: int, came: set[Any]) -> tuple[list[Label], int]:
+    def _new_labels(
+        self, batch: Batch, number: int, came: set[Any]
+    ) -> tuple[list[Label], int, int]:
         wanted = {
             (r[KNOWN_AT], r[ID]): Label(r[ID], r[LABEL], r[KNOWN_AT], number)
             for r in batch.labels.iter_rows(named=True)
         }
         before: dict[Any, Label | None] = {}
-        kept, corrections = [], 0
+        kept, corrections, again = [], 0, 0
         for _, label in sorted(wanted.items()):
             first = label.id not in before
             last = self.label(label.id) if first else before[label.id]
@@ -107,7 +113,8 @@ class Lists:
                 continue
             kept.append(label)
             corrections += last is not None and not repeated
-        return kept, corrections
+            again += last is not None
+        return kept, corrections, again
 
     def version(self, key: Any, **asked: Any) -> Row | None:
         """Return the newest version of a row."""
@@ -296,7 +303,7 @@ def test_a_lake_on_disk_answers_as_plain_lists_would(
             by = Delta(home, index=Path(home) / "other.db") if one.before == "another" else lake
             landed = by.land(batch, number)
             counted = landed.rows, landed.labels, landed.duplicates, landed.corrections
-            assert counted == lists.land(batch, number)
+            assert (*counted, landed.revised, landed.relabelled) == lists.land(batch, number)
             assert lake.landed(number) == lake.land(batch, number) == landed
             answer(lake, lists, number, one, text)
             for asked in one.asked:
@@ -386,8 +393,9 @@ def lists_with(lists: Lists, number: int, batch: Batch) -> Lists:
     return lists
 
 
-def counts(landed: Landed) -> tuple[int, int, int, int]:
-    return landed.rows, landed.labels, landed.duplicates, landed.corrections
+def counts(landed: Landed) -> tuple[int, ...]:
+    counted = landed.rows, landed.labels, landed.duplicates, landed.corrections
+    return *counted, landed.revised, landed.relabelled
 
 
 @settings(max_examples=25)

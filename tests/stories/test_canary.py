@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tests.stories.test_serving import Client, Home, Server, clients, enough
+from tests.stories.test_serving import BETWEEN, Client, Home, Server, clients, enough
 from tests.waits import until
 from tests.worlds import stream
 
@@ -65,7 +65,7 @@ class Far(Client):
     def run(self) -> None:
         connection = self.server.connection()
         count = 0
-        while not self.stop.is_set():
+        while not self.stop.wait(BETWEEN):
             count += 1
             id_ = 10_000_000 + 1_000_000 * self.number + count
             row = {"id": id_, "x": 1e6 if count % 2 else 0.5, "y": -1.0}

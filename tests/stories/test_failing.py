@@ -26,11 +26,13 @@ from keepfit.facts import (
     RolledBack,
     RolledOut,
     Scored,
+    Trained,
     TrainingFailed,
 )
 from keepfit.gates import NoWorse, StableScores
 from keepfit.loop import Loop
 from keepfit.registry import State
+from keepfit.results.sentences import Story
 
 WEEK = range(20, 27)
 """The days on which every fiftieth row has an infinite value."""
@@ -120,10 +122,42 @@ def test_infinities_for_a_week_are_told_of_and_the_loop_goes_on(tmp_path: Path) 
     assert all(one.value is not None for one in after.values() if one.n > 1)
     usual = np.mean([one.value for one in after.values() if one.value and not one.failed])
     assert np.mean([one.value for one in wrong]) < usual - 0.005
-    # A window that holds such rows cannot be learnt; once the week has left it, one can again.
+    # A window of which more than a hundredth is such rows cannot be learnt; others can.
     assert of(entries, TrainingFailed)
     last = of(entries, TrainingFailed)[-1].at
     assert [one for one in of(entries, Promoted) if one.at > last]
+
+
+def test_ten_infinite_rows_are_left_out_of_training_and_told_of(tmp_path: Path) -> None:
+    odd = (pl.col("day") == 20) & (pl.col("id") % 10 == 7)
+    frame = days(stream(45)).with_columns(pl.when(odd).then(float("inf")).otherwise("x").alias("x"))
+    assert frame["x"].is_infinite().sum() == 10
+    made = pipeline(
+        source(frame),
+        tmp_path,
+        learner=scaled(),
+        features=["x", "y"],
+        trigger=triggers.Every("5d"),
+        challengers=[Challenger(select=selection.Expanding())],
+        gate=NoWorse(),
+        checks=[],
+    )
+    loop = live(made)
+    entries = play(loop, 46)
+    folded(loop)
+    assert not of(entries, TrainingFailed)
+    trained = [one.fact for one in of(entries, Trained)]
+    told = [one for one in trained if one.findings]
+    assert 0 < len(told) < len(trained)
+    assert {one.findings[0].value for one in told} == {10}
+    assert told == trained[-len(told) :]
+    version = told[-1].version
+    message = told[-1].findings[0].message
+    assert message in " ".join(str(made.why(version)).split())
+    assert message in " ".join(str(made.status()).split())
+    assert made.status().findings == told[-1].findings
+    assert any("hold infinite values in `x`" in line.text for line in Story().lines(entries))
+    assert made.reproduce(version).same
 
 
 @pytest.mark.parametrize("kind", ["classes", "numbers"])

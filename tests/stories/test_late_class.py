@@ -14,7 +14,7 @@ from tests.worlds import DAY, START, live, pipeline, play
 
 from keepfit import Pipeline, gates, rollouts, sources, triggers
 from keepfit.backtest import Backtest, Compared
-from keepfit.facts import Promoted, RolledOut, Scored, Trained, TrainingStarted
+from keepfit.facts import Entry, Promoted, RolledOut, Scored, Trained, TrainingStarted
 from keepfit.ledger import Ledger
 from keepfit.results.sentences import Story
 
@@ -54,14 +54,31 @@ def backtest(home: Path, metric: str | None, **asked: Any) -> Any:
     return found
 
 
+class Lives(dict[str | None, tuple[Backtest, list[Entry]]]):
+    """What became of the default policy by a metric, and all its facts; lived once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def __missing__(self, metric: str | None) -> tuple[Backtest, list[Entry]]:
+        home = self.folder / str(metric)
+        found: Backtest = backtest(home, metric, compare=False)
+        with Ledger(home / "backtest" / "ledger.db") as ledger:
+            self[metric] = found, list(ledger.facts("late"))
+        return self[metric]
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    return Lives(tmp_path_factory.mktemp("lives"))
+
+
 @pytest.mark.parametrize("metric", [None, "accuracy", "log_loss"])
 def test_a_class_that_comes_late_is_learnt_within_a_few_batches(
-    tmp_path: Path, metric: str | None
+    lives: Lives, metric: str | None
 ) -> None:
-    found: Backtest = backtest(tmp_path, metric, compare=False)
-    ledger = Ledger(tmp_path / "backtest" / "ledger.db")
-    entries = list(ledger.facts("late"))
-    ledger.close()
+    found, entries = lives[metric]
     scored = [entry.fact for entry in entries if isinstance(entry.fact, Scored)]
     strange = [fact.batch for fact in scored if fact.unknown]
     assert strange
@@ -101,11 +118,8 @@ def test_processes_judge_by_the_same_metric(tmp_path: Path) -> None:
     assert [p.value for p in one.policies] == [p.value for p in two.policies]
 
 
-def test_training_is_not_asked_for_again_by_a_class_that_was_learnt(tmp_path: Path) -> None:
-    backtest(tmp_path, "accuracy", compare=False)
-    ledger = Ledger(tmp_path / "backtest" / "ledger.db")
-    entries = [entry.fact for entry in ledger.facts("late")]
-    ledger.close()
+def test_training_is_not_asked_for_again_by_a_class_that_was_learnt(lives: Lives) -> None:
+    entries = [entry.fact for entry in lives["accuracy"][1]]
     scratch = [f for f in entries if isinstance(f, TrainingStarted) and f.start == "scratch"]
     trained = [f for f in entries if isinstance(f, Trained)]
     late = [f for f in scratch if f.snapshot.batch > LATE + 6]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ from tests.worlds import DAY, START, kinds, live, pipeline, play, stream
 
 from keepfit import Challenger, checks, errors, gates, load, sources, triggers
 from keepfit.facts import Arrived, Promoted, Scored, TrainingStarted
+from keepfit.loop import Step
 
 ROLES = {"id": "id", "time": "time", "label": "label"}
 
@@ -55,6 +57,35 @@ def test_a_step_with_nothing_new_writes_nothing(folder: Path, tmp_path: Path) ->
     for _ in range(3):
         assert loop.step().idle
     assert loop.memory.ledger.seq("churn") == before
+
+
+def test_rows_that_never_cease_to_come_wait_for_the_next_look(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pipeline(sources.Parquet(str(folder), **ROLES), tmp_path / "home")
+    loop = live(made, START + 40 * DAY)
+    loop.run(once=True, poll=DAY)
+    step, steps, looks = loop.step, list[Step](), list[int]()
+
+    def stepped() -> Step:
+        assert len(steps) < 30, "it rests"
+        rows = days(stream(40), 10 + len(steps), 11 + len(steps))
+        drop(folder, rows.head(10), f"more-{len(steps)}")
+        steps.append(step())
+        return steps[-1]
+
+    def sleep(length: timedelta) -> None:
+        assert length == timedelta(minutes=1)
+        looks.append(len(steps))
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "step", stepped)
+    monkeypatch.setattr(loop.clock, "sleep", sleep)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(once=False, poll=timedelta(minutes=1))
+    assert all(kinds(list(one.entries)).count("Arrived") == 1 for one in steps)
+    assert looks == [2, 4, 6], "what came is followed up, once"
 
 
 def test_a_new_process_goes_on_where_the_old_one_stopped(folder: Path, tmp_path: Path) -> None:

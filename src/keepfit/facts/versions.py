@@ -12,6 +12,7 @@ from keepfit.facts.parts import (
     Cost,
     Decision,
     Donor,
+    Finding,
     Origin,
     PastScored,
     ScoresMoved,
@@ -67,7 +68,7 @@ class Trained(Fact, frozen=True, kw_only=True):
 
     ``learnt`` is by what share the loss on its rows is smaller than what would serve without it
     makes of them; None where that is not known. ``reference`` is what its rows look like; "" where
-    that is said of its last fit.
+    that is said of its last fit. ``findings`` say which of its rows it was not taught, and why.
     """
 
     version: str
@@ -80,6 +81,7 @@ class Trained(Fact, frozen=True, kw_only=True):
     features: tuple[str, ...] = ()
     transferred: Transferred | None = None
     learnt: float | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 class Adopted(Fact, frozen=True, kw_only=True):

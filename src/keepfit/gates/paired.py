@@ -33,12 +33,15 @@ class Measured(Part):
     """Base of the gates that compare a bound of the metric with what is needed.
 
     Evidence: the rows are cut into at most 64 blocks that follow each other in time. The
-    gain is a mean over blocks: of the difference of losses row by row; or, for a metric
-    without losses (roc_auc), of the metric's difference on each block, which then holds four
-    rows of the rarer class or more. Its t interval grows with the autocorrelation measured
-    between blocks (`keepfit.metrics.series`). It is assumed that gains are stationary and
-    that their memory is short beside the holdout, below an eighth of it; with fewer than
-    ``min_blocks`` effective blocks the answer is *not enough evidence*.
+    gain is the difference of the two models' values on all rows, and each row has its part in
+    it: the difference of its losses; or, where the metric is no mean over rows (roc_auc,
+    average_precision, f1, balanced_accuracy), how far it pulls the value, as DeLong, DeLong and
+    Clarke-Pearson (1988) have it for areas, a block then holding four rows of the rarer class or
+    more. Of a metric of your own without ``contributions`` the gain is the mean of its
+    differences on blocks instead. The t interval is that of blocks, and grows with the
+    autocorrelation measured between them (`keepfit.metrics.series`). It is assumed that gains
+    are stationary and that their memory is short beside the holdout, below an eighth of it;
+    with fewer than ``min_blocks`` effective blocks the answer is *not enough evidence*.
 
     Level: 1 - ``level`` is the most that wrong promotions may come to. The first look at a
     challenger spends half of it, the next half of what is left, the last all of it; the

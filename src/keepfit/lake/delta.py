@@ -101,7 +101,7 @@ class Delta:
             return self._landed_before(number, last, source)
         lost, retyped = strayed(batch.rows, self._table("rows").schema)
         new = self._new_rows(batch, number)
-        labels, relabelled = self._new_labels(batch, new.rows, number)
+        labels, corrected, relabelled = self._new_labels(batch, new.rows, number)
         landed = Landed(
             number=number,
             rows=new.rows.height,
@@ -109,7 +109,9 @@ class Delta:
             cursor=batch.cursor,
             digest=new.digest(labels),
             duplicates=new.duplicates,
-            corrections=new.corrections + relabelled,
+            corrections=new.corrections + corrected,
+            revised=new.corrections,
+            relabelled=relabelled,
             lost=lost,
             retyped=retyped,
             watermark=batch.watermark,
@@ -170,21 +172,21 @@ class Delta:
 
     def _new_labels(
         self, batch: Batch, rows: pl.DataFrame, number: int
-    ) -> tuple[pl.DataFrame, int]:
+    ) -> tuple[pl.DataFrame, int, int]:
         from keepfit.lake.intake import held_labels, new_labels, prepare_labels, with_event_times
 
         if batch.labels.is_empty():
-            return batch.labels, 0
+            return batch.labels, 0, 0
         labels = self._conform("labels", prepare_labels(batch.labels, number))
         labels = labels.cast({ID: rows.schema[ID]})
         held = self._index().labels(labels.get_column(ID).unique().to_list())
-        fresh, corrected = new_labels(
+        fresh, corrected, again = new_labels(
             labels, held_labels(held, dict(labels.schema)), rows.get_column(ID)
         )
         alone = fresh.filter(fresh.get_column(TIME).is_null()).get_column(ID).to_list()
         if alone:
             fresh = with_event_times(fresh, rows, self._index().versions(alone))
-        return fresh, corrected
+        return fresh, corrected, again
 
     def _conform(self, name: str, frame: pl.DataFrame) -> pl.DataFrame:
         """Cast columns to the table's types, and widen those of the table that are too narrow."""

@@ -26,9 +26,10 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the lake took of a batch.
 
     ``rows`` and ``labels`` count what was new; ``duplicates`` the rows that the lake held
-    already; ``corrections`` the rows and labels that came again with another content; ``late``
-    the rows older than the watermark before. ``lost`` names columns that the lake knows and the
-    batch did not have; ``retyped`` those that came with values of another kind, which the lake
+    already; ``corrections`` the rows and labels that came again with another content; ``revised``
+    the new rows, and ``relabelled`` the new labels, whose id had one already; ``late`` the rows older
+    than the watermark before. ``lost`` names columns that the lake knows and the batch did not
+    have; ``retyped`` those that came with values of another kind, which the lake
     could not keep, and their type. ``drawn`` counts the rows of which chance said whether they
     pass, ``explored`` those of them that did. ``repeated`` counts those whose id the source had
     again with other content at the same time: the last one landed. ``cursor`` and ``watermark``
@@ -43,6 +44,8 @@ class Landed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     digest: str
     duplicates: int = 0
     corrections: int = 0
+    revised: int = 0
+    relabelled: int = 0
     late: int = 0
     lost: tuple[str, ...] = ()
     retyped: dict[str, str] = {}

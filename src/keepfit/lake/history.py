@@ -159,13 +159,14 @@ class History(Aligned):
             self._digests[span] = digest(self.take(span), here, self.take_labels(span), known)
         return self._digests[span]
 
-    def corrections(self, span: Span) -> int:
-        """Return how many rows and labels of a span came again with another content."""
+    def again(self, span: Span) -> dict[str, Any]:
+        """Return how many rows and labels of a span came again with another content, by its name."""
         if self.plain is None:
-            return 0
+            return {}
         low, high = np.searchsorted(self._relabelled, (span.labels, span.labels_end))
         replaced = int((self._replaced_in(span) < span.rows).sum())
-        return replaced - self._put_back(span).size + int(high - low)
+        rows, labels = replaced - self._put_back(span).size, int(high - low)
+        return {"corrections": rows + labels, "revised": rows, "relabelled": labels}
 
     def versions(
         self, row_ends: Integers, label_ends: Integers, numbers: Integers

@@ -108,8 +108,8 @@ def prepare_labels(labels: pl.DataFrame, number: int) -> pl.DataFrame:
 
 def new_labels(
     labels: pl.DataFrame, held: pl.DataFrame, with_rows: pl.Series
-) -> tuple[pl.DataFrame, int]:
-    """Return the labels that say something new, and how many of those are corrections.
+) -> tuple[pl.DataFrame, int, int]:
+    """Return the labels that say something new, how many correct one, and how many follow one.
 
     A label that repeats the newest one is dropped, unless its row lands with it: the
     earlier one may be in a batch that is quarantined. One that the same batch left, when
@@ -120,7 +120,7 @@ def new_labels(
         labels = labels.unique([ID, KNOWN_AT], keep="last", maintain_order=True)
         labels = labels.filter(pl.col(LABEL).ne_missing(pl.col(LABEL).shift().over(ID)))
     elif held.is_empty():
-        return labels, 0
+        return labels, 0, 0
     kept = newest(held, KNOWN_AT)
     last = kept.select(ID, pl.col(LABEL).alias(_LAST), pl.col(BATCH).alias(_FROM))
     labels = labels.join(last, on=ID, how="left", maintain_order="left")
@@ -131,7 +131,8 @@ def new_labels(
     exact = [ID, KNOWN_AT, LABEL]
     labels = labels.join(held.select(exact), on=exact, how="anti", maintain_order="left")
     corrected = labels.filter(~first | pl.col(_LAST).ne(pl.col(LABEL)))
-    return labels.drop(_LAST, _FROM), corrected.height
+    again = labels.filter(~first | pl.col(_LAST).is_not_null())
+    return labels.drop(_LAST, _FROM), corrected.height, again.height
 
 
 def label_entries(labels: pl.DataFrame) -> list[Row]:

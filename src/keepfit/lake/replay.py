@@ -190,7 +190,7 @@ class _ReplayLake:
             labels=batch.labels.height,
             cursor=batch.cursor,
             digest=self._history.digest(span),
-            corrections=self._history.corrections(span),
+            **self._history.again(span),
             watermark=batch.watermark,
         ).placed(batch.rows, before)
 

@@ -235,10 +235,10 @@ class Sklearn:
 class EstimatorModel(FittedModel):
     """A trained estimator with its encoding."""
 
-    def __init__(self, head: Head, estimator: Any) -> None:
+    def __init__(self, head: Head, estimator: Any, content: bytes | None = None) -> None:
         super().__init__(head)
         self.estimator = estimator
-        self._content: bytes | None = None
+        self._content = content
 
     def answer(self, table: Any) -> np.ndarray:
         """Return scores of rows in the model's own form, of which there is at least one."""
@@ -288,7 +288,7 @@ def restore(head: Head, content: bytes) -> EstimatorModel:
     """Return the model that a head and bytes of `content` are."""
     from keepfit import pickles
 
-    return EstimatorModel(head, pickles.loads(content))
+    return EstimatorModel(head, pickles.loads(content), content)
 
 
 def _champion(previous: Model | None, kind: type, name: str) -> EstimatorModel:

@@ -1,4 +1,4 @@
-"""The area under the curve of hits over false alarms, of all rows or block by block."""
+"""The area under the curve of hits over false alarms, and what each row has to do with it."""
 
 from __future__ import annotations
 
@@ -41,36 +41,8 @@ def _beaten(rows: Array, others: Array, weights: Array) -> Array:
 
 def auc_with_error(positive: Mask, scores: Array, weights: Array) -> tuple[float, float]:
     """Return the weighted area and its standard error, from each row's pull on it."""
-    above, below = scores[positive], scores[~positive]
-    heavy, light = weights[positive], weights[~positive]
-    ours = _beaten(above, below, light)
-    theirs = 1 - _beaten(below, above, heavy)
-    area = averaged(ours, heavy)
-    spread = (heavy * (ours - area) / heavy.sum(), light * (theirs - area) / light.sum())
-    return area, float(np.sqrt(sum((part**2).sum() for part in spread)))
-
-
-def auc_by_block(
-    positive: Mask, scores: Array, cuts: NDArray[np.intp], weights: Weights = None
-) -> Array:
-    """Return the area of each block of rows, all sorted at once; NaN where there is one class."""
-    sizes = np.diff(cuts)
-    block = np.repeat(np.arange(sizes.size), sizes)
-    order = np.lexsort((scores, block))
-    block, scores = block[order], scores[order]
-    new = np.append(True, (scores[1:] != scores[:-1]) | (block[1:] != block[:-1]))
-    starts = np.flatnonzero(new)
-    # Scores that tie within a block are one step; of each step, count what lies below it.
-    own = np.ones(scores.size) if weights is None else weights[order]
-    ones = np.add.reduceat(own * positive[order], starts)
-    zeros = np.add.reduceat(own * ~positive[order], starts)
-    block = block[starts]
-    of_block = np.bincount(block, weights=zeros, minlength=sizes.size)
-    below = np.cumsum(zeros) - zeros - (np.cumsum(of_block) - of_block)[block]
-    twice = np.bincount(block, weights=ones * (2 * below + zeros), minlength=sizes.size)
-    pairs = of_block * np.bincount(block, weights=ones, minlength=sizes.size)
-    areas = np.full(sizes.size, NOTHING)
-    return np.asarray(np.divide(twice, 2 * pairs, out=areas, where=pairs > 0))
+    pulls = weights / weights.sum() * auc_pulls(positive, scores, weights)
+    return auc(positive, scores, weights), float(np.sqrt((pulls**2).sum()))
 
 
 def placements(above: Array, below: Array) -> tuple[Array, Array]:
@@ -80,13 +52,76 @@ def placements(above: Array, below: Array) -> tuple[Array, Array]:
     return lower / (2 * below.size), 1 - higher / (2 * above.size)
 
 
-def auc_pulls(positive: Mask, scores: Array) -> Array:
-    """Return the pull of each row on the area under the curve: how far its placement is off."""
+def auc_pulls(positive: Mask, scores: Array, weights: Weights = None) -> Array:
+    """Return the pull of each row on the area under the curve: how far its placement is off.
+
+    The structural components of DeLong, DeLong and Clarke-Pearson (1988), of the size at which
+    their weighted mean over all rows, which is 0, has the error of the area. NaN where there is
+    one class.
+    """
     rows, others = np.flatnonzero(positive), np.flatnonzero(~positive)
+    pulls = np.full(scores.size, NOTHING)
+    if not rows.size or not others.size:
+        return pulls
+    if weights is not None:
+        return _weighted_pulls(rows, others, scores, weights)
     rows, others = rows[np.argsort(scores[rows])], others[np.argsort(scores[others])]
     of_rows, of_others = placements(scores[rows], scores[others])
     area = of_rows.mean()
-    pulls = np.empty(scores.size)
     pulls[rows] = (of_rows - area) * (scores.size / rows.size)
     pulls[others] = (of_others - area) * (scores.size / others.size)
     return pulls
+
+
+def _weighted_pulls(
+    rows: NDArray[np.intp], others: NDArray[np.intp], scores: Array, weights: Array
+) -> Array:
+    heavy, light, total = weights[rows], weights[others], weights.sum()
+    ours = _beaten(scores[rows], scores[others], light)
+    theirs = 1 - _beaten(scores[others], scores[rows], heavy)
+    area = averaged(ours, heavy)
+    pulls = np.empty(scores.size)
+    pulls[rows] = (ours - area) * (total / heavy.sum())
+    pulls[others] = (theirs - area) * (total / light.sum())
+    return pulls
+
+
+def average_precision(positive: Mask, scores: Array, weights: Weights = None) -> float:
+    """Return the area under precision over recall, summed in steps; NaN without a positive row."""
+    found, met, _ = _steps(positive, scores, weights)
+    if not found[-1]:
+        return NOTHING
+    return float((np.diff(found, prepend=0) * (found / met)).sum() / found[-1])
+
+
+def precision_pulls(positive: Mask, scores: Array, weights: Weights = None) -> Array:
+    """Return the pull of each row on average precision: its derivative by the row's weight.
+
+    Of the size at which their weighted mean over all rows, which is 0, has the error of the
+    metric to first order. NaN without a positive row.
+    """
+    found, met, step = _steps(positive, scores, weights)
+    if not found[-1]:
+        return np.full(scores.size, NOTHING)
+    new, precision = np.diff(found, prepend=0), found / met
+    area = (new * precision).sum() / found[-1]
+    # A row counts in the precision of its own step and of each one below it.
+    gain = precision + np.cumsum((new / met)[::-1])[::-1]
+    cost = np.cumsum((new * precision / met)[::-1])[::-1]
+    own = positive * (gain[step] - area) - cost[step]
+    return np.asarray(own * (met[-1] / found[-1]))
+
+
+def _steps(
+    positive: Mask, scores: Array, weights: Weights
+) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Return positives and rows from the top to each distinct score, and the step of each row."""
+    order = np.argsort(-scores, kind="stable")
+    new = np.diff(scores[order]) != 0
+    ends = np.append(np.flatnonzero(new), scores.size - 1)
+    step = np.empty(scores.size, dtype=np.intp)
+    step[order] = np.append(0, np.cumsum(new))
+    if weights is None:
+        return np.cumsum(positive[order])[ends], ends + 1, step
+    own = weights[order]
+    return np.cumsum(own * positive[order])[ends], np.cumsum(own)[ends], step

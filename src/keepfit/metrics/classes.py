@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.metrics.areas import auc, auc_by_block, auc_pulls, auc_with_error, placements
+from keepfit.metrics.areas import (
+    auc,
+    auc_pulls,
+    auc_with_error,
+    average_precision,
+    placements,
+    precision_pulls,
+)
 from keepfit.metrics.base import (
     NO_BOUNDS,
     NOTHING,
@@ -20,6 +27,7 @@ from keepfit.metrics.base import (
     around_sections,
     around_share,
     averaged,
+    pulled,
     wilson,
     worth,
 )
@@ -30,9 +38,10 @@ LEAST = float(np.finfo(np.float64).eps)
 
 
 class Classification(Base):
-    """A metric of classification."""
+    """A metric of classification that is no mean over rows: each class has its own."""
 
     tasks = ("binary", "multiclass")
+    by_class = True
 
 
 class RocAuc(Classification):
@@ -57,15 +66,15 @@ class RocAuc(Classification):
         each = [auc(labels == code, scores[:, code], weights) for code in range(scores.shape[1])]
         return _mean_of_defined(each)
 
-    def by_block(
-        self, labels: Labels, scores: Array, cuts: NDArray[np.intp], weights: Weights = None
-    ) -> Array:
-        """Return the metric of each block of rows, all sorted at once; NaN where undefined."""
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array | None:
+        """Return values per row whose weighted mean is the metric: placements, about the area."""
+        value = self._value(labels, scores, weights)
         if scores.ndim == 1:
-            return auc_by_block(labels == 1, scores, cuts, weights)
-        each = zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True)
-        own = [(a, b, None if weights is None else weights[a:b]) for a, b in each]
-        return np.array([self.value(labels[a:b], scores[a:b], some) for a, b, some in own])
+            return _about(value, [auc_pulls(labels == 1, scores, weights)])
+        codes = range(scores.shape[1])
+        return _about(
+            value, [auc_pulls(labels == code, scores[:, code], weights) for code in codes]
+        )
 
     def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
         if weights is not None:
@@ -121,11 +130,20 @@ class AveragePrecision(Classification):
 
     def _value(self, labels: Labels, scores: Array, weights: Weights) -> float:
         if scores.ndim == 1:
-            return _average_precision(labels == 1, scores, weights)
+            return average_precision(labels == 1, scores, weights)
         codes = range(scores.shape[1])
         return _mean_of_defined(
-            [_average_precision(labels == code, scores[:, code], weights) for code in codes]
+            [average_precision(labels == code, scores[:, code], weights) for code in codes]
         )
+
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array | None:
+        """Return values per row whose weighted mean is the metric, by the delta method."""
+        value = self._value(labels, scores, weights)
+        if scores.ndim == 1:
+            return _about(value, [precision_pulls(labels == 1, scores, weights)])
+        codes = range(scores.shape[1])
+        each = [precision_pulls(labels == code, scores[:, code], weights) for code in codes]
+        return _about(value, each)
 
     def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
         if scores.ndim == 2 or weights is not None:
@@ -229,6 +247,14 @@ class BalancedAccuracy(Classification):
         right, rows = self._counts(labels, scores, weights)
         return float((right[rows > 0] / rows[rows > 0]).mean())
 
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array:
+        """Return values per row whose weighted mean is the metric, by the delta method."""
+        right, rows = self._counts(labels, scores, weights)
+        codes, met = labels.astype(np.intp), rows > 0
+        share = np.divide(right, rows, out=np.zeros(rows.size), where=met)
+        pulls = ((_predicted(scores) == codes) - share[codes]) * (rows.sum() / rows[codes])
+        return np.asarray(share[met].mean() + pulls / met.sum())
+
     def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
         right, rows = self._counts(labels, scores, weights)
         right, rows = right[rows > 0], rows[rows > 0]
@@ -270,14 +296,21 @@ class F1(Classification):
         parts = _hits(labels, scores, weights)
         return _mean_of_defined([both / either for both, either, _, _ in parts])
 
+    def contributions(self, labels: Labels, scores: Array, weights: Weights = None) -> Array | None:
+        """Return values per row whose weighted mean is the metric, by the delta method."""
+        total = len(labels) if weights is None else weights.sum()
+        pulls = [
+            (hit - both / either * met) * (total / either)
+            for both, either, hit, met in _hits(labels, scores, weights)
+        ]
+        return _about(self._value(labels, scores, weights), pulls)
+
     def _interval(self, labels: Labels, scores: Array, level: float, weights: Weights) -> Bounds:
         parts = _hits(labels, scores, weights)
         if not parts:
             return NO_BOUNDS
-        pulls = [
-            (hit - both / either * met) * (len(hit) / either) for both, either, hit, met in parts
-        ]
-        error = _error(np.mean(pulls, axis=0))
+        rows = self.contributions(labels, scores, weights)
+        error = NOTHING if rows is None else _error(pulled(rows, weights))
         least = min(either for _, either, _, _ in parts) / 2
         if weights is not None:
             least *= worth(0, weights) / float(weights.sum())
@@ -294,22 +327,15 @@ def _mean_of_defined(each: list[float]) -> float:
     return float(np.mean(some)) if some else NOTHING
 
 
+def _about(value: float, each: list[Array]) -> Array | None:
+    """Return a value plus the mean pull of each row on it, over the classes that have one."""
+    some = [pulls for pulls in each if pulls.size and pulls[0] == pulls[0]]
+    return value + np.asarray(np.mean(some, axis=0)) if some else None
+
+
 def _error(pulls: Array) -> float:
     """Return the standard error of an estimate from the pull of each row on it."""
     return float(pulls.std(ddof=1)) / pulls.size**0.5 if pulls.size > 1 else NOTHING
-
-
-def _average_precision(positive: NDArray[np.bool_], scores: Array, weights: Weights) -> float:
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), scores.size - 1)
-    if weights is None:
-        found, met = np.cumsum(positive[order])[ends], ends + 1
-    else:
-        own = weights[order]
-        found, met = np.cumsum(own * positive[order])[ends], np.cumsum(own)[ends]
-    if not found[-1]:
-        return NOTHING
-    return float((np.diff(found, prepend=0) * (found / met)).sum() / found[-1])
 
 
 def _resampled_error(positive: NDArray[np.bool_], scores: Array) -> float:
@@ -341,8 +367,8 @@ def _hits(
     for code in codes:
         true, claimed = labels == code, predicted == code
         hit, met = 2.0 * (true & claimed), true.astype(np.float64) + claimed
-        if weights is not None:
-            hit, met = hit * weights, met * weights
-        if met.any():
-            parts.append((float(hit.sum()), float(met.sum()), hit, met))
+        own = np.ones(met.size) if weights is None else weights
+        either = float(own @ met)
+        if either > 0:
+            parts.append((float(own @ hit), either, hit, met))
     return parts

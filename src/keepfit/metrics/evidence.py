@@ -87,10 +87,29 @@ def _gain(
     gains = pulled(sign * (ours if theirs is None else ours - theirs), weights)
     if not np.isfinite(gains).all():
         return None
-    found = _mean(block_means(gains, edges(gains.size, min(MOST, gains.size // BLOCK))))
+    found = _over_time(gains, labels, metric)
+    if found is None:
+        return None
     most = 1 / gains.size if weights is None else float(weights.max() / weights.sum())
     slack = most if _zero_or_one(ours) else 0.0
     return Gain(replace(found, mean=float(gains.mean())), slack)
+
+
+def _over_time(gains: Array, labels: Labels, metric: Metric) -> Mean | None:
+    """Return the mean of gains of rows, in blocks of time; None where they make only one.
+
+    Of a metric that each class has a part in, gains are what rows pull on it, and rare rows pull
+    hardest: a block is then cut by these, and counts for the sum of its rows' pulls, not for
+    their mean, which one that happens to hold few rows would lead.
+    """
+    if not getattr(metric, "by_class", False):
+        return _mean(block_means(gains, edges(gains.size, min(MOST, gains.size // BLOCK))))
+    cuts = _cuts(labels)
+    if cuts.size < 3:
+        return None
+    overall = float(gains.mean())
+    sums = np.add.reduceat(gains - overall, cuts[:-1])
+    return _mean(overall + sums * ((cuts.size - 1) / gains.size))
 
 
 def _certain(ours: Array, theirs: Array | None) -> Gain | None:
@@ -151,10 +170,6 @@ def _block_by_block(
 def _by_block(
     metric: Metric, labels: Labels, scores: Array, cuts: NDArray[np.intp], weights: Weights
 ) -> Array:
-    by_block = getattr(metric, "by_block", None)
-    if by_block is not None:
-        at_once: Array = by_block(labels, scores, cuts, *_given(weights))
-        return at_once
     parts = [slice(*ends) for ends in itertools.pairwise(cuts.tolist())]
     own = [None if weights is None else weights[part] for part in parts]
     pairs = zip(parts, own, strict=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,14 +16,25 @@ USUAL = 16
 FEWEST = 5
 """Batches before which nothing is usual yet."""
 
-FALLEN = 3.0
-"""Standard deviations below the usual at which a batch no longer belongs to a level, of a normal
-draw beside many; more beside few, so that less than one batch in a hundred does by chance."""
+class Rule(NamedTuple):
+    """How far below usual values another no longer belongs to their level.
 
-LOWEST, MANY, APART = 4, 8, 4.0
-"""One in so many values of a level, its lowest, may be what fell and was not seen. Where they are
-so many or more, it is enough that one is far below the others, by deviations of those: more than
-below all, as these lie closer together for it."""
+    ``deviations`` of them, more where they are few: ``(1 + few / how many)`` times as many. They
+    are those above the lowest ``share`` of a level, of ``at_least`` so many.
+    """
+
+    share: float
+    at_least: int
+    deviations: float
+    few: float
+
+
+RULES = (Rule(0.0, FEWEST, 3.0, 2.0), Rule(0.25, 8, 4.0, 5.0), Rule(0.5, 11, 5.5, 8.0))
+"""Ways to have fallen, of which one is enough: less than one batch in a hundred has by chance.
+
+Beside all values, as for normal ones; and beside the higher ones alone, as the lowest may be what
+fell and was not seen, which would hide for long what falls next. Higher ones lie closer together,
+so that it takes more of their deviations."""
 
 ACCEPTED = 8
 """Batches after which a level that did not come back is the usual one."""
@@ -113,24 +125,30 @@ def beneath(value: float, usual: Sequence[float], error: float = 0.0) -> float:
     # In a unit in which squares and sums of them are numbers.
     _, exponent = math.frexp(max(map(abs, (value, error, *usual))))
     value, error, *usual = (math.ldexp(one, -exponent) for one in (value, error, *usual))
-    below, spread = statistics.fmean(usual) - value, max(statistics.stdev(usual), error)
+    # A mean of equal values may be none of them, by the last bit.
+    mean = min(max(math.fsum(usual) / len(usual), min(usual)), max(usual))
+    deviation = math.hypot(*(one - mean for one in usual)) / math.sqrt(len(usual) - 1)
+    below, spread = mean - value, max(deviation, error)
     return below / spread if spread > 0 else math.copysign(math.inf, below) if below else 0.0
 
 
 def _fell(value: float, usual: Sequence[float], error: float, beside: float | None = None) -> bool:
     """Whether a value is too far below usual ones to be one of them, or as far below one beside."""
+    ordered, size = sorted(usual), len(usual)
+    for rule in RULES:
+        rest = ordered[int(rule.share * size) :]
+        if size >= rule.at_least and _beyond(value, rest, error, beside, rule):
+            return True
+        # The higher ones may be equal for no other reason than that values come in steps.
+        error = max(error, min((b - a for a, b in pairwise(ordered) if b > a), default=math.inf))
+    return False
+
+
+def _beyond(
+    value: float, usual: Sequence[float], error: float, beside: float | None, rule: Rule
+) -> bool:
+    """Whether a value lies further below usual ones, or one beside, than a rule allows."""
+    known = 0.0 if beside is None else beneath(beside, usual, error)
     # What is known of few is known badly: their mean and spread are unsure themselves.
-    few = len(usual)
-    if few < FEWEST:
-        return False
-    if _beyond(value, usual, error, beside) > FALLEN * (1 + 2 / few):
-        return True
-    rest = sorted(usual)[few // LOWEST :]
-    return few >= MANY and _beyond(value, rest, error, beside) > APART * (1 + 5 / len(rest))
-
-
-def _beyond(value: float, usual: Sequence[float], error: float, beside: float | None) -> float:
-    """Return how far a value lies below usual ones, or by how much further than one beside."""
-    return beneath(value, usual, error) - (
-        0.0 if beside is None else beneath(beside, usual, error)
-    )
+    allowed = rule.deviations * (1 + rule.few / len(usual))
+    return beneath(value, usual, error) > known + allowed

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 MICROSECOND = timedelta(microseconds=1)
 
+ENOUGH = 500
+"""Rows that say how what serves does: of a batch with fewer, those before it count too."""
+
 REACH = 1.96
 """Standard errors from a value to the ends of its interval, which holds 95 in 100."""
 
@@ -34,9 +37,20 @@ def scored(state: State, fact: Scored, at: datetime) -> None:
         rows = fact.n + sum(fact.unlearnt.values())
         state.strangers = counted(state.strangers, {**fact.unknown, **fact.unlearnt}, rows)
     if fact.value is not None:
+        state.recent = _recent([*state.recent, fact])
         state.realised = [*state.realised[-KEPT + 1 :], (fact.batch, fact.value)]
     if fact.to is not None:
         state.labelled_to = max(fact.to, state.labelled_to or fact.to)
+
+
+def _recent(scored: list[Scored]) -> list[Scored]:
+    """Return the newest batches that have so many rows together, of one metric, oldest first."""
+    kept: list[Scored] = []
+    for one in reversed(scored[-KEPT:]):
+        if one.metric != scored[-1].metric or sum(other.n for other in kept) >= ENOUGH:
+            break
+        kept.append(one)
+    return kept[::-1]
 
 
 def _levels(state: State, fact: Scored, version: Version) -> None:

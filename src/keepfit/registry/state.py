@@ -74,7 +74,8 @@ class State(msgspec.Struct):
     ``moved`` names the columns beyond their limit by detector, in the newest batch;
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
-    type. ``realised`` holds the number and the metric of the latest batches that were scored;
+    type. ``recent`` holds the newest scores that have 500 rows together, ``realised`` the number
+    and the metric of the latest batches that were scored;
     ``level`` whether it fell, where the greater is the better, and ``losses`` where the smaller is;
     ``awaited`` the estimates (value, low, high) of batches not scored yet, by batch;
     ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is the event
@@ -137,6 +138,7 @@ class State(msgspec.Struct):
     fresh: bool = False
     last_decision: Decided | None = None
     last_scored: Scored | None = None
+    recent: list[Scored] = []
     realised: list[tuple[int, float]] = []
     level: Level = msgspec.field(default_factory=Level)
     losses: Level = msgspec.field(default_factory=Level)
@@ -277,8 +279,8 @@ class State(msgspec.Struct):
             self.first_at = fact.from_
         if fact.watermark is not None:
             self.watermark = max(fact.watermark, self.watermark or fact.watermark)
-        self.counts.rows += fact.rows
-        self.counts.labels += fact.labels
+        self.counts.rows += fact.rows - fact.revised
+        self.counts.labels += fact.labels - fact.relabelled
 
     def _found(self, fact: Found, at: datetime) -> None:
         if fact.failing and fact.batch <= self.checked:  # a check may have that name too
@@ -388,7 +390,7 @@ class State(msgspec.Struct):
         version.artifact, version.reference, version.code = fact.artifact, fact.reference, fact.code
         version.parameters, version.packages = fact.parameters, fact.packages
         version.features, version.transferred = fact.features, fact.transferred
-        version.learnt = fact.learnt
+        version.learnt, version.findings = fact.learnt, fact.findings
         self.waiting.append(fact.version)
 
     def _failed(self, fact: TrainingFailed, at: datetime) -> None:

@@ -17,6 +17,7 @@ from keepfit.facts import (
     Cost,
     Declined,
     Donor,
+    Finding,
     Judged,
     Origin,
     RolledOut,
@@ -75,6 +76,7 @@ class Version(msgspec.Struct, kw_only=True):
     packages: dict[str, str] = {}
     features: tuple[str, ...] = ()
     learnt: float | None = None
+    findings: tuple[Finding, ...] = ()
     trained_at: datetime | None = None
     promoted_at: datetime | None = None
     judged: Judged | None = None
@@ -205,7 +207,8 @@ class Recipe(msgspec.Struct):
 class Counts(msgspec.Struct):
     """How often things happened, for summaries.
 
-    ``fit_cpu_seconds`` are those of trainings and of probes, which ``probe_cpu_seconds`` are of them.
+    ``rows`` and ``labels`` count each id once. ``fit_cpu_seconds`` are those of trainings and of
+    probes, which ``probe_cpu_seconds`` are of them.
     """
 
     rows: int = 0

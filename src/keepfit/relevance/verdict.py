@@ -235,10 +235,13 @@ class _Seen:
         ]
 
     def _why_kept(self) -> list[str]:
-        why = [*self._why_new(), *self._why_informative()] or ["much as the champion knows it"]
-        if self.redundant is not None:
-            why.append(f"{1 - self.redundant:.0%} of the rows are unlike any training row")
-        return why
+        why = [*self._why_new(), *self._why_informative()]
+        own = "" if self.redundant is None else f"{1 - self.redundant:.0%} of its rows"
+        if why:
+            return [*why, f"{own} are near copies of no training row"] if own else why
+        # One sentence: most rows of many columns are copies of none, and still of the same kind.
+        alike = "nothing tells it from the training rows as a whole"
+        return [f"{alike}, though {own} are near copies of none" if own else alike]
 
 
 def _informative(known: Known) -> _Informative | None:

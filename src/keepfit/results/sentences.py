@@ -187,6 +187,7 @@ class Story:
             else self._causes.get(started.turn if started else 0, "trained")
         )
         text = data(started) if started else f"{len(fact.features)} features"
+        text = "; ".join([text, *(one.message for one in fact.findings)])
         cost = lasted(fact.cost.wall_seconds)
         loud = not self._small(fact.version)
         return Line(at, "▲", f"{fact.version} {why}", text, cost=cost, loud=loud)

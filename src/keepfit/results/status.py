@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.clock import humanise
 from keepfit.costs import Forecast
-from keepfit.facts import Cost, Decision, Scored
+from keepfit.facts import Cost, Decision, Finding, Scored
 from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
 from keepfit.results.approvals import Awaited
 from keepfit.results.failing import Failing, Stuck, unlearnt
-from keepfit.results.sentences import counted, deciding, metric, rounded
+from keepfit.results.performance import Performance
+from keepfit.results.sentences import counted, deciding, rounded
 from keepfit.rollouts import told as stage_told
 
 if TYPE_CHECKING:
@@ -75,14 +76,16 @@ class RollingOut:
 class Status:
     """What serves, how current it is, what was decided last and what comes next.
 
-    ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
+    ``scored`` is the newest batch with its labels, ``performance`` how what serves does over the
+    newest ones. ``staleness`` is the age of the newest row the champion was trained on, at ``asked_at``:
     the moment of asking, or the newest one the ledger knows of. Its training went on from
     ``started_from``, where that is not None, and changed what ``update`` names. ``cost`` is what the ``newest``
     training took and ``forecast`` what it was expected to; ``upcoming`` is the forecast of those
     that run, or of one more like it. ``drawn`` counts the rows of the latest batches that did not
     pass by themselves, and ``explored`` those of them that were let through at random. ``approval``
     is the version that waits for a person. ``failing`` tells of trainings that fail in a row, ``stuck`` of steps, and
-    ``unlearnt`` counts the rows that the newest training left out, by the label that is no class.
+    ``unlearnt`` counts the rows that the newest training left out, by the label that is no class;
+    ``findings`` are what that training tells of its rows.
     """
 
     pipeline: str
@@ -108,6 +111,7 @@ class Status:
     watermark: datetime | None = None
     labelled_to: datetime | None = None
     scored: Scored | None = None
+    performance: Performance | None = None
     decision: Decision | None = None
     decided_at: datetime | None = None
     training: tuple[str, ...] = ()
@@ -119,6 +123,7 @@ class Status:
     failing: Failing | None = None
     stuck: Stuck | None = None
     unlearnt: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
     newest: str | None = None
     cost: Cost | None = None
     forecast: Forecast | None = None
@@ -160,6 +165,7 @@ class Status:
             watermark=state.watermark,
             labelled_to=state.labelled_to,
             scored=state.last_scored,
+            performance=Performance.of(state),
             decision=None if decided is None else decided.decision,
             decided_at=None if decided is None else decided.watermark,
             training=tuple(state.training),
@@ -174,6 +180,7 @@ class Status:
             failing=Failing.of(state),
             stuck=stuck,
             unlearnt={} if trained is None else trained.snapshot.unlearnt,
+            findings=() if trained is None else trained.findings,
             newest=None if trained is None else trained.name,
             cost=None if trained is None else trained.cost,
             forecast=None if trained is None else trained.forecast,
@@ -189,7 +196,7 @@ class Status:
                 {one.name.rstrip("_"): getattr(item, one.name) for one in fields(item)}
                 for item in shown[several]
             ]
-        for one in ("rollout", "approval", "failing", "stuck"):
+        for one in ("rollout", "approval", "failing", "stuck", "performance"):
             if (part := shown[one]) is not None:
                 shown[one] = {named.name: getattr(part, named.name) for named in fields(part)}
         found: dict[str, Any] = page.plain(shown)
@@ -293,17 +300,11 @@ class Status:
         ]
 
     def _performance(self) -> list[str]:
-        one = self.scored
-        if one is None:
-            return (
-                ["not scored yet: no batch that it served has its labels"] if self.champion else []
-            )
-        if one.value is None:
-            return [f"{one.metric}: no value, {one.reason}"]
-        return [
-            f"{metric(one.metric, one.value, one.low, one.high)}, "
-            f"{one.version} on {counted(one.n, 'row')} to {page.day(one.to)}"
-        ]
+        if self.performance is not None:
+            return self.performance.lines()
+        if self.scored is not None:
+            return [f"{self.scored.metric}: no value, {self.scored.reason}"]
+        return ["not scored yet: no batch that it served has its labels"] if self.champion else []
 
     def _data(self) -> list[str]:
         if not self.batches:
@@ -328,6 +329,7 @@ class Status:
             shown.append(f"{self.scored.version} could not answer {rows} of a batch: wrong on them")
         if self.unlearnt:
             shown.append(f"{self.newest} left out {unlearnt(self.unlearnt)}")
+        shown.extend(f"{self.newest}: {one.message}" for one in self.findings)
         if self.drawn:
             share = 100 * self.explored / self.drawn
             shown.append(

@@ -284,6 +284,9 @@ def _training(version: Version, chain: _Chain) -> list[str]:
     lines = [f"{', '.join(spent)}, ended on {page.day(chain.trained.at)}"]
     if version.forecast is not None:
         lines.append(f"{forecasted(version.forecast)}, was {took(cost.cpu_seconds)} of CPU")
+    for found in version.findings:
+        lines.append(f"! {found.message}")
+        lines.extend([f"  hint: {found.hint}"] if found.hint else [])
     if isinstance(chain.trained.fact, facts.TrainingFailed):
         said = f"✕ {chain.trained.fact.reason}: {chain.trained.fact.message.strip()}"
         lines.extend(line for line in said.splitlines() if line.strip())
@@ -315,7 +318,7 @@ def _gate(version: Version, chain: _Chain) -> list[str]:
 def _at_once(judged: facts.Judged) -> str:
     """Return that a gain is no difference of the values beside it, where it is none.
 
-    A metric that is no mean over rows, as an area under a curve, is measured block by block.
+    A metric of one's own that says nothing of its rows is measured block by block.
     """
     if judged.value is None or judged.champion_value is None:
         return ""

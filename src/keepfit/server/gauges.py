@@ -118,8 +118,15 @@ def _age(name: str, state: State, now: datetime) -> Iterator[Metric]:
 def _data(name: str, state: State) -> Iterator[Metric]:
     rows = sum(batch.rows for batch in state.unscored)
     counts = state.counts
-    yield _counter("keepfit_rows_landed", "Rows that have landed.", name, counts.rows)
-    yield _counter("keepfit_labels_landed", "Labels that have landed.", name, counts.labels)
+    yield _counter(
+        "keepfit_rows_landed", "Rows that have landed, corrected ones once.", name, counts.rows
+    )
+    yield _counter(
+        "keepfit_labels_landed",
+        "Labels that have landed, corrected ones once.",
+        name,
+        counts.labels,
+    )
     yield _gauge(
         "keepfit_rows_awaiting_labels", "Rows whose batch waits for labels to mature.", name, rows
     )
