@@ -16,6 +16,7 @@ USUAL = 16
 FEWEST = 5
 """Batches before which nothing is usual yet."""
 
+
 class Rule(NamedTuple):
     """How far below usual values another no longer belongs to their level.
 
