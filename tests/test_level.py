@@ -122,6 +122,20 @@ def test_a_batch_that_is_itself_as_uncertain_has_not_fallen() -> None:
     assert take(level, 0.01, 19, error=0.05) == (1, 19)
 
 
+def test_what_fell_is_held_against_how_much_the_level_scatters() -> None:
+    noise = np.random.default_rng(6).normal(size=12)
+    level = Level()
+    for batch, value in enumerate(1.2 + 0.1 * noise, 1):
+        level.take(-value, batch, day(batch), learnt_to=day(0), error=0.1, rows=200)
+    level.take(-1.8, 13, day(13), learnt_to=day(0), error=0.25, rows=200)
+    assert level.below == 1, "a part of the rows loses far more, and the others no more than before"
+    few = Level()
+    for batch, value in enumerate(1.2 + 0.1 * noise, 1):
+        few.take(-value, batch, day(batch), learnt_to=day(0), error=0.1, rows=200)
+    few.take(-1.8, 13, day(13), learnt_to=day(0), error=0.45, rows=10)
+    assert few.below == 0, "ten rows scatter as far by chance"
+
+
 # What is folded -------------------------------------------------------------------------
 
 

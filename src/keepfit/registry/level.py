@@ -61,6 +61,7 @@ class Level(msgspec.Struct):
     below: int = 0
     usual: list[float] = []
     fresh: list[float] = []
+    scatter: list[float] = []
     fell: datetime | None = None
     before: tuple[datetime | None, int] = (None, 0)
 
@@ -79,6 +80,7 @@ class Level(msgspec.Struct):
         *,
         learnt_to: datetime,
         error: float = 0.0,
+        rows: int = 1,
     ) -> None:
         """Take in what a version reached on a batch.
 
@@ -94,12 +96,17 @@ class Level(msgspec.Struct):
             The event time of the newest row that the version was trained on.
         error
             The standard error of the value, where it is known.
+        rows
+            How many rows the batch has.
         """
         if not math.isfinite(value):
             return
+        own, error = error, self._unsure(error, rows)
         if not self.below:
             if not _fell(value, self.usual, error):
                 self.usual = [*self.usual[-USUAL + 1 :], value]
+                if own > 0:
+                    self.scatter = [*self.scatter[-USUAL + 1 :], own * math.sqrt(rows)]
                 return
             self.before, self.fell = (self.since, self.batch), since
             self._fall(value, batch, since)
@@ -113,6 +120,16 @@ class Level(msgspec.Struct):
             self.below, self.fresh = self.below + 1, [*self.fresh, value]
             if self.below > ACCEPTED:
                 self.usual, self.below = self.fresh, 0
+
+    def _unsure(self, error: float, rows: int) -> float:
+        """Return the standard error that so many rows have on the level.
+
+        What fell scatters more itself: most of its rows may lose no more than before, and some far
+        more, as where only a part of the rows has changed.
+        """
+        if len(self.scatter) < FEWEST:
+            return error
+        return math.hypot(*self.scatter) / math.sqrt(len(self.scatter) * max(rows, 1))
 
     def _fall(self, value: float, batch: int, since: datetime) -> None:
         self.since, self.batch, self.below, self.fresh = since, batch, 1, [value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keepfit.facts import Compared, Estimated, Judged, Scored
 from keepfit.registry.strangers import counted
@@ -64,9 +64,9 @@ def _levels(state: State, fact: Scored, version: Version) -> None:
         since = before + MICROSECOND
     ends = [abs(end - fact.value) for end in (fact.low, fact.high) if end is not None]
     error = max(ends, default=0.0) / REACH
-    learnt_to = version.snapshot.to
-    state.level.take(fact.value, fact.batch, since, learnt_to=learnt_to, error=error)
-    state.losses.take(-fact.value, fact.batch, since, learnt_to=learnt_to, error=error)
+    known: dict[str, Any] = {"learnt_to": version.snapshot.to, "error": error, "rows": fact.n}
+    state.level.take(fact.value, fact.batch, since, **known)
+    state.losses.take(-fact.value, fact.batch, since, **known)
 
 
 def estimated(state: State, fact: Estimated, at: datetime) -> None:
