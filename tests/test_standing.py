@@ -22,8 +22,9 @@ from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Cost, Decision, Entry, Judged, Scored, Snapshot, Verdict
 from keepfit.learners import resolve
+from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
-from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, SPAN, Standings, Why, standard_errors
+from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, SPAN, Standings, standard_errors
 from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)
@@ -242,6 +243,10 @@ def test_an_update_waits_for_one_more_batch_where_new_rows_are_few_and_well_answ
     state.realised[-1] = (40, 0.78)
     assert running(state, 41) == {UPDATE}, "answered worse than lately"
     state.realised[-1] = (40, 0.82)
+    for before, found in ((0.80, set()), (0.72, {UPDATE}), (None, set())):
+        said = Judged(version="v2", answer=Answer.PROMOTE, verdicts=(), champion="v1")
+        state.versions["v2"].judged = replace(said, value=0.81, champion_value=before)
+        assert running(state, 41) == found, "the last one gained much"
     state.compared = [side(0.8, 0.9, np.random.default_rng(8)) for _ in range(8)]
     assert standings(state).leader().name == SHORT  # type: ignore[union-attr]
     state.versions["v3"] = version("v3", SHORT, 40)

@@ -18,13 +18,13 @@ from keepfit.facts import Entry, Fact, Finding, Outcome
 from keepfit.lake import Landed
 from keepfit.ledger import Lease
 from keepfit.ledger.steps import Stepping
+from keepfit.plan import Why
 from keepfit.probes import Prober
 from keepfit.protocols import CheckContext, Evidence, Source
 from keepfit.registry import State
 from keepfit.release import Release
 from keepfit.rollouts import told
 from keepfit.scoring import Scorer
-from keepfit.standing import Why
 from keepfit.turn import Turn
 from keepfit.watch import Watch
 

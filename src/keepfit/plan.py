@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +16,31 @@ if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.challenger import Challenger
+
+
+ALARMS = ("OnDecay", "OnDrift", "OnEvent", "OnRelevance")
+
+
+class Why(enum.IntEnum):
+    """Why a turn of training is asked for, from the least reason to the greatest."""
+
+    STEP = 0
+    """One more step of the cadence brought labels."""
+
+    ASKED = 1
+    """A schedule, an amount of rows, a price or a person says so."""
+
+    ALARM = 2
+    """Something happened: drift, decay, an event."""
+
+    @classmethod
+    def of(cls, decision: Decision) -> Why:
+        """Return the greatest reason among the triggers that said yes."""
+        if decision.parts:
+            return max((cls.of(part) for part in decision.parts if part.train), default=cls.ASKED)
+        if decision.trigger.startswith("EachStep"):
+            return cls.STEP
+        return cls.ALARM if decision.trigger.startswith(ALARMS) else cls.ASKED
 
 
 @dataclass(frozen=True, slots=True)

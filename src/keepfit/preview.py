@@ -12,8 +12,8 @@ from keepfit.facts import Entry, decode, encode
 from keepfit.home import Memory
 from keepfit.lake.unlanded import Unlanded
 from keepfit.loop import Loop
+from keepfit.plan import Why
 from keepfit.results import Checked
-from keepfit.standing import Why
 
 if TYPE_CHECKING:
     from keepfit.facts import Fact

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from keepfit.batch import LABEL, TIME, border
-from keepfit.facts import Decision, Judged
+from keepfit.facts import Judged
 from keepfit.gates.paired import Measured
+from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
 from keepfit.registry.level import beneath
 
@@ -64,8 +64,8 @@ FEW = 0.06
 one step of a window of twenty, less the holdout, is fewer; one of five is more."""
 
 DULL = 1.0
-"""Standard deviations between batches by which the newest one must be worse than those lately for
-an update not to wait."""
+"""Standard deviations between batches by which the newest one must be worse than those lately, or
+the champion have been better at its gate than the one before, for an update not to wait."""
 
 ALIKE = 1.25
 """Two recipes of which one sees fewer than so many times the rows of the other are alike."""
@@ -76,30 +76,6 @@ MEMORY = 0.97
 SPAN = 16
 """Batches after a change for which a leader is preferred no more, while it learns rows of before."""
 
-ALARMS = ("OnDecay", "OnDrift", "OnEvent", "OnRelevance")
-
-
-class Why(enum.IntEnum):
-    """Why a turn of training is asked for, from the least reason to the greatest."""
-
-    STEP = 0
-    """One more step of the cadence brought labels."""
-
-    ASKED = 1
-    """A schedule, an amount of rows, a price or a person says so."""
-
-    ALARM = 2
-    """Something happened: drift, decay, an event."""
-
-    @classmethod
-    def of(cls, decision: Decision) -> Why:
-        """Return the greatest reason among the triggers that said yes."""
-        if decision.parts:
-            return max((cls.of(part) for part in decision.parts if part.train), default=cls.ASKED)
-        if decision.trigger.startswith("EachStep"):
-            return cls.STEP
-        return cls.ALARM if decision.trigger.startswith(ALARMS) else cls.ASKED
-
 
 class Standings:
     """What the facts so far say of each recipe.
@@ -107,7 +83,8 @@ class Standings:
     A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
     the pipeline names, until another has shown that it does better. Recipes that start from
     the champion run in every turn, unless that has done worse than leaving it alone; where new
-    rows are few beside the leader's, and no worse answered than others lately, with the next.
+    rows are few beside the leader's, no worse answered than others lately, and the last update
+    gained little, with the next.
 
     The leader is trained again once a quarter of its rows is new. What its trainings gave is
     then seen on the batches that follow, beside the champion before it, updated with the same
@@ -309,7 +286,19 @@ class Standings:
         values = [self.sign * value for _, value in self.state.realised[-RECENT:]]
         if len(values) <= ENOUGH or beneath(values[-1], values[:-1]) > DULL:
             return ""
+        if (
+            beneath(values[-1] - self._gained(champion), values) - beneath(values[-1], values)
+            > DULL
+        ):
+            return ""
         return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
+
+    def _gained(self, champion: Version) -> float:
+        """Return by how much the champion was better at its gate than the one before it."""
+        judged = self.state.versions.get(champion.final_of or champion.name, champion).judged
+        if judged is None or judged.value is None or judged.champion_value is None:
+            return 0.0
+        return self.sign * (judged.value - judged.champion_value)
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""

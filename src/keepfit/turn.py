@@ -38,10 +38,10 @@ from keepfit.learners.novel import Learnable, classifies, learnable, without
 from keepfit.learnt import again
 from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, scored_past, stretches
-from keepfit.plan import Chosen, Plan
+from keepfit.plan import Chosen, Plan, Why
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
-from keepfit.standing import Standings, Why
+from keepfit.standing import Standings
 from keepfit.training import train
 
 if TYPE_CHECKING:
