@@ -110,7 +110,8 @@ class Standings:
     greater_is_better
         The direction of the metric.
     enough
-        Rows below which a window is not tried where the leader's has as many.
+        Rows below which a window is not tried where the leader's has as many; after a change,
+        where the holdout decides, half of them.
     """
 
     def __init__(

@@ -1,0 +1,205 @@
+"""Keepfit without settings on River's generators of streams, beside each window in hindsight.
+
+The other streams here are real, or turn once or twice. These turn again and again, slowly, fast
+or never, in all rows or a part of them, and some have numbers to answer.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightgbm as lgb
+import numpy as np
+import polars as pl
+from peers import say
+from peers.report import table
+
+ROWS, BATCHES, FIRST, TREES = 20_000, 100, 10, 60
+DAY = 86_400_000_000
+WINDOWS: dict[str, int | None] = {
+    **{f"{n} batches": n for n in (2, 5, 10, 20, 40)},
+    "1 batch": 1,
+    "all rows": None,
+}
+
+
+class Stream(NamedTuple):
+    """What to measure: rows with their labels, batch by batch, and whether these are numbers."""
+
+    frame: pl.DataFrame
+    numbers: bool
+
+    def estimator(self) -> Any:
+        kind = lgb.LGBMRegressor if self.numbers else lgb.LGBMClassifier
+        return kind(n_estimators=TREES, n_jobs=1, random_state=0, verbose=-1)
+
+
+def main(*, quick: bool = False) -> Iterator[str]:
+    """Yield the report."""
+    made = generators()
+    names = list(made)[:2] if quick else list(made)
+    yield from [
+        "## Streams that generators make",
+        "",
+        f"{ROWS:,} rows in {BATCHES} batches, a batch a day, LightGBM with {TREES} trees. Of classes "
+        "accuracy in per cent, of numbers the mean absolute error; the mean over batches from the "
+        f"{FIRST + 1}th on. The windows are trained with every batch, without a gate; keepfit has no "
+        "settings but source, estimator, metric and cadence. The difference is in points, of an "
+        "error in per cent of it; CPU is that of the fits beside those of every batch on all rows.",
+        "",
+    ]
+    rows = []
+    for name in names:
+        say(name)
+        rows.append([name, *_cells(made[name]())])
+    yield from table(
+        ["stream", "best window", "it reaches", "**keepfit**", "difference", "CPU of fits"], rows
+    )
+    yield ""
+
+
+def generators() -> dict[str, Callable[[], Stream]]:
+    """Return what makes each stream, by what it is called."""
+    from river.datasets import synth
+
+    def one(made: Any, *, numbers: bool = False) -> Callable[[], Stream]:
+        return lambda: Stream(_frame([(made, ROWS)]), numbers)
+
+    def parts(kind: Any, turns: Sequence[int], **known: Any) -> Callable[[], Stream]:
+        each = ROWS // len(turns)
+        made = [
+            (kind(classification_function=turn, seed=i, **known), each)
+            for i, turn in enumerate(turns)
+        ]
+        return lambda: Stream(_frame(made), numbers=False)
+
+    noisy, free = {"perturbation": 0.05}, {"balance_classes": False}
+    even = {"balance_classes": True, "has_noise": True}
+    moving = {"n_features": 10, "sigma": 0.1}
+    return {
+        "Agrawal, as it is": one(synth.Agrawal(classification_function=6, seed=1, **noisy)),
+        "Agrawal, five concepts": parts(synth.Agrawal, [0, 3, 6, 2, 4], **noisy),
+        "Agrawal, two in turns, ten batches each": parts(synth.Agrawal, [1, 4] * 5, **noisy),
+        "STAGGER, three in turns, 17 batches each": parts(synth.STAGGER, [0, 1, 2] * 2, **free),
+        "Sine, four concepts": parts(synth.Sine, [0, 1, 2, 3], **even),
+        "Sine, turning around every ten batches": parts(synth.Sine, [0, 1] * 5, **even),
+        "Mixed, turning around every ten batches": parts(synth.Mixed, [0, 1] * 5, **free),
+        "Hyperplane, slow": one(
+            synth.Hyperplane(seed=1, n_drift_features=5, mag_change=0.0005, **moving)
+        ),
+        "Hyperplane, fast": one(
+            synth.Hyperplane(seed=2, n_drift_features=8, mag_change=0.01, **moving)
+        ),
+        "RBF, centres that move": one(
+            synth.RandomRBFDrift(
+                seed_model=1,
+                seed_sample=1,
+                n_classes=4,
+                n_features=8,
+                n_centroids=30,
+                change_speed=0.0005,
+                n_drift_centroids=20,
+            )
+        ),
+        "RBF, centres that move fast": one(
+            synth.RandomRBFDrift(
+                seed_model=2,
+                seed_sample=2,
+                n_classes=3,
+                n_features=6,
+                n_centroids=20,
+                change_speed=0.005,
+                n_drift_centroids=20,
+            )
+        ),
+        "Random tree, as it is": one(synth.RandomTree(seed_tree=1, seed_sample=1, n_classes=3)),
+        "Friedman, as it is": one(synth.Friedman(seed=1), numbers=True),
+        "Friedman, in a part of the rows": one(
+            synth.FriedmanDrift(drift_type="lea", position=(4_000, 8_000, 14_000), seed=1),
+            numbers=True,
+        ),
+        "Friedman, all at once": one(
+            synth.FriedmanDrift(
+                drift_type="gra", position=(7_000, 14_000), transition_window=2_000, seed=1
+            ),
+            numbers=True,
+        ),
+    }
+
+
+def _frame(made: Sequence[tuple[Any, int]]) -> pl.DataFrame:
+    """Return what generators make one after the other, a batch a day."""
+    rows: list[dict[str, Any]] = []
+    labels: list[Any] = []
+    for generator, many in made:
+        for x, y in generator.take(many):
+            rows.append({str(name): value for name, value in x.items()})
+            labels.append(y)
+    start = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1e6)
+    times = start + np.arange(len(rows)) * (BATCHES * DAY // len(rows))
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
+        id=pl.Series(np.arange(len(rows))),
+        time=pl.Series(times).cast(pl.Datetime("us", "UTC")),
+        label=pl.Series(labels),
+    )
+
+
+def _cells(stream: Stream) -> list[str]:
+    """Return what the best window reaches, and keepfit, and what either costs."""
+    sign = -1.0 if stream.numbers else 1.0
+    found = {name: _window(stream, length) for name, length in WINDOWS.items()}
+    best = max(found, key=lambda name: sign * found[name][0])
+    value, cpu = _lived(stream)
+    top = found[best][0]
+    away = sign * (value - top) * (100 / top if stream.numbers else 1.0)
+    digits = 3 if stream.numbers else 1
+    share = f"{100 * cpu / found['all rows'][1]:.0f} %"
+    unit = " %" if stream.numbers else ""
+    return [best, f"{top:.{digits}f}", f"{value:.{digits}f}", f"{away:+.1f}{unit}", share]
+
+
+def _window(stream: Stream, length: int | None) -> tuple[float, float]:
+    """Return what a window trained with every batch reaches, and the CPU seconds of its fits."""
+    taken = stream.frame.drop("id", "time", "label")
+    rows = taken.select(pl.all().cast(pl.Float64)).to_numpy()
+    labels = stream.frame.get_column("label").to_numpy()
+    cuts = np.linspace(0, len(labels), BATCHES + 1).round().astype(int)
+    values, spent = [], 0.0
+    for batch in range(FIRST, BATCHES):
+        known = slice(0 if length is None else cuts[max(0, batch - length)], cuts[batch])
+        ahead = slice(cuts[batch], cuts[batch + 1])
+        started = time.process_time()
+        if np.unique(labels[known]).size > 1:
+            model = stream.estimator().fit(rows[known], labels[known])
+            spent += time.process_time() - started
+            said = model.predict(rows[ahead])
+        else:
+            said = np.full(len(labels[ahead]), labels[known][0])
+        right = said == labels[ahead]
+        values.append(np.abs(said - labels[ahead]).mean() if stream.numbers else 100 * right.mean())
+    return float(np.mean(values)), spent
+
+
+def _lived(stream: Stream) -> tuple[float, float]:
+    """Return what keepfit reaches without settings, and the CPU seconds of its fits."""
+    from keepfit import Pipeline, executors, sources
+
+    with tempfile.TemporaryDirectory() as home:
+        pipeline = Pipeline(
+            "made",
+            sources.Frame(stream.frame, id="id", time="time", label="label"),
+            stream.estimator(),
+            metric="mae" if stream.numbers else "accuracy",
+            every="1d",
+            home=Path(home),
+            executor=executors.Inline(),
+        )
+        first = stream.frame["time"][0] + timedelta(days=FIRST)
+        told = pipeline.backtest(since=first, compare=False)["made"]
+        pipeline.close()
+    return float(told.value or 0.0) * (1 if stream.numbers else 100), told.fit_cpu_seconds
