@@ -27,7 +27,7 @@ help: ## what there is to make
 
 setup: .venv/.dev ## a virtual environment in .venv with all that the others need
 
-demo: .venv/.demo ## a year of flights in two minutes
+demo: .venv/.demo ## a year of flights, in some minutes
 	@$(BIN)/keepfit demo $(ARGS)
 
 test: .venv/.dev ## all tests; ARGS="-k ledger" picks some
