@@ -6,11 +6,9 @@ or never, in all rows or a part of them, and some have numbers to answer.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightgbm as lgb
@@ -18,6 +16,7 @@ import numpy as np
 import polars as pl
 from peers import say
 from peers.report import table
+from stream_models import lived
 
 ROWS, BATCHES, FIRST, TREES = 20_000, 100, 10, 60
 DAY = 86_400_000_000
@@ -78,6 +77,20 @@ def generators() -> dict[str, Callable[[], Stream]]:
         ]
         return lambda: Stream(_frame(made), numbers=False)
 
+    def moved(
+        seed: int, *, classes: int, columns: int, centres: int, speed: float
+    ) -> Callable[[], Stream]:
+        made = synth.RandomRBFDrift(
+            seed_model=seed,
+            seed_sample=seed,
+            n_classes=classes,
+            n_features=columns,
+            n_centroids=centres,
+            change_speed=speed,
+            n_drift_centroids=20,
+        )
+        return one(made)
+
     noisy, free = {"perturbation": 0.05}, {"balance_classes": False}
     even = {"balance_classes": True, "has_noise": True}
     moving = {"n_features": 10, "sigma": 0.1}
@@ -95,28 +108,8 @@ def generators() -> dict[str, Callable[[], Stream]]:
         "Hyperplane, fast": one(
             synth.Hyperplane(seed=2, n_drift_features=8, mag_change=0.01, **moving)
         ),
-        "RBF, centres that move": one(
-            synth.RandomRBFDrift(
-                seed_model=1,
-                seed_sample=1,
-                n_classes=4,
-                n_features=8,
-                n_centroids=30,
-                change_speed=0.0005,
-                n_drift_centroids=20,
-            )
-        ),
-        "RBF, centres that move fast": one(
-            synth.RandomRBFDrift(
-                seed_model=2,
-                seed_sample=2,
-                n_classes=3,
-                n_features=6,
-                n_centroids=20,
-                change_speed=0.005,
-                n_drift_centroids=20,
-            )
-        ),
+        "RBF, centres that move": moved(1, classes=4, columns=8, centres=30, speed=0.0005),
+        "RBF, centres that move fast": moved(2, classes=3, columns=6, centres=20, speed=0.005),
         "Random tree, as it is": one(synth.RandomTree(seed_tree=1, seed_sample=1, n_classes=3)),
         "Friedman, as it is": one(synth.Friedman(seed=1), numbers=True),
         "Friedman, in a part of the rows": one(
@@ -150,15 +143,22 @@ def _frame(made: Sequence[tuple[Any, int]]) -> pl.DataFrame:
 
 
 def _cells(stream: Stream) -> list[str]:
-    """Return what the best window reaches, and keepfit, and what either costs."""
+    """Return which window does best, what it and keepfit reach, and what that costs."""
     sign = -1.0 if stream.numbers else 1.0
     found = {name: _window(stream, length) for name, length in WINDOWS.items()}
     best = max(found, key=lambda name: sign * found[name][0])
-    value, cpu = _lived(stream)
+    told = lived(
+        "made",
+        stream.frame,
+        stream.estimator(),
+        metric="mae" if stream.numbers else "accuracy",
+        since=stream.frame["time"][0] + timedelta(days=FIRST),
+    )
+    value = float(told.value or 0.0) * (1 if stream.numbers else 100)
     top = found[best][0]
     away = sign * (value - top) * (100 / top if stream.numbers else 1.0)
     digits = 3 if stream.numbers else 1
-    share = f"{100 * cpu / found['all rows'][1]:.0f} %"
+    share = f"{100 * told.fit_cpu_seconds / found['all rows'][1]:.0f} %"
     unit = " %" if stream.numbers else ""
     return [best, f"{top:.{digits}f}", f"{value:.{digits}f}", f"{away:+.1f}{unit}", share]
 
@@ -183,23 +183,3 @@ def _window(stream: Stream, length: int | None) -> tuple[float, float]:
         right = said == labels[ahead]
         values.append(np.abs(said - labels[ahead]).mean() if stream.numbers else 100 * right.mean())
     return float(np.mean(values)), spent
-
-
-def _lived(stream: Stream) -> tuple[float, float]:
-    """Return what keepfit reaches without settings, and the CPU seconds of its fits."""
-    from keepfit import Pipeline, executors, sources
-
-    with tempfile.TemporaryDirectory() as home:
-        pipeline = Pipeline(
-            "made",
-            sources.Frame(stream.frame, id="id", time="time", label="label"),
-            stream.estimator(),
-            metric="mae" if stream.numbers else "accuracy",
-            every="1d",
-            home=Path(home),
-            executor=executors.Inline(),
-        )
-        first = stream.frame["time"][0] + timedelta(days=FIRST)
-        told = pipeline.backtest(since=first, compare=False)["made"]
-        pipeline.close()
-    return float(told.value or 0.0) * (1 if stream.numbers else 100), told.fit_cpu_seconds

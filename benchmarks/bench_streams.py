@@ -16,7 +16,6 @@ import math
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -34,6 +33,7 @@ from stream_models import (
     STREAMS,
     Scale,
     at_hand,
+    lived,
     paced,
     stream_of,
     table_of,
@@ -142,23 +142,10 @@ def by_keepfit(
     name: str, folder: Path, seed: int, scale: Scale, parts: dict[str, Any]
 ) -> tuple[float, float]:
     """Return accuracy and CPU seconds of training of keepfit."""
-    from keepfit import Pipeline, executors, sources
-
     frame = paced(stream_of(name, folder, seed), scale)
-    with tempfile.TemporaryDirectory() as home:
-        pipeline = Pipeline(
-            name,
-            sources.Frame(frame, id="id", time="time", label="label"),
-            lgb.LGBMClassifier(n_estimators=scale.trees, n_jobs=1, random_state=seed),
-            metric="accuracy",
-            every="1d",
-            home=Path(home),
-            executor=executors.Inline(),
-            **parts,
-        )
-        told = pipeline.backtest(since=frame["time"][0] + timedelta(days=FIRST), compare=False)
-        pipeline.close()
-    policy = told[name]
+    learner = lgb.LGBMClassifier(n_estimators=scale.trees, n_jobs=1, random_state=seed)
+    since = frame["time"][0] + timedelta(days=FIRST)
+    policy = lived(name, frame, learner, metric="accuracy", since=since, **parts)
     return 100 * float(policy.value or 0.0), policy.fit_cpu_seconds
 
 

@@ -7,10 +7,8 @@ there is, and each batch that is answered by what used to be true counts.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
@@ -20,6 +18,7 @@ from peers import say
 from peers.report import table
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from stream_models import lived
 
 FIRST, LAST = np.array([1.5, 1.0, 0.5, 0.0, 0.0]), np.array([0.0, 0.3, 0.5, 1.5, 1.0])
 DAY = 86_400_000_000
@@ -102,25 +101,8 @@ def _windows() -> dict[str, dict[str, Any]]:
 
 def _cells(frame: pl.DataFrame, make: Callable[[], Any]) -> list[str]:
     """Return what keepfit reaches without settings, and each window."""
-    found = [_lived(frame, make(), parts) for parts in ({}, *_windows().values())]
+    settings = ({}, *_windows().values())
+    lives = [lived("turns", frame, make(), metric="roc_auc", **parts) for parts in settings]
+    found = [(float(told.value or 0.0), told.trainings) for told in lives]
     best = max(value for value, _ in found[1:])
     return [f"{value:.3f}{' (best)' if value >= best else ''} / {n}" for value, n in found]
-
-
-def _lived(frame: pl.DataFrame, learner: Any, parts: dict[str, Any]) -> tuple[float, int]:
-    from keepfit import Pipeline, executors, sources
-
-    with tempfile.TemporaryDirectory() as home:
-        pipeline = Pipeline(
-            "turns",
-            sources.Frame(frame, id="id", time="time", label="label"),
-            learner,
-            metric="roc_auc",
-            every="1d",
-            home=Path(home),
-            executor=executors.Inline(),
-            **parts,
-        )
-        told = pipeline.backtest(compare=False)["turns"]
-        pipeline.close()
-    return float(told.value or 0.0), told.trainings

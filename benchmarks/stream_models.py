@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,3 +169,34 @@ def trained(name: str, folder: Path, seed: int, scale: Scale) -> Models:
                     )  # fmt: skip
                     keep((recipe, batch, since), booster, started)
     return models
+
+
+def lived(
+    name: str,
+    frame: pl.DataFrame,
+    learner: Any,
+    *,
+    metric: str,
+    since: datetime | None = None,
+    **parts: Any,
+) -> Any:
+    """Return what a pipeline reaches on rows with a batch a day, trained in this process.
+
+    ``parts`` are its settings beside source, estimator, metric and cadence.
+    """
+    from keepfit import Pipeline, executors, sources
+
+    with tempfile.TemporaryDirectory() as home:
+        pipeline = Pipeline(
+            name,
+            sources.Frame(frame, id="id", time="time", label="label"),
+            learner,
+            metric=metric,
+            every="1d",
+            home=Path(home),
+            executor=executors.Inline(),
+            **parts,
+        )
+        told = pipeline.backtest(since=since, compare=False)[name]
+        pipeline.close()
+    return told
