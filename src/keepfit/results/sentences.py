@@ -187,7 +187,8 @@ class Story:
             else self._causes.get(started.turn if started else 0, "trained")
         )
         text = data(started) if started else f"{len(fact.features)} features"
-        text = "; ".join([text, *(one.message for one in fact.findings)])
+        # What is wrong first: a line may be cut.
+        text = "; ".join([*(one.message for one in fact.findings), text])
         cost = lasted(fact.cost.wall_seconds)
         loud = not self._small(fact.version)
         return Line(at, "▲", f"{fact.version} {why}", text, cost=cost, loud=loud)
