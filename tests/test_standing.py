@@ -20,7 +20,7 @@ from keepfit import Challenger, Ledger, gates, selection, triggers
 from keepfit.challenger import default
 from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
-from keepfit.facts import Answer, Cost, Decision, Entry, Judged, Scored, Snapshot, Verdict
+from keepfit.facts import Answer, Compared, Cost, Decision, Entry, Judged, Scored, Snapshot, Verdict
 from keepfit.learners import resolve
 from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
@@ -29,7 +29,7 @@ from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)
 RECIPES = default(resolve(BOOSTED))
-MIDDLE, SHORT, CHANGE, WHOLE, UPDATE = (one.name for one in RECIPES)
+MIDDLE, SHORT, CHANGE, BRIEF, WHOLE, UPDATE = (one.name for one in RECIPES)
 
 
 def version(name: str, recipe: str, to: int, *, turn: int = 1, state: str = "retired") -> Version:
@@ -63,7 +63,7 @@ def rows(first: int, last: int) -> pl.DataFrame:
 
 def chosen(day: int) -> dict[str, pl.DataFrame]:
     """Return what each recipe would train on, on a day."""
-    lengths = {MIDDLE: 20, SHORT: 5, CHANGE: 2, WHOLE: day, UPDATE: 1}
+    lengths = {MIDDLE: 20, SHORT: 5, CHANGE: 2, BRIEF: 1, WHOLE: day, UPDATE: 1}
     return {name: rows(max(0, day - length), day) for name, length in lengths.items()}
 
 
@@ -85,7 +85,7 @@ def served(*versions: Version, batch: int = 50) -> State:
 
 def often_tried(state: State) -> State:
     """Let all windows but the leader have been tried four times, long ago."""
-    for i, name in enumerate((SHORT, WHOLE)):
+    for i, name in enumerate((SHORT, BRIEF, WHOLE)):
         state.versions[f"v{90 + i}"] = version(f"v{90 + i}", name, 20)
         state.recipes[name] = Recipe(trainings=4, last=f"v{90 + i}")
     return state
@@ -201,7 +201,7 @@ def test_the_others_are_tried_in_a_few_of_the_leaders_trainings() -> None:
 def since(middle: float, kept: float, count: int, noise: np.random.Generator) -> list[Side]:
     """Return what a training and an update of the champion before it reached, on some batches."""
     drawn = 0.01 * noise.normal(size=(count, 2))
-    return [Side(100, {MIDDLE: middle + a}, kept + b) for a, b in drawn]
+    return [Side(100, {MIDDLE: middle + a}, {MIDDLE: kept + b}) for a, b in drawn]
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,41 @@ def test_the_leader_waits_for_what_its_trainings_gave_beside_updates(
     state.compared += since(0.8, kept, 12, np.random.default_rng(4))
     first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
     assert first - 40 == share * 20
-    lower = [Side(one.n, {MIDDLE: -one.values[MIDDLE]}, -one.kept) for one in state.compared]  # type: ignore[operator]
+    lower = [
+        Side(one.n, {MIDDLE: -one.values[MIDDLE]}, {MIDDLE: -one.kept[MIDDLE]})
+        for one in state.compared
+    ]
     state.compared, state.batch = lower, first - 1
     held = standings(state, greater_is_better=False).held(chosen(first - 1), Why.STEP)
     assert f"{share:.0%} asked for" in held[MIDDLE], "of a loss less is better"
+
+
+def test_a_training_that_learnt_hardly_anything_new_does_not_tell_whether_trainings_pay() -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
+    known = since(0.8, 0.9, 12, np.random.default_rng(4))
+    for new, share in ((0.07, NEW), (0.2, IDLES * NEW)):
+        state.compared = [replace(one, new={MIDDLE: new}) for one in known]
+        first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
+        assert first - 40 == share * 20
+
+
+def test_how_much_was_new_to_a_recipe_is_known_beside_the_last_one_from_scratch() -> None:
+    state = served(version("v1", WHOLE, 30), version("v4", MIDDLE, 40), version("v5", BRIEF, 40))
+    state.versions["v5"].snapshot = replace(
+        state.versions["v5"].snapshot, from_=START + 39 * DAY, to=START + 40 * DAY
+    )
+    for name, parent in (("v2", "v1"), ("v3", "v2")):
+        state.versions[name] = version(name, UPDATE, 39)
+        state.versions[name].start, state.versions[name].parent = "champion", parent
+    state.champion, state.followed = "v2", ["v3", "v4", "v5"]
+    values = {"v2": 0.7, "v3": 0.71, "v4": 0.8, "v5": 0.75}
+    reached = Compared(batch=42, metric="accuracy", n=50, values=values)
+    state.fold([Entry(seq=1, at=START, pipeline="churn", fact=reached)])
+    found = state.compared[-1]
+    assert found.values == {WHOLE: 0.7, MIDDLE: 0.8, BRIEF: 0.75}
+    assert found.kept == dict.fromkeys((MIDDLE, BRIEF), 0.71)
+    assert found.ages == dict.fromkeys((MIDDLE, BRIEF), 2)
+    assert found.new == pytest.approx({MIDDLE: 0.25, BRIEF: 1.0}, rel=0.05)
 
 
 def test_the_leader_is_preferred_and_beside_it_what_did_no_worse() -> None:
@@ -247,6 +278,17 @@ def test_an_update_waits_for_one_more_batch_where_new_rows_are_few_and_well_answ
         said = Judged(version="v2", answer=Answer.PROMOTE, verdicts=(), champion="v1")
         state.versions["v2"].judged = replace(said, value=0.81, champion_value=before)
         assert running(state, 41) == found, "the last one gained much"
+    for low, needs, found in (
+        (0.001, -0.01, {UPDATE}),
+        (0.001, None, {UPDATE}),
+        (-0.001, -0.01, set()),
+        (None, None, set()),
+        (0.75, 0.7, set()),
+    ):
+        verdict = Verdict(gate="", answer=Answer.PROMOTE, reason="", low=low, needs=needs)
+        told = replace(said, verdicts=(verdict,), value=0.81, champion_value=0.80)
+        state.versions["v2"].judged = told
+        assert running(state, 41) == found, "little, and it was shown that it did gain"
     state.compared = [side(0.8, 0.9, np.random.default_rng(8)) for _ in range(8)]
     assert standings(state).leader().name == SHORT  # type: ignore[union-attr]
     state.versions["v3"] = version("v3", SHORT, 40)
@@ -268,11 +310,13 @@ def test_when_what_serves_falls_each_window_is_trained_that_has_new_rows() -> No
         state.recipes[name].trainings = 9
     assert running(state, 45) == {UPDATE}
     fallen(state)
-    assert running(state, 45) == {SHORT, CHANGE, UPDATE}, "a fifth of its rows, and all, are new"
+    assert running(state, 45) == {SHORT, CHANGE, BRIEF, UPDATE}, (
+        "a fifth of its rows, and all, are new"
+    )
     assert "asked for after a change" in standings(state).held(chosen(45), Why.STEP)[MIDDLE]
-    assert running(state, 46) == {SHORT, CHANGE, MIDDLE, UPDATE}
-    assert running(state, 49) == {SHORT, CHANGE, MIDDLE, WHOLE, UPDATE}
-    assert running(state, 45, Why.ASKED) == {MIDDLE, SHORT, CHANGE, WHOLE, UPDATE}
+    assert running(state, 46) == {SHORT, CHANGE, BRIEF, MIDDLE, UPDATE}
+    assert running(state, 49) == {SHORT, CHANGE, BRIEF, MIDDLE, WHOLE, UPDATE}
+    assert running(state, 45, Why.ASKED) == {MIDDLE, SHORT, CHANGE, BRIEF, WHOLE, UPDATE}
     assert standings(state).preferred() == set(), "the holdout decides"
     assert (
         "20 rows, 100 asked for" in standings(state, enough=200).held(chosen(45), Why.STEP)[CHANGE]
@@ -328,7 +372,7 @@ def test_what_windows_reach_on_the_holdout_is_of_the_newest_batch_that_was_score
         one.turn = 7
     state.last_scored = Scored(batch=38, version="v1", metric="accuracy", value=0.9, n=10)
     state.fold([judged("v2"), judged("v3")])
-    assert state.compared == [Side(300, {SHORT: 0.9, WHOLE: 0.9}, None, batch=38, turn=7)]
+    assert state.compared == [Side(300, {SHORT: 0.9, WHOLE: 0.9}, batch=38, turn=7)]
 
 
 def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version:
@@ -372,10 +416,10 @@ def test_it_stands_for_all_rows_where_no_other_recipe_does(others: list[Challeng
 
 def test_what_would_tell_nothing_is_not_tried() -> None:
     state = served(version("v1", MIDDLE, 15))
-    assert running(state, 24) == {MIDDLE, SHORT, UPDATE}
+    assert running(state, 24) == {MIDDLE, SHORT, BRIEF, UPDATE}
     assert "nearly those of" in standings(state).held(chosen(24), Why.STEP)[WHOLE]
     state.compared = [side(0.8, 0.7, np.random.default_rng(7)) for _ in range(8)]
-    assert running(state, 60) == {MIDDLE, WHOLE, UPDATE}
+    assert running(state, 60) == {MIDDLE, BRIEF, WHOLE, UPDATE}
     assert "did better, by" in standings(state).held(chosen(60), Why.STEP)[SHORT]
     tried = []
     for count in range(1, 70):
@@ -389,7 +433,7 @@ def test_what_would_tell_nothing_is_not_tried() -> None:
 
 def test_an_alarm_tries_all_of_them_and_a_schedule_the_leader_beside_the_update() -> None:
     state = often_tried(served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)]))
-    assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, WHOLE, UPDATE}
+    assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, BRIEF, WHOLE, UPDATE}
     assert running(state, 41, Why.ASKED) == {MIDDLE, UPDATE}
 
 
@@ -401,7 +445,7 @@ def test_updates_stop_where_leaving_the_champion_alone_does_better() -> None:
     assert running(state, 41) == set()
     said = standings(state).held(chosen(41), Why.STEP)[UPDATE]
     assert "did better without it" in said
-    assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, WHOLE}
+    assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, BRIEF, WHOLE}
     assert MIDDLE in running(state, 42), "the leader is trained the oftener for it"
 
 
@@ -481,7 +525,7 @@ def test_no_settings_are_as_good_as_always_and_follow_what_changes(tmp_path: Pat
     assert told["churn"].value > told["always"].value + 0.03
     compared = [fact for fact in found if fact.kind == "Compared"]
     assert compared
-    assert {len(fact.values) for fact in compared} <= {2, 3, 4, 5, 6}
+    assert {len(fact.values) for fact in compared} <= {2, 3, 4, 5, 6, 7}
 
 
 def test_where_nothing_changes_little_is_trained_and_nothing_lost(tmp_path: Path) -> None:
@@ -596,6 +640,81 @@ def test_the_leader_is_promoted_unless_another_is_shown_to_do_better() -> None:
     for gate in (gates.AtLeast(0.1), gates.NoWorse(slice="kind")):
         by_it = passed("v2", 0.05, 0.2, gate=gate), passed("v3", -0.03, 0.04, gate=gate)
         assert promoted(*by_it, judges=[gate]) == "v3", "no gain over the champion on all rows"
+
+
+def test_a_window_of_one_step_is_promoted_by_no_luck_on_a_holdout() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40), version("v3", WHOLE, 40))
+    names, judges = dict.fromkeys(("v2", "v3"), 0), [gates.NoWorse()]
+    better, worse = passed("v2", 0.02, 0.30), passed("v3", -0.03, 0.04)
+    assert standings(state).best([better, worse], names, judges).version == "v3"
+    shown = passed("v2", 0.06, 0.30)
+    assert standings(state).best([shown, worse], names, judges).version == "v2"
+    assert standings(state).best([better], names, judges).version == "v2", "none else passed"
+    fallen(state)
+    assert standings(state).best([better, worse], names, judges).version == "v3"
+
+
+def brief_sides(age: int, gain: float, count: int, seed: int = 9) -> list[Side]:
+    """Return what a window of one step gained over the leader, so many batches after it."""
+    drawn = 0.01 * np.random.default_rng(seed).normal(size=count)
+    ages = {MIDDLE: age, BRIEF: age}
+    return [Side(100, {MIDDLE: 0.6, BRIEF: 0.6 + gain + a}, ages=ages) for a in drawn]
+
+
+def test_a_window_of_one_step_leads_by_the_batches_next_to_it() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40))
+    far = [one for age in (2, 3, 4) for one in brief_sides(age, -0.2, 5)]
+    state.compared = far + brief_sides(1, 0.1, ENOUGH - 1)
+    assert standings(state).leader().name == MIDDLE  # type: ignore[union-attr]
+    state.compared = far + brief_sides(0, 0.1, 3) + brief_sides(1, 0.1, 3)
+    assert standings(state).leader().name == BRIEF  # type: ignore[union-attr]
+    assert running(state, 41) >= {BRIEF}, "and is trained with every batch"
+    state.compared = brief_sides(2, 0.2, 20) + brief_sides(1, -0.05, ENOUGH)
+    assert standings(state).leader().name == MIDDLE  # type: ignore[union-attr]
+
+
+def test_beside_updates_alone_a_window_of_one_step_may_lead_too() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40))
+    known = [replace(one, values={BRIEF: one.values[BRIEF]}) for one in brief_sides(1, 0.1, 6)]
+    for kept, found in ((0.6, BRIEF), (0.8, MIDDLE)):
+        state.compared = [replace(one, kept={BRIEF: kept}) for one in known]
+        assert standings(state).leader().name == found  # type: ignore[union-attr]
+
+
+def test_it_joins_what_runs_until_it_is_shown_to_do_worse() -> None:
+    state = often_tried(served(version("v1", MIDDLE, 40)))
+    for one in ("v8", "v9"):
+        state.versions[one] = version(one, MIDDLE, 40)
+    state.recipes[MIDDLE].trainings = 5
+    assert running(state, 41) == {BRIEF, UPDATE}, "not known yet"
+    for gain, found in ((0.1, {BRIEF, UPDATE}), (-0.001, {BRIEF, UPDATE}), (-0.1, {UPDATE})):
+        state.compared = brief_sides(1, gain, ENOUGH)
+        if gain < 0.05:
+            assert running(state, 41) == found
+        else:
+            assert running(state, 41) >= found
+    few = standings(state, enough=50)
+    state.compared = []
+    assert "10 rows, 50 asked for" in few.held(chosen(41), Why.STEP)[BRIEF]
+    state.realised = [(35 + i, value) for i, value in enumerate([0.8, 0.82, 0.79, 0.81, 0.8, 0.82])]
+    assert running(state, 41) == set(), "alone it does not run"
+
+
+def test_where_it_leads_the_others_are_looked_at_as_often_as_they_change() -> None:
+    state = served(version("v1", MIDDLE, 40), version("v2", BRIEF, 44), version("v3", SHORT, 44))
+    state.recipes[BRIEF].trainings = 40
+    state.compared = brief_sides(1, 0.1, 8)
+    assert standings(state).leader().name == BRIEF  # type: ignore[union-attr]
+    assert running(state, 45) == {BRIEF, WHOLE, UPDATE}
+    assert (
+        "20% of its rows are new, 25% asked for"
+        in standings(state).held(chosen(45), Why.STEP)[SHORT]
+    )
+    assert running(state, 46) >= {BRIEF, SHORT, UPDATE}
+    ages = {SHORT: 1, BRIEF: 1}
+    state.compared += [Side(100, {SHORT: 0.6 + i / 100, BRIEF: 0.7}, ages=ages) for i in range(6)]
+    first = next(day for day in range(45, 60) if SHORT in running(state, day))
+    assert first == 44 + 5, "shown to do worse: when all its rows are new"
 
 
 def test_of_a_loss_the_one_shown_to_lose_less_is_promoted() -> None:

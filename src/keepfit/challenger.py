@@ -12,6 +12,7 @@ from keepfit.batch import ID
 from keepfit.donors import Named
 from keepfit.errors import ConfigError, nearest
 from keepfit.protocols import Learner, Selection
+from keepfit.registry.versions import BRIEF
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,6 +142,11 @@ class Challenger:
             return selection.Expanding(at_most=self.select.at_most)
         return None
 
+    @property
+    def brief(self) -> bool:
+        """Whether it learns the rows of one step alone: of use, if at all, for the step after it."""
+        return self.start == "scratch" and repr(self.select) == BRIEF
+
     def afresh(self) -> Challenger:
         """Return the recipe as it runs from scratch, by the same name."""
         if self.start == "scratch":
@@ -172,19 +178,20 @@ class Challenger:
 def default(learner: Learner) -> list[Challenger]:
     """Return the recipes of a pipeline that names none, of which evidence picks.
 
-    Four windows from scratch, the middle one first, of which one begins where what serves last
+    Five windows from scratch, the middle one first, of which one begins where what serves last
     fell; and, for a learner that has one, the cheap way to let the champion learn what is new.
 
     Examples
     --------
     >>> from sklearn.linear_model import LogisticRegression
     >>> [one.name for one in default(learners.resolve(LogisticRegression()))]
-    ['Sliding(20)', 'Sliding(5)', 'SinceChange', 'Expanding']
+    ['Sliding(20)', 'Sliding(5)', 'SinceChange', 'Sliding(1)', 'Expanding']
     """
     windows = (
         selection.Sliding(20),
         selection.Sliding(5),
         selection.SinceChange(),
+        selection.Sliding(1),
         selection.Expanding(),
     )
     found = [Challenger(select=window, every=None) for window in windows]

@@ -63,6 +63,10 @@ FEW = 0.06
 """New rows beside the leader's own, below which an update waits for the next batch, and no longer:
 one step of a window of twenty, less the holdout, is fewer; one of five is more."""
 
+TOLD = 0.15
+"""The share of new rows from which on a training tells whether trainings pay: one that learnt nearly
+the rows of the model before it does as well, however well it would pay to wait less."""
+
 DULL = 1.0
 """Standard deviations between batches by which the newest one must be worse than those lately, or
 the champion have been better at its gate than the one before, for an update not to wait."""
@@ -183,15 +187,19 @@ class Standings:
         if self.state.champion is not None and leader is not None:
             early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
             early = "" if self.level.below else early
+            brief: Challenger | None = None
             for one in [one for one in runnable if one.every is None and not held[one.name]]:
                 own = rows[one.name]
                 if one.start == "scratch":
                     said = early or self._untried(one, leader, rows, why) or _alike(own)
+                    brief = brief or (one if said and one.brief else None)
                 else:
                     said = self._harm(one, leader)
                     if early and one.updates and not said:
                         said = self._few(own.height, rows[leader.name].height)
                 held[one.name] = said
+            if brief and not all(held.values()) and self._open(brief, leader):
+                held[brief.name] = self._small(brief, leader, rows) or _alike(rows[brief.name])
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
@@ -229,24 +237,45 @@ class Standings:
     ) -> str:
         """Return why a window is not trained with the leader, if so."""
         own, others = rows[one.name].height, rows[leader.name].height
-        enough = self.enough // 2 if self.level.below else self.enough
-        if own < min(enough, others):
-            return f"{own:,} rows, {enough:,} asked for"
+        small = self._small(one, leader, rows)
+        if small:
+            return small
         if self.level.below:
             share = self._new(one, rows[one.name])
             seen = f"{share:.0%} of its rows are new, {NEW_ALONE:.0%} asked for after a change"
             return seen if share < NEW_ALONE and why == Why.STEP else ""
         if one is leader or why == Why.ALARM:
             return ""
+        gain = self._gain(leader.name, one.name)
+        worse = gain is not None and gain > WORSE
+        if leader.brief:
+            # What one step shows of others is soon past: they are looked at as often as they change.
+            share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
+            return (
+                ""
+                if share >= wanted
+                else f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
+            )
         training = self._record(leader).trainings + 1
         if training < _next(self._record(one).trainings):
             return f"{leader.name} leads; tried again later"
         if max(own, others) < ALIKE * min(own, others):
             return f"its rows are nearly those of {leader.name}"
-        gain = self._gain(leader.name, one.name)
-        if gain is None or gain <= WORSE or _seldom(training):
+        if not worse or _seldom(training):
             return ""
         return f"{leader.name} did better, by {gain:.1f} standard errors; tried again later"
+
+    def _small(self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame]) -> str:
+        """Return that a window has too few rows to learn from, if so, where the leader's has more."""
+        own, others = rows[one.name].height, rows[leader.name].height
+        enough = self.enough // 2 if self.level.below else self.enough
+        # The holdout, which a last fit learns too, is not among them.
+        return f"{own:,} rows, {enough:,} asked for" if ALIKE * own < min(enough, others) else ""
+
+    def _open(self, brief: Challenger, leader: Challenger) -> bool:
+        """Return whether a window of one step may do better yet: it costs little to look."""
+        found = self._gain(brief.name, leader.name), self._gain(brief.name)
+        return all(gain is None or gain > -WORSE for gain in found)
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
@@ -270,9 +299,9 @@ class Standings:
     def _patience(self, leader: Challenger) -> int:
         """Return how many times as many new rows the leader waits for as while nothing is known."""
         gains = [
-            (one, self.sign * (one.values[leader.name] - one.kept))
+            (one, self.sign * (one.values[leader.name] - one.kept[leader.name]))
             for one in self._compared()
-            if one.kept is not None and leader.name in one.values
+            if leader.name in one.kept and one.new.get(leader.name, 1.0) >= TOLD
         ][-RECENT:]
         if len(gains) < ENOUGH or self.level.below:
             return 1
@@ -287,19 +316,21 @@ class Standings:
         values = [self.sign * value for _, value in self.state.realised[-RECENT:]]
         if len(values) <= ENOUGH or beneath(values[-1], values[:-1]) > DULL:
             return ""
-        if (
-            beneath(values[-1] - self._gained(champion), values) - beneath(values[-1], values)
-            > DULL
-        ):
+        gained, shown = self._gained(champion)
+        now = beneath(values[-1], values)
+        if shown or beneath(values[-1] - gained, values) - now > DULL:
             return ""
         return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
 
-    def _gained(self, champion: Version) -> float:
-        """Return by how much the champion was better at its gate than the one before it."""
+    def _gained(self, champion: Version) -> tuple[float, bool]:
+        """Return by how much the champion was better at its gate than the last, and if it was shown."""
         judged = self.state.versions.get(champion.final_of or champion.name, champion).judged
         if judged is None or judged.value is None or judged.champion_value is None:
-            return 0.0
-        return self.sign * (judged.value - judged.champion_value)
+            return 0.0, False
+        known = ((one.low, one.needs) for one in judged.verdicts)
+        # A gain is held against nothing or against a loss, what else is measured against more.
+        shown = any(low is not None and low > 0 >= (needs or 0.0) for low, needs in known)
+        return self.sign * (judged.value - judged.champion_value), shown
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
@@ -347,8 +378,11 @@ class Standings:
         able = [one for one in self.windows if self.rests_until(one) <= self.state.batch]
         leader = self._heir(able)
         for one in able:
-            gain = self._gain(one.name, leader.name) if leader else None
-            if leader and gain is not None and gain > self._asked(one, leader):
+            if leader is None:
+                continue
+            found = [self._gain(one.name, leader.name)]
+            found += [self._gain(one.name)] if one.brief else []
+            if any(gain is not None and gain > self._asked(one, leader) for gain in found):
                 leader = one
         return leader
 
@@ -403,7 +437,8 @@ class Standings:
         """Return which of those that passed is promoted: the preferred recipe's, or the best.
 
         A leader has shown on many batches what a few rows of a holdout cannot show; where they show
-        all the same that another does better, it is that one. Before all goes one that learnt a
+        all the same that another does better, it is that one. The window of a single step leads by
+        what it reached on batches after it, and by no luck on a holdout. Before all goes one that learnt a
         class which came new: the others were not asked about its rows.
 
         Parameters
@@ -417,9 +452,11 @@ class Standings:
         """
         preferred = self.preferred()
 
-        def worth(one: Judged) -> tuple[int, bool, float]:
-            before = self.state.versions[one.version].challenger in preferred
-            return learnt[one.version], before, self._value(one)
+        brief = {one.name for one in self.challengers if one.brief}
+
+        def worth(one: Judged) -> tuple[int, bool, bool, float]:
+            name = self.state.versions[one.version].challenger
+            return learnt[one.version], name in preferred, name not in brief, self._value(one)
 
         best = max(passed, key=worth)
         gains = {
@@ -434,13 +471,23 @@ class Standings:
     def _value(self, one: Judged) -> float:
         return -math.inf if one.value is None else self.sign * one.value
 
-    def _gain(self, name: str, other: str) -> float | None:
-        """Return how much better a recipe did than another, in standard errors; None: unknown."""
-        pairs = [one for one in self._compared() if name in one.values and other in one.values]
-        if len(pairs) < ENOUGH:
-            return None
-        gains = [self.sign * (one.values[name] - one.values[other]) for one in pairs]
-        return standard_errors(gains, pairs)
+    def _gain(self, name: str, other: str | None = None) -> float | None:
+        """Return how much better a recipe did than another, in standard errors; None: unknown.
+
+        Without another, than updates of the champion before it.
+        """
+        brief = any(one.brief for one in self.challengers if one.name in (name, other))
+        pairs, gains = [], []
+        for one in self._compared():
+            ages = {one.ages[which] for which in (name, other) if which in one.ages}
+            before = one.kept.get(name) if other is None else one.values.get(other)
+            # That of one step would be trained with every batch: what it reaches later says nothing.
+            if name in one.values and before is not None and len(ages) <= 1:
+                if brief and max(ages, default=0) > 1:
+                    continue
+                pairs.append(one)
+                gains.append(self.sign * (one.values[name] - before))
+        return None if len(pairs) < ENOUGH else standard_errors(gains, pairs)
 
 
 def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:

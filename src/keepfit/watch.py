@@ -95,10 +95,14 @@ class Watch:
         for fact in scored if followed else ():
             if not isinstance(fact, facts.Scored) or fact.value is None or fact.from_ is None:
                 continue
-            seen = any(one.snapshot.to >= fact.from_ for one in followed)
-            if seen or fact.batch > max(one.snapshot.batch for one in followed) + FRESH:
+            fresh = [
+                one
+                for one in followed
+                if one.snapshot.to < fact.from_ and fact.batch <= one.snapshot.batch + FRESH
+            ]
+            if not fresh:
                 continue
-            values = self._reached(followed, fact) | {fact.version: fact.value}
+            values = self._reached(fresh, fact) | {fact.version: fact.value}
             found.append(
                 facts.Compared(batch=fact.batch, metric=fact.metric, n=fact.n, values=values)
             )

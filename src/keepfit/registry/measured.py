@@ -17,6 +17,9 @@ MICROSECOND = timedelta(microseconds=1)
 ENOUGH = 500
 """Rows that say how what serves does: of a batch with fewer, those before it count too."""
 
+SIDES = 160
+"""Times remembered that recipes were side by side: those seldom tried are known by old ones."""
+
 REACH = 1.96
 """Standard errors from a value to the ends of its interval, which holds 95 in 100."""
 
@@ -78,14 +81,32 @@ def estimated(state: State, fact: Estimated, at: datetime) -> None:
 
 def compared(state: State, fact: Compared, at: datetime) -> None:
     """Keep what the recipes that are followed reached side by side."""
-    beside = {name for name in state.followed if state.versions[name].updated}
-    by_recipe = {
-        state.versions[name].challenger: value
-        for name, value in fact.values.items()
-        if name not in beside
-    }
-    kept = next((value for name, value in fact.values.items() if name in beside), None)
-    state.compared = [*state.compared[-KEPT + 1 :], Side(fact.n, by_recipe, kept, fact.batch)]
+    followed = {name: state.versions[name] for name in state.followed if name in fact.values}
+    beside = {one.turn: one for one in followed.values() if one.updated}
+    side = Side(fact.n, {}, batch=fact.batch)
+    for name, value in fact.values.items():
+        one = state.versions[name]
+        if name in followed and one.updated:
+            continue
+        side.values[one.challenger] = value
+        if name in followed:
+            side.ages[one.challenger] = fact.batch - one.snapshot.batch
+        before = beside.get(one.turn) if name in followed else None
+        if before is not None:
+            side.kept[one.challenger] = fact.values[before.name]
+            side.new[one.challenger] = _new(state, one, before)
+    state.compared = [*state.compared[-SIDES + 1 :], side]
+
+
+def _new(state: State, version: Version, updated: Version) -> float:
+    """Return what share of a version's rows, by event time, another had not seen from scratch."""
+    first: Version | None = updated
+    while first is not None and first.updated and first.parent:
+        first = state.versions.get(first.parent)
+    span = version.snapshot.to - version.snapshot.from_
+    if first is None or not span:
+        return 1.0
+    return min(max((version.snapshot.to - first.snapshot.to) / span, 0.0), 1.0)
 
 
 def judged(state: State, fact: Judged, version: Version) -> None:
@@ -96,9 +117,9 @@ def judged(state: State, fact: Judged, version: Version) -> None:
     if last is not None and (last.turn, last.n) == (version.turn, fact.rows):
         known, before = last.values, state.compared[:-1]
     else:
-        known, before = {}, state.compared[-KEPT + 1 :]
+        known, before = {}, state.compared[-SIDES + 1 :]
     values = known | {version.challenger: fact.value}
     # The newest batch whose labels they may be of.
     batch = 0 if state.last_scored is None else state.last_scored.batch
-    side = Side(fact.rows, values, None, batch, version.turn)
+    side = Side(fact.rows, values, batch=batch, turn=version.turn)
     state.compared = [*before, side]

@@ -61,11 +61,18 @@ def end_rollout(state: State, became: str) -> None:
 
 
 def follow(state: State, turn: int) -> None:
-    """Follow what the recipes of a turn made, where it was more than one, and one from scratch."""
+    """Follow what the recipes of a turn made, where it was more than one, and one from scratch.
+
+    What is followed already still is, where the only window of the turn is that of one step.
+    """
     made = [one for one in state.of_turn(turn) if one.artifact and one.final_of is None]
     fresh = {one.artifact: one.name for one in made}
-    if len(fresh) > 1 and any(one.start == "scratch" for one in made):
-        state.followed = list(fresh.values())
+    windows = [one for one in made if one.start == "scratch"]
+    if len(fresh) > 1 and windows:
+        known = [state.versions[name] for name in state.followed]
+        turns = {one.turn for one in known if one.start == "scratch" and not one.brief}
+        still = turns if all(one.brief for one in windows) else set()
+        state.followed = [one.name for one in known if one.turn in still] + list(fresh.values())
 
 
 def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:

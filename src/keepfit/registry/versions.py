@@ -32,6 +32,9 @@ KEPT = 64
 FIRST = 4
 """Windows that a version served first, and that tell what it promises where no gate does."""
 
+BRIEF = "Sliding(1)"
+"""The selection of the rows of one step alone: of use, if at all, for the step after it."""
+
 ASKED = 8
 """Decisions to train remembered of a champion's reign, and of the one before."""
 
@@ -87,6 +90,11 @@ class Version(msgspec.Struct, kw_only=True):
     def updated(self) -> bool:
         """Whether it is the champion before it, gone on from, and not a map of its scores alone."""
         return self.start == "champion" and self.update != "calibration"
+
+    @property
+    def brief(self) -> bool:
+        """Whether it learnt the rows of one step alone."""
+        return self.start == "scratch" and self.snapshot.selection == BRIEF
 
     def scored(self, batch: int, value: float | None) -> None:
         """Keep what it reached in a window, if that is among the first; labels are corrected."""
@@ -186,14 +194,18 @@ class Service(msgspec.Struct, kw_only=True):
 class Side(msgspec.Struct, frozen=True):
     """What recipes reached side by side on a batch: the metric by recipe, of ``n`` rows.
 
-    ``kept`` is what the champion before them would have reached, updated with the same rows.
+    Of each that was trained from scratch, ``kept`` is what the champion before it would have reached,
+    updated with the same rows, ``new`` the share of its rows that are newer than those which that
+    champion was trained on from scratch, and ``ages`` the batches from those it learnt to this one.
     """
 
     n: int
     values: dict[str, float]
-    kept: float | None = None
+    kept: dict[str, float] = {}
     batch: int = 0
     turn: int = 0
+    new: dict[str, float] = {}
+    ages: dict[str, int] = {}
 
 
 class Recipe(msgspec.Struct):
