@@ -37,7 +37,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-9"
+FOLD = "state-10"
 ATTEMPTS = 5
 
 
@@ -381,7 +381,7 @@ class Loop:
             fact = state.rollout.fact
             reason = f"{fact.version} is being rolled out, {told(fact.share)}: one at a time"
             return facts.Decision(train=False, trigger="rollout", reason=reason)
-        rest = self.turns.rest()
+        rest = self.turns.standings().rest()
         if rest:
             return facts.Decision(train=False, trigger="back-off", reason=rest)
         return self.pipeline.trigger.decide(self.evidence(now))

@@ -434,6 +434,12 @@ class Standings:
     def _value(self, one: Judged) -> float:
         return -math.inf if one.value is None else self.sign * one.value
 
+    def proven(self, name: str, other: str) -> bool:
+        """Return whether a recipe did better than another, as things are now, and not in one turn alone."""
+        gain = None if self.level.below else self._gain(name, other)
+        both = (one for one in self._compared() if name in one.values and other in one.values)
+        return gain is not None and gain > 0 and len({one.turn for one in both} - {0}) > 1
+
     def _gain(self, name: str, other: str) -> float | None:
         """Return how much better a recipe did than another, in standard errors; None: unknown."""
         pairs = [one for one in self._compared() if name in one.values and other in one.values]
