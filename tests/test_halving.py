@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from keepfit import Challenger, executors, gates, halving, triggers
+from keepfit import Challenger, executors, gates, halving, selection, triggers
 from keepfit.batch import TIME
 from keepfit.facts import (
     Cost,
@@ -31,6 +31,7 @@ from keepfit.metrics.evidence import Gain
 from keepfit.metrics.series import Mean
 from keepfit.protocols import Result, Task
 from keepfit.registry import State
+from keepfit.standing import Standings
 from tests.worlds import START, live, pipeline, play, stream
 
 DAYS, PER_DAY = 9, 6_000
@@ -260,6 +261,48 @@ def test_one_recipe_alone_is_beside_nothing_to_be_tried(tmp_path: Path) -> None:
     found = lived(tmp_path, [GOOD])
     assert max(rows_of(found).values()) >= halving.MANY
     assert of(found, Sampled) == []
+
+
+def test_windows_of_one_learner_are_not_tried_before_something_changed(tmp_path: Path) -> None:
+    windows = [
+        Challenger(select=one, learner=Known(0.8), name=repr(one))
+        for one in (selection.Sliding("5d"), selection.Expanding())
+    ]
+    found = lived(tmp_path, windows)
+    assert sum(rows >= halving.MANY for rows in rows_of(found).values()) > 1
+    assert of(found, Sampled) == []
+
+
+def test_after_a_change_the_window_that_reaches_before_it_is_left_out(tmp_path: Path) -> None:
+    windows = [
+        Challenger(select=one, name=name)
+        for one, name in ((selection.Expanding(), "all"), (selection.Sliding("6d"), "short"))
+    ]
+    found: list[Fact] = []
+    pipeline(
+        stream(21, PER_DAY, seed=1, flip_at=10),
+        tmp_path,
+        challengers=windows,
+        trigger=triggers.Every("6d"),
+        features=["x", "y"],
+        checks=[],
+    ).backtest(compare=False, listen=lambda entry: found.append(entry.fact))
+    called = names(found)
+    assert {called[one.version] for one in of(found, Sampled) if one.skipped} == {"all"}
+    assert called[of(found, Promoted)[-1].version] == "short"
+
+
+def test_who_leads_is_trained_whatever_a_part_of_its_rows_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leader(standings: Standings) -> Challenger:
+        return next(one for one in standings.challengers if one.name == "hopeless 1")
+
+    monkeypatch.setattr(Standings, "leader", leader)
+    found = lived(tmp_path, [*HOPELESS[:2], GOOD])
+    called = names(found)
+    out = {called[one.version]: one.skipped for one in of(found, Sampled)}
+    assert out == {"hopeless 1": False, "hopeless 2": True, "good": False}
 
 
 def test_a_part_that_cannot_be_learnt_tells_nothing(tmp_path: Path) -> None:

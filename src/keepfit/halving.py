@@ -92,6 +92,9 @@ class Halving:
     powers of rows), so that their last slope is no less than what is to come. Where a recipe takes
     off late, that does not hold: in its 8th, 64th, … try it is trained all the same.
 
+    Windows of one learner are hardly ever far apart until something has changed: until then a turn
+    of nothing else has no trial.
+
     Only rows say whether a recipe is dear. A forecast would too; but it is of CPU seconds, and the
     same backtest would not give the same facts twice.
 
@@ -142,14 +145,21 @@ class Halving:
             if one.challenger == first or standings.proven(one.challenger, first)
         ]
         tried = [one for one in able if one not in known and self._dear(one)]
-        found = [*known[:1], *tried]
-        return found if tried and len(found) > 1 and version in found else []
+        found = [*known[:1], *tried] if tried else []
+        if version not in found or len(found) < 2:
+            return []
+        apart = len(set(map(self._way, found))) > 1 or standings.level.since is not None
+        return found if apart else []
 
     def _able(self, version: Version) -> bool:
         """Whether a version is still to be trained, and by a recipe from scratch."""
         again = version.final_of or version.retry_of or version.afresh
         waits = version.state == "training" and version.start == "scratch" and not again
         return waits and self.turn.challenger(version) is not None
+
+    def _way(self, version: Version) -> tuple[str, str, str] | None:
+        challenger = self.turn.challenger(version)
+        return None if challenger is None else challenger.way
 
     def _dear(self, version: Version) -> bool:
         """Whether a version has many rows, and its recipe is not let off this time."""
