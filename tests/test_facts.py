@@ -80,6 +80,7 @@ EXAMPLES: list[Fact] = [
         ready_at=NOON,
         key="k",
     ),
+    facts.Sampled(version="v1", rows=9, reason="r", cost=Cost(cpu_seconds=2.0), skipped=True),
     facts.Trained(version="v1", artifact="a", reference="r", cost=Cost(cpu_seconds=2.0), code="c"),
     facts.Adopted(
         version="v1",
@@ -146,7 +147,7 @@ def test_a_field_that_a_newer_version_added_is_passed_over() -> None:
 
 def test_two_trainings_that_differ_in_what_they_took_are_comparable() -> None:
     for slow in EXAMPLES:
-        if isinstance(slow, facts.Trained | facts.TrainingFailed):
+        if isinstance(slow, facts.Sampled | facts.Trained | facts.TrainingFailed):
             quick = msgspec.structs.replace(slow, cost=Cost(cpu_seconds=1.0, peak_bytes=7))
             assert slow != quick
             assert facts.comparable(slow) == facts.comparable(quick)

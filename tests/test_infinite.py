@@ -13,6 +13,7 @@ from sklearn.linear_model import LinearRegression
 
 from keepfit import Pipeline, sources
 from keepfit.batch import ID, KNOWN_AT, LABEL, TIME, Batch
+from keepfit.beside import standard_errors
 from keepfit.clock import utc
 from keepfit.facts import Answer, Found, Judged, Outcome, Quarantined, Scored, Verdict
 from keepfit.ledger import Ledger
@@ -20,7 +21,6 @@ from keepfit.past import number
 from keepfit.registry import State
 from keepfit.registry.level import beneath
 from keepfit.registry.versions import Side
-from keepfit.standing import standard_errors
 
 ROWS = 480
 INF = math.inf

@@ -32,6 +32,7 @@ def test_every_kind_of_fact_has_a_sentence() -> None:
         facts.TrainingFailed(
             version="v1", reason="raised", message="ValueError: no rows", cost=Cost()
         ),
+        facts.Sampled(version="v2", rows=9, reason="behind", cost=Cost(), skipped=True),
         facts.RolledBack(version="v2", to="v1", reason="errors"),
         facts.Paused(reason="holidays"),
         facts.Resumed(reason="back", by="anna"),

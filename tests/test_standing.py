@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Ledger, gates, selection, triggers
+from keepfit.beside import ENOUGH, standard_errors
 from keepfit.challenger import default
 from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
@@ -24,7 +25,7 @@ from keepfit.facts import Answer, Compared, Cost, Decision, Entry, Judged, Score
 from keepfit.learners import resolve
 from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
-from keepfit.standing import ENOUGH, IDLES, NEW, PAYS, SPAN, Standings, standard_errors
+from keepfit.standing import IDLES, NEW, PAYS, SPAN, Standings
 from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)

@@ -87,6 +87,11 @@ class Allowance:
             return costs.too_dear({"": started.forecast}, seconds).get("", "")
         return "the budget has no training left" if many == 0 else ""
 
+    def pays(self, seconds: float) -> bool:
+        """Return whether the budget has so many CPU seconds left, beside what has started."""
+        left = self._left()[1]
+        return left is None or seconds <= left
+
     def retry(
         self, version: Version, ended: Fact, retried: TrainingStarted | None
     ) -> tuple[Fact, TrainingStarted | None]:

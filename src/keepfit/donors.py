@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 OF_VERSIONS = (
-    *("TrainingStarted", "Trained", "Adopted", "TrainingFailed"),
+    *("TrainingStarted", "Sampled", "Trained", "Adopted", "TrainingFailed"),
     *("Judged", "RolledOut", "Promoted", "RolledBack"),
 )
 """The facts that say which versions there are and which one serves: few among all."""

@@ -381,7 +381,7 @@ class Loop:
             fact = state.rollout.fact
             reason = f"{fact.version} is being rolled out, {told(fact.share)}: one at a time"
             return facts.Decision(train=False, trigger="rollout", reason=reason)
-        rest = self.turns.rest()
+        rest = self.turns.standings().rest()
         if rest:
             return facts.Decision(train=False, trigger="back-off", reason=rest)
         return self.pipeline.trigger.decide(self.evidence(now))

@@ -161,8 +161,8 @@ class Evidence:
     without one; ``first`` what it reached in the first windows it served, by batch. ``asked``
     holds the newest decisions to train in its reign, ``asked_before`` those in the reign of the
     champion that it replaced. ``trainings`` holds (watermark at its start, CPU seconds) of each
-    past training, ``probe_costs`` the same of probes. ``waiting`` names the challengers of the
-    newest decision that wait at the gate still. ``probed`` holds
+    past training, ``probe_costs`` the same of probes and of trials on parts of rows. ``waiting``
+    names the challengers of the newest decision that wait at the gate still. ``probed`` holds
     the newest probes from before the last training. ``every`` is how
     much event time one step reaches.
     """

@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from keepfit.batch import LABEL, TIME, border
+from keepfit.beside import ENOUGH, RECENT, Beside
 from keepfit.facts import Judged
 from keepfit.gates.paired import Measured
 from keepfit.plan import Why
-from keepfit.registry import Recipe, Side, State, Version
+from keepfit.registry import Recipe, State, Version
 from keepfit.registry.level import beneath
 
 if TYPE_CHECKING:
@@ -53,19 +54,9 @@ WORSE = 2.0
 """Standard errors by which updates of the champion, or a recipe that is tried, must have done
 worse to be left out."""
 
-ENOUGH = 5
-"""Batches without which no recipe is held to do better than another."""
-
-RECENT = 16
-"""Newest batches that tell whether trainings do better than updates: some four trainings."""
-
 FEW = 0.06
 """New rows beside the leader's own, below which an update waits for the next batch, and no longer:
 one step of a window of twenty, less the holdout, is fewer; one of five is more."""
-
-TOLD = 0.15
-"""The share of new rows from which on a training tells whether trainings pay: one that learnt nearly
-the rows of the model before it does as well, however well it would pay to wait less."""
 
 DULL = 1.0
 """Standard deviations between batches by which the newest one must be worse than those lately, or
@@ -73,9 +64,6 @@ the champion have been better at its gate than the one before, for an update not
 
 ALIKE = 1.25
 """Two recipes of which one sees fewer than so many times the rows of the other are alike."""
-
-MEMORY = 0.97
-"""What a batch counts less with each batch that follows it."""
 
 SPAN = 16
 """Batches after a change for which a leader is preferred no more, while it learns rows of before."""
@@ -131,6 +119,8 @@ class Standings:
         self.enough = enough
         self.sign = 1.0 if greater_is_better else -1.0
         self.level = state.level if greater_is_better else state.losses
+        since = [one for one in state.compared if one.batch >= self.level.batch]
+        self.beside = Beside(since, self.sign, brief={one.name for one in challengers if one.brief})
         self.windows = [
             one for one in self.worked() if one.every is None and one.start == "scratch"
         ]
@@ -298,15 +288,8 @@ class Standings:
 
     def _patience(self, leader: Challenger) -> int:
         """Return how many times as many new rows the leader waits for as while nothing is known."""
-        gains = [
-            (one, self.sign * (one.values[leader.name] - one.kept[leader.name]))
-            for one in self._compared()
-            if leader.name in one.kept and one.new.get(leader.name, 1.0) >= TOLD
-        ][-RECENT:]
-        if len(gains) < ENOUGH or self.level.below:
-            return 1
-        found = standard_errors([gain for _, gain in gains], [one for one, _ in gains])
-        return PAYS if found > BETTER else IDLES
+        found = None if self.level.below else self.beside.trained(leader.name)
+        return 1 if found is None else PAYS if found > BETTER else IDLES
 
     def _few(self, new: int, many: int) -> str:
         """Return why an update waits for one more batch, if it does."""
@@ -402,10 +385,6 @@ class Standings:
             return first
         return next((one for one in able if one.name == version.challenger), first)
 
-    def _compared(self) -> list[Side]:
-        """Return what recipes reached side by side, since something changed."""
-        return [one for one in self.state.compared if one.batch >= self.level.batch]
-
     def preferred(self) -> set[str]:
         """Return the recipes of which one is promoted where it passes, whatever others reach.
 
@@ -452,11 +431,14 @@ class Standings:
         """
         preferred = self.preferred()
 
-        brief = {one.name for one in self.challengers if one.brief}
-
         def worth(one: Judged) -> tuple[int, bool, bool, float]:
             name = self.state.versions[one.version].challenger
-            return learnt[one.version], name in preferred, name not in brief, self._value(one)
+            return (
+                learnt[one.version],
+                name in preferred,
+                name not in self.beside.brief,
+                self._value(one),
+            )
 
         best = max(passed, key=worth)
         gains = {
@@ -471,36 +453,13 @@ class Standings:
     def _value(self, one: Judged) -> float:
         return -math.inf if one.value is None else self.sign * one.value
 
+    def proven(self, name: str, other: str) -> bool:
+        """Return whether a recipe did better than another, as things are now, and not in one turn alone."""
+        gain = None if self.level.below else self._gain(name, other)
+        return gain is not None and gain > 0 and len(self.beside.turns(name, other)) > 1
+
     def _gain(self, name: str, other: str | None = None) -> float | None:
-        """Return how much better a recipe did than another, in standard errors; None: unknown.
-
-        Without another, than updates of the champion before it.
-        """
-        brief = any(one.brief for one in self.challengers if one.name in (name, other))
-        pairs, gains = [], []
-        for one in self._compared():
-            ages = {one.ages[which] for which in (name, other) if which in one.ages}
-            before = one.kept.get(name) if other is None else one.values.get(other)
-            # That of one step would be trained with every batch: what it reaches later says nothing.
-            if name in one.values and before is not None and len(ages) <= 1:
-                if brief and max(ages, default=0) > 1:
-                    continue
-                pairs.append(one)
-                gains.append(self.sign * (one.values[name] - before))
-        return None if len(pairs) < ENOUGH else standard_errors(gains, pairs)
-
-
-def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
-    """Return a mean of gains over batches in its standard errors; newer batches count more."""
-    size = len(pairs)
-    weights = [one.n * MEMORY ** (size - 1 - i) for i, one in enumerate(pairs)]
-    total = sum(weights)
-    mean = sum(w * gain for w, gain in zip(weights, gains, strict=True)) / total
-    away = [gain - mean for gain in gains]
-    spread = sum(w * one * one for w, one in zip(weights, away, strict=True)) / total
-    effective = total**2 / sum(w * w for w in weights)
-    error = math.sqrt(spread / max(effective - 1, 1))
-    return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
+        return self.beside.gain(name, other)
 
 
 def _above(one: Judged, other: Judged, gains: Collection[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,7 +14,7 @@ from keepfit.learnt import learnt, wrong
 
 if TYPE_CHECKING:
     from keepfit.loop import Loop
-    from keepfit.protocols import Learner
+    from keepfit.protocols import Learner, Result, Task
     from keepfit.registry import Version
 
 REFERENCE_ROWS = 50_000
@@ -29,33 +30,49 @@ def train(loop: Loop, version: Version) -> Fact:
         said = version.donor.missing
         return TrainingFailed(version=version.name, reason="no donor", message=said, cost=Cost())
     learner = challenger.learner or loop.pipeline.learner
-    known = loop.memory.artifacts.recall(version.key)
-    if known is None or not loop.memory.artifacts.has(known["artifact"]):
-        task = loop.turns.task(version, learner)
-        with interrupts.free():
-            outcome = loop.pipeline.executor.run(task)
-        if outcome.model is None:
-            return TrainingFailed(
-                version=version.name,
-                reason=outcome.reason or "raised",
-                message=outcome.message,
-                cost=outcome.cost,
-            )
-        spent = outcome.cost
-        known = {
-            "artifact": loop.scorer.keep(outcome.model),
-            "cost": [spent.cpu_seconds, spent.wall_seconds, spent.peak_bytes],
-            "packages": outcome.packages,
-            "findings": msgspec.to_builtins(outcome.findings),
-        }
-        loop.memory.artifacts.remember(version.key, known)
-    return _ended(loop, version, learner, known)
+    found = fitted(loop, version.key, lambda: loop.turns.task(version, learner))
+    if not isinstance(found, dict):
+        return TrainingFailed(
+            version=version.name,
+            reason=found.reason or "raised",
+            message=found.message,
+            cost=found.cost,
+        )
+    return _ended(loop, version, learner, found)
+
+
+def fitted(loop: Loop, key: str, make: Callable[[], Task]) -> dict[str, Any] | Result:
+    """Return the record of a training that is run, or recalled by its key; without a model how it ended."""
+    known = loop.memory.artifacts.recall(key)
+    if known is not None and loop.memory.artifacts.has(known["artifact"]):
+        return known
+    task = make()
+    with interrupts.free():
+        outcome = loop.pipeline.executor.run(task)
+    if outcome.model is None:
+        return outcome
+    spent = outcome.cost
+    known = {
+        "artifact": loop.scorer.keep(outcome.model),
+        "cost": [spent.cpu_seconds, spent.wall_seconds, spent.peak_bytes],
+        "packages": outcome.packages,
+        "findings": msgspec.to_builtins(outcome.findings),
+    }
+    loop.memory.artifacts.remember(key, known)
+    return known
+
+
+def cost_of(found: dict[str, Any] | Result) -> Cost:
+    """Return what a training took, of its record or of how it ended."""
+    if not isinstance(found, dict):
+        return found.cost
+    cpu, wall, peak = found["cost"]
+    return Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak))
 
 
 def _ended(loop: Loop, version: Version, learner: Learner, known: dict[str, Any]) -> Fact:
     """Return the fact of a training whose model is kept, once it opens again."""
-    cpu, wall, peak = known["cost"]
-    cost = Cost(cpu_seconds=cpu, wall_seconds=wall, peak_bytes=int(peak))
+    cost = cost_of(known)
     try:
         model = loop.scorer.load(known["artifact"])
         features = tuple(model.features)

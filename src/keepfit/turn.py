@@ -34,6 +34,7 @@ from keepfit.facts import (
     TrainingStarted,
 )
 from keepfit.final import FinalFit, refused
+from keepfit.halving import Halving
 from keepfit.learners.novel import Learnable, classifies, learnable, without
 from keepfit.learnt import again
 from keepfit.metrics import value_of
@@ -60,7 +61,7 @@ class Turn:
 
     def __init__(self, loop: Loop) -> None:
         self.loop, self.asking = loop, Asking(loop)
-        self.last_fit, self.allowance = FinalFit(self), Allowance(self)
+        self.last_fit, self.allowance, self.halving = FinalFit(self), Allowance(self), Halving(self)
         self._rows: dict[str, pl.DataFrame] = {}
 
     # Start ------------------------------------------------------------------------------
@@ -147,10 +148,6 @@ class Turn:
             greater_is_better=self.loop.scorer.greater_is_better(state),
             enough=getattr(self.loop.pipeline.trigger, "enough", 1),
         )
-
-    def rest(self) -> str:
-        """Return why nothing can be trained just now: every recipe failed, and rests; else ``""``."""
-        return self.standings().rest()
 
     def _cut(self, labelled: pl.DataFrame, champion: Version) -> datetime | None:
         """Return the event time from which labelled rows are kept from training, to judge on."""
@@ -260,6 +257,8 @@ class Turn:
         while loop.state.paused is None and self.due(now):
             name = next(n for n in loop.state.training if loop.state.versions[n].ready_at <= now)
             version = loop.state.versions[name]
+            if self.halving.sampled(version, self._moment(version, now)):
+                continue
             ended = train(loop, version)
             ended, retried = self.allowance.retry(version, ended, again(loop, version, ended))
             if retried is not None:
@@ -277,12 +276,12 @@ class Turn:
     def _moment(self, version: Version, now: datetime) -> datetime:
         return version.ready_at if self.loop.simulated else self.loop.clock.now()
 
-    def task(self, version: Version, learner: Learner) -> Task:
-        """Return the training of a version, as its record says."""
+    def task(self, version: Version, learner: Learner, rows: pl.DataFrame | None = None) -> Task:
+        """Return the training of a version, as its record says, or on a part of its rows."""
         before = self._origin(version.parent, version.donor)
         return Task(
             learner=learner,
-            rows=self._weighed(self.rows_of(version), learner),
+            rows=self._weighed(self.rows_of(version) if rows is None else rows, learner),
             start=version.start,
             update=version.update,
             previous=self.loop.scorer.content(before) if before else None,
@@ -434,7 +433,8 @@ class Turn:
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""
         turn = self.loop.state.of_turn(version.turn)
-        return max(1, sum(one.final_of is None and one.retry_of is None for one in turn))
+        again = (one.final_of or one.retry_of or one.state == "skipped" for one in turn)
+        return max(1, sum(not one for one in again))
 
     def comparison(
         self,

@@ -56,6 +56,7 @@ from keepfit.facts.versions import (
     Promoted,
     RolledBack,
     RolledOut,
+    Sampled,
     Trained,
     TrainingFailed,
     TrainingStarted,
@@ -101,6 +102,7 @@ __all__ = [
     "Resumed",
     "RolledBack",
     "RolledOut",
+    "Sampled",
     "Scored",
     "ScoresMoved",
     "Signalled",
@@ -128,6 +130,7 @@ AnyFact: TypeAlias = (
     | Probed
     | Decided
     | TrainingStarted
+    | Sampled
     | Trained
     | Adopted
     | TrainingFailed
@@ -170,7 +173,7 @@ def decode(body: bytes | str) -> AnyFact:
 
 def comparable(fact: Fact) -> Fact:
     """Return a fact without what was measured, to compare two backtests."""
-    if isinstance(fact, Trained | TrainingFailed):
+    if isinstance(fact, Sampled | Trained | TrainingFailed):
         return msgspec.structs.replace(fact, cost=Cost())
     if isinstance(fact, TrainingStarted) and fact.forecast is not None:
         return msgspec.structs.replace(fact, forecast=None)

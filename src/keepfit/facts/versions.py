@@ -63,6 +63,20 @@ class TrainingStarted(Fact, frozen=True, kw_only=True):
     afresh: str = ""
 
 
+class Sampled(Fact, frozen=True, kw_only=True):
+    """A recipe was tried on parts of its rows, beside the others of its turn.
+
+    ``rows`` are those of the largest part, ``cost`` is that of all. Where it was ``skipped``, it is
+    not trained on all rows, and its training ends here; ``reason`` is what the parts told.
+    """
+
+    version: str
+    rows: int
+    reason: str
+    cost: Cost
+    skipped: bool = False
+
+
 class Trained(Fact, frozen=True, kw_only=True):
     """A training ended with a model.
 

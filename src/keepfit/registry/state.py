@@ -41,13 +41,14 @@ from keepfit.facts import (
     Resumed,
     RolledBack,
     RolledOut,
+    Sampled,
     Scored,
     Signalled,
     Trained,
     TrainingFailed,
     TrainingStarted,
 )
-from keepfit.registry import adopted, approval, measured, serving
+from keepfit.registry import adopted, approval, measured, sampled, serving
 from keepfit.registry.level import Level
 from keepfit.registry.versions import (
     ASKED,
@@ -475,6 +476,7 @@ _HANDLERS: dict[type[Fact], Any] = {
     Probed: State._probed,
     Decided: State._decided,
     TrainingStarted: State._started,
+    Sampled: sampled.sampled,
     Trained: State._trained,
     Adopted: adopted.adopted,
     TrainingFailed: State._failed,

@@ -21,6 +21,7 @@ from keepfit.facts import (
     Judged,
     Origin,
     RolledOut,
+    Sampled,
     Snapshot,
     Transferred,
     Verdict,
@@ -42,7 +43,7 @@ ASKED = 8
 class Version(msgspec.Struct, kw_only=True):
     """An immutable trained model: its data, code, parent and seed, and what became of it.
 
-    ``state`` is one of training, failed, waiting (for its gate's evidence), waiting for approval,
+    ``state`` is one of training, skipped, failed, waiting (for its gate's evidence), waiting for approval,
     refused, passed (but another was better), superseded, rolling out, champion, previous, retired,
     rolled back. ``watermark`` is the event time that had been read when its training started, by
     which a budget counts it. ``first`` holds what it reached in the first windows it served, by
@@ -70,6 +71,7 @@ class Version(msgspec.Struct, kw_only=True):
     origin: Origin | None = None
     transferred: Transferred | None = None
     forecast: costs.Forecast | None = None
+    sampled: Sampled | None = None
     state: str = "training"
     artifact: str = ""
     reference: str = ""
@@ -219,7 +221,8 @@ class Recipe(msgspec.Struct):
 class Counts(msgspec.Struct):
     """How often things happened, for summaries.
 
-    ``rows`` and ``labels`` count each id once. ``fit_cpu_seconds`` are those of trainings and of
+    ``rows`` and ``labels`` count each id once. ``skipped`` are versions that parts of their rows
+    kept from being trained. ``fit_cpu_seconds`` are those of trainings, of such parts and of
     probes, which ``probe_cpu_seconds`` are of them.
     """
 
@@ -230,6 +233,7 @@ class Counts(msgspec.Struct):
     refused: int = 0
     rolled_back: int = 0
     failed: int = 0
+    skipped: int = 0
     quarantined: int = 0
     fit_cpu_seconds: float = 0.0
     probe_cpu_seconds: float = 0.0

@@ -12,7 +12,7 @@ from typing import Any
 from keepfit import facts
 from keepfit.clock import humanise
 from keepfit.facts import Answer, Entry, Outcome
-from keepfit.results import adoptions, approvals
+from keepfit.results import adoptions, approvals, samples
 from keepfit.results.line import Line
 from keepfit.rollouts import told
 
@@ -289,6 +289,7 @@ _LINES: dict[type[facts.Fact], Callable[[Story, Any, datetime], Line]] = {
     facts.Probed: Story._probed,
     facts.Decided: Story._decided,
     facts.TrainingStarted: Story._training_started,
+    facts.Sampled: samples.told,
     facts.Trained: Story._trained,
     facts.Adopted: adoptions.adopted,
     facts.TrainingFailed: Story._failed,

@@ -393,6 +393,7 @@ class Status:
             (counts.promoted, "promoted"),
             (counts.refused, "refused"),
             (counts.failed, "failed"),
+            (counts.skipped, "skipped after a part of their rows"),
             (counts.rolled_back, "rolled back"),
             (counts.quarantined, "in quarantine"),
         )

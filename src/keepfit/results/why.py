@@ -140,7 +140,7 @@ class _Chain:
             self.scored.append(fact)
             return False
         else:
-            begins = facts.TrainingStarted | facts.Adopted
+            begins = facts.TrainingStarted | facts.Sampled | facts.Adopted
             started = isinstance(fact, begins) and fact.version == name
             return started or approvals.concerns(fact, name)
         return True
@@ -176,6 +176,7 @@ def _stands(version: Version, when: str) -> str:
     if version.state == "failed":
         return f"failed: its training of {page.day(version.started_at)} ended without a model"
     known = {
+        "skipped": f"not trained: a part of its rows told enough, on {when}",
         "training": f"being trained since {page.day(version.started_at)}",
         "waiting": "waiting for its gate's evidence",
         "waiting for approval": f"waiting for a person to approve it, since {when}",
@@ -271,9 +272,12 @@ def _learner(version: Version) -> list[str]:
 
 
 def _training(version: Version, chain: _Chain) -> list[str]:
+    if version.state == "skipped":
+        return _tried(version)
     if chain.trained is None:
         begun = f"begun on {page.day(version.started_at)}, over by {page.day(version.ready_at)}"
-        return [begun] if version.forecast is None else [begun, forecasted(version.forecast)]
+        told = [] if version.forecast is None else [forecasted(version.forecast)]
+        return [*_tried(version), begun, *told]
     cost = version.cost
     spent = [
         f"{took(cost.cpu_seconds)} of CPU",
@@ -281,7 +285,8 @@ def _training(version: Version, chain: _Chain) -> list[str]:
     ]
     if cost.peak_bytes:
         spent.append(f"{cost.peak_bytes / 2**20:,.0f} MiB at most")
-    lines = [f"{', '.join(spent)}, ended on {page.day(chain.trained.at)}"]
+    ended = f"{', '.join(spent)}, ended on {page.day(chain.trained.at)}"
+    lines = [*_tried(version), ended]
     if version.forecast is not None:
         lines.append(f"{forecasted(version.forecast)}, was {took(cost.cpu_seconds)} of CPU")
     for found in version.findings:
@@ -295,6 +300,15 @@ def _training(version: Version, chain: _Chain) -> list[str]:
     if version.retry_of is not None:
         lines.append(f"{version.retry_of} once more, which did not learn its rows")
     return lines
+
+
+def _tried(version: Version) -> list[str]:
+    """Return what parts of its rows told of a version, where it was tried on any."""
+    fact = version.sampled
+    if fact is None:
+        return []
+    said = f"tried {fact.reason}; {took(fact.cost.cpu_seconds)} of CPU"
+    return [said, "✕ not trained on all of them"] if fact.skipped else [said]
 
 
 def _gate(version: Version, chain: _Chain) -> list[str]:

@@ -154,6 +154,7 @@ def _happened(name: str, state: State) -> Iterator[Metric]:
     yield _counter("keepfit_trainings", "Trainings that ended.", name, counts.trainings)
     for what, count in (
         ("failed", counts.failed),
+        ("skipped", counts.skipped),
         ("promoted", counts.promoted),
         ("refused", counts.refused),
         ("rolled_back", counts.rolled_back),

@@ -1,0 +1,93 @@
+"""What recipes reached side by side: which does better, and whether trainings pay."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from keepfit.registry import Side
+
+ENOUGH = 5
+"""Batches without which no recipe is held to do better than another."""
+
+RECENT = 16
+"""Newest batches that tell whether trainings do better than updates: some four trainings."""
+
+TOLD = 0.15
+"""The share of new rows from which on a training tells whether trainings pay: one that learnt nearly
+the rows of the model before it does as well, however well it would pay to wait less."""
+
+MEMORY = 0.97
+"""What a batch counts less with each batch that follows it."""
+
+
+class Beside:
+    """What recipes reached side by side on batches that they had not learnt.
+
+    Parameters
+    ----------
+    sides
+        What they reached, batch by batch, the newest last.
+    sign
+        1 where the greater value is the better one, else -1.
+    brief
+        The recipes of a single step. They would be trained with every batch, so that what they
+        reach after the next one says nothing.
+    """
+
+    def __init__(self, sides: Sequence[Side], sign: float, *, brief: Collection[str] = ()) -> None:
+        self.sides, self.sign, self.brief = sides, sign, brief
+
+    def gain(self, name: str, other: str | None = None) -> float | None:
+        """Return how much better a recipe did than another, in standard errors; None: unknown.
+
+        Without another, than updates of the champion before it.
+        """
+        newest = 1 if {name, other} & {*self.brief} else math.inf
+        found = [
+            (one, one.values[name] - before)
+            for one, before, ages in self._pairs(name, other)
+            if max(ages, default=0) <= newest
+        ]
+        return self._errors(found)
+
+    def trained(self, name: str) -> float | None:
+        """Return how much better than updates its trainings did lately, of those that tell; else None."""
+        found = [
+            (one, one.values[name] - before)
+            for one, before, _ in self._pairs(name, None)
+            if one.new.get(name, 1.0) >= TOLD
+        ]
+        return self._errors(found[-RECENT:])
+
+    def turns(self, name: str, other: str) -> set[int]:
+        """Return the turns in which two recipes were asked about the same holdout."""
+        return {one.turn for one, _, _ in self._pairs(name, other)} - {0}
+
+    def _pairs(self, name: str, other: str | None) -> list[tuple[Side, float, set[int]]]:
+        """Return where both were asked at the same age, with what the other one reached."""
+        found = []
+        for one in self.sides:
+            before = one.kept.get(name) if other is None else one.values.get(other)
+            ages = {one.ages[which] for which in (name, other) if which in one.ages}
+            if name in one.values and before is not None and len(ages) <= 1:
+                found.append((one, before, ages))
+        return found
+
+    def _errors(self, found: Sequence[tuple[Side, float]]) -> float | None:
+        if len(found) < ENOUGH:
+            return None
+        return standard_errors([self.sign * gain for _, gain in found], [one for one, _ in found])
+
+
+def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
+    """Return a mean of gains over batches in its standard errors; newer batches count more."""
+    size = len(pairs)
+    weights = [one.n * MEMORY ** (size - 1 - i) for i, one in enumerate(pairs)]
+    total = sum(weights)
+    mean = sum(w * gain for w, gain in zip(weights, gains, strict=True)) / total
+    away = [gain - mean for gain in gains]
+    spread = sum(w * one * one for w, one in zip(weights, away, strict=True)) / total
+    effective = total**2 / sum(w * w for w in weights)
+    error = math.sqrt(spread / max(effective - 1, 1))
+    return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
