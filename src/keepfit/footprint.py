@@ -115,8 +115,7 @@ class Serving:
         model = self._loop.scorer.model(self._version)
         # What it cannot answer the champion cannot either, or it would not have come this far.
         rows, _ = answers.answered(model, self._rows.tail(TRIED))
-        there = set(rows.columns)
-        rows = rows.select(name for name in model.features if name in there)
+        rows = rows.select(name for name in model.features if name in rows.columns)
         there = answered(self._content(), rows, within=within)
         if isinstance(there, str):
             return there
