@@ -17,6 +17,12 @@ else
 install = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable $(1)
 endif
 
+define venv
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "keepfit needs Python 3.11 or newer; say which with make PYTHON=…" >&2; exit 1; }; \
+test -x $(BIN)/python || $(PYTHON) -m venv .venv
+endef
+
 .DEFAULT_GOAL := check
 .PHONY: help setup demo test lint check bench story stress coverage format clean
 
@@ -62,14 +68,13 @@ clean: ## remove .venv and what the tools left
 # The demo needs less than the tests, so that the first look comes sooner. Stamps make a
 # set-up happen once, and again only when what it was made from changes.
 .venv/.demo: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "keepfit needs Python 3.11 or newer; say which with make PYTHON=…" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(venv)
 	@echo "setting up .venv for the demo …" >&2
 	@$(call install,".[demo]")
 	@touch $@
 
-.venv/.dev: .venv/.demo
+.venv/.dev: pyproject.toml constraints.txt
+	@$(venv)
 	@echo "setting up .venv for development …" >&2
 	@$(call install,".[dev]")
-	@touch $@
+	@touch .venv/.demo $@

@@ -20,7 +20,7 @@ from peers.report import table
 sys.path.append(str(Path(__file__).parents[1]))
 
 from tests.stories.test_serving import Home, Server
-from tests.stress import CONNECTIONS, Killed, Swapped, grown, killed, swapped
+from tests.stress import CONNECTIONS, TREES, Killed, Swapped, killed, swapped
 from tests.waits import until
 from tests.worlds import stream
 
@@ -38,9 +38,9 @@ def main(*, quick: bool = False) -> list[str]:
         for home in homes:
             home.mkdir()
         blocks, calm = (2, 0.5) if quick else (10, 3.0)
-        found = swapped(grown(Home(homes[0])), times, blocks=blocks, quiet=calm)
-        ended = killed(Home(homes[1]).trained(), times, random.Random(7))
-        told = heard(Home(homes[2]).trained(), events)
+        found = swapped(Home(homes[0], TREES).trained(), times, blocks=blocks, quiet=calm)
+        ended = killed(Home(homes[1], trees=5).trained(), times, random.Random(7))
+        told = heard(Home(homes[2], trees=5).trained(), events)
     return [
         "## Serving, under stress",
         "",

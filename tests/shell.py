@@ -38,6 +38,17 @@ churn = Pipeline(
 '''
 
 
+LINEAR = Path(__file__).parent / "stories" / "served_pipeline.py"
+
+
+def quick(file: str) -> str:
+    """Return a pipeline's file whose learner is numpy alone: each process imports a library for seconds."""
+    text = LINEAR.read_text()
+    linear = text[text.index("class Linear") : text.index("churn = Pipeline")]
+    file = file.replace("from sklearn.linear_model import LogisticRegression", "import numpy as np")
+    return file.replace("LogisticRegression()", "Linear()").replace("churn =", linear + "churn =")
+
+
 @dataclass(frozen=True)
 class Said:
     """What a command wrote, and how it ended."""

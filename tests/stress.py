@@ -27,6 +27,9 @@ from tests.waits import until
 from tests.worlds import stream
 
 CONNECTIONS = 64
+TREES = 100
+"""As many as serve somewhere: small ones load in no time."""
+
 ROWS = [
     {"x": x / 4, "y": y / 2, "kind": kind}
     for x in range(-6, 7)
@@ -38,12 +41,6 @@ ROWS = [
 def enough(crowd: Crowd, told: int) -> None:
     """Wait until so many requests were answered, or one has failed."""
     until(lambda: crowd.told() >= told or crowd.wrong)
-
-
-def grown(home: Home) -> Home:
-    """Return a home of trees as many as serve somewhere: small ones load in no time."""
-    home.file.write_text(home.file.read_text().replace("n_estimators=5", "n_estimators=100"))
-    return home.trained()
 
 
 # Versions that change ---------------------------------------------------------------------

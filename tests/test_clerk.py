@@ -102,14 +102,21 @@ def test_nothing_is_begun_before_the_first_question_nor_kept_after_the_last(home
     assert children() == set()
 
 
-def test_a_process_that_was_killed_is_begun_again(home: Home) -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["going", "gone"])
+def test_a_process_that_was_killed_is_begun_again(home: Home, gone: bool) -> None:
     async def killed(one: Clerk) -> None:
         await one.ask("status")
         (pid,) = children()
+        first = one._child
+        assert first is not None
         psutil.Process(pid).kill()
-        with contextlib.suppress(KeepfitError):  # who asks while it ends is told so
-            await one.ask("status")
+        if gone:
+            first.wait(PATIENCE)
+        else:
+            with contextlib.suppress(KeepfitError):  # who asks while it ends is told so
+                await one.ask("status")
         assert (await one.ask("status"))["champion"]
+        assert [pipe.closed for pipe in (first.stdin, first.stdout) if pipe] == [True, True]
 
     during(clerk(home), killed)
 

@@ -17,7 +17,7 @@ from keepfit.__main__ import main as command
 from keepfit.batch import Roles
 from keepfit.interrupts import handed_on
 from keepfit.server.order import Order
-from tests.shell import FILE, Said, keepfit, process, started
+from tests.shell import FILE, Said, keepfit, process, quick, started
 from tests.waits import PATIENCE
 from tests.worlds import stream
 
@@ -28,7 +28,8 @@ STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "rows").mkdir()
     # The worker process trains, as it does for a user.
-    (tmp_path / "churn.py").write_text(FILE.replace("    executor=executors.Inline(),\n", ""))
+    file = quick(FILE).replace("    executor=executors.Inline(),\n", "")
+    (tmp_path / "churn.py").write_text(file)
     stream(40, 50).write_parquet(tmp_path / "rows" / "first.parquet")
     return tmp_path
 

@@ -197,6 +197,19 @@ def test_a_trial_in_a_child_passes_a_model_that_answers(world: World) -> None:
     assert verdict == Verdict(rows=100, ids="number")
 
 
+def test_the_next_trial_has_imported_what_the_model_before_needed(tmp_path: Path) -> None:
+    with contextlib.closing(Trial()) as trial:
+        # The library behind LightGBM answers its trees, without the package.
+        for name, learner, needed in (("trees", FOREST, []), ("linear", None, ["sklearn"])):
+            (tmp_path / name).mkdir()
+            world = World(tmp_path / name, learner=learner)
+            world.steps()
+            ended(trial, request(world, champion(world).artifact))
+            trial.prepare()
+            assert trial._ready is not None
+            assert trial._ready.args[3:] == needed
+
+
 def test_a_trial_that_does_not_end_is_ended(world: World) -> None:
     trial = Trial(seconds=0.01)
     verdict = ended(trial, request(world, champion(world).artifact))

@@ -19,9 +19,17 @@ import threading
 import time
 from typing import Any
 
+import deltalake  # noqa: F401  # what a run would import by itself, each anew
 import numpy as np
 import polars as pl
+import scipy.special  # noqa: F401
 
+import keepfit.drift.alarms.moves
+import keepfit.lake.tables
+import keepfit.landing
+import keepfit.metrics.areas
+import keepfit.metrics.classes
+import keepfit.worker  # noqa: F401
 from keepfit import (
     Challenger,
     Pipeline,

@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Pipeline, executors, rollouts, sources, triggers
 
@@ -15,20 +13,26 @@ FIRST = 2_000
 """Versions of so many rows at most never fail."""
 
 
-class Odd(ClassifierMixin, BaseEstimator):
-    """Learns x and y, and fails in one way of rows that are far out."""
+class Odd:
+    """Learns x and y, and fails in one way of rows that are far out.
+
+    It is least squares in numpy alone: a library takes each process seconds to import.
+    """
 
     def __init__(self, fault: str = "") -> None:
         self.fault = fault
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Odd":
         self.classes_ = np.unique(y)
-        self.inner_ = LogisticRegression().fit(X, y)
+        table = np.column_stack([np.ones(len(X)), X])
+        self.weights_ = np.linalg.lstsq(table, 4.0 * y - 2.0)[0]
         self.far_ = 5 * float(X[:, 0].max()) if len(y) > FIRST else np.inf
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        found = self.inner_.predict_proba(X)
+        decided = np.clip(self.weights_[0] + X @ self.weights_[1:], -50.0, 50.0)
+        second = 1 / (1 + np.exp(-decided))
+        found = np.column_stack([1 - second, second])
         far = X[:, 0] > self.far_
         if far.any() and self.fault == "raises":
             raise ValueError("a table is missing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lightgbm import LGBMClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from tests.worlds import START, stream
 
-from keepfit import Pipeline, executors, sources
+from keepfit import Pipeline, checks, drift, executors, sources, triggers
 from keepfit.errors import ConfigError, KeepfitError, SchemaMismatch, SourceError
 from keepfit.facts import Arrived, Entry, Found, Outcome, Promoted, TrainingFailed
 
@@ -28,7 +29,7 @@ def learner(request: pytest.FixtureRequest) -> Any:
     return LEARNERS[request.param]
 
 
-def lived(source: Any, learner: Any, home: Path) -> list[Entry]:
+def lived(source: Any, learner: Any, home: Path, **parts: Any) -> list[Entry]:
     """Return the facts of a live run over all that a source has."""
     made = Pipeline(
         "bad",
@@ -39,6 +40,7 @@ def lived(source: Any, learner: Any, home: Path) -> list[Entry]:
         enough=50,
         home=home,
         executor=executors.Inline(),
+        **parts,
     )
     try:
         made.run(once=True)
@@ -186,6 +188,36 @@ def test_two_thousand_columns_are_lived_with(tmp_path: Path) -> None:
     entries = lived(framed(frame), LEARNERS["lightgbm"], tmp_path)
     assert landed(entries) == frame.height
     assert of(entries, Promoted)
+
+
+def asked_of_frames(monkeypatch: pytest.MonkeyPatch, home: Path, columns: int) -> Counter[str]:
+    """Return how often frames of so many columns were asked for names and types of them all."""
+    rng = np.random.default_rng(0)
+    wide = pl.DataFrame({f"x{i}": rng.normal(size=1_000) for i in range(columns)})
+    counted = Counter[str]()
+
+    def counting(name: str, inner: Any) -> property:
+        def get(self: pl.DataFrame) -> Any:
+            counted[name] += 1
+            return inner.fget(self)
+
+        return property(get, inner.fset)
+
+    frame = stream(10).hstack(wide)
+    looked = [checks.Schema(), checks.Nulls(), checks.Range(), checks.Unique(), checks.Leakage()]
+    trigger = triggers.OnDrift(drift.DomainClassifier()) | triggers.Every("5d")
+    with monkeypatch.context() as patched:
+        for name in ("columns", "dtypes", "schema"):
+            patched.setattr(pl.DataFrame, name, counting(name, getattr(pl.DataFrame, name)))
+        lived(framed(frame), LEARNERS["lightgbm"], home, checks=looked, trigger=trigger)
+    return counted
+
+
+def test_a_frame_is_not_asked_for_all_its_columns_once_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, many = (asked_of_frames(monkeypatch, tmp_path / str(n), n) for n in (20, 60))
+    assert few == many
 
 
 # Columns that change under way -----------------------------------------------------------

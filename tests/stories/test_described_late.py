@@ -95,11 +95,16 @@ def test_a_winner_whose_last_fit_failed_is_described_when_it_serves(
     assert measured >= set(range(max(measured) - 10, max(measured) + 1))
 
 
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory: pytest.TempPathFactory) -> Version:
+    """A challenger that was refused, described at its training."""
+    return refused(tmp_path_factory.mktemp("at_once"), final_fit=None)[1]
+
+
 @pytest.mark.parametrize("later", ["all", None])
 def test_what_a_person_promotes_is_described_as_at_its_training(
-    later: str | None, tmp_path: Path
+    later: str | None, at_once: Version, tmp_path: Path
 ) -> None:
-    _, at_once = refused(tmp_path / "at_once", final_fit=None)
     loop, trial = refused(tmp_path / "late", final_fit="all")
     loop.pipeline.final_fit = later
     assert trial.artifact == at_once.artifact

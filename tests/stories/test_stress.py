@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 from tests.stories.test_serving import Home
-from tests.stress import grown, killed, swapped
+from tests.stress import TREES, killed, swapped
 
 TURNS = int(os.environ.get("KEEPFIT_STRESS", "6"))
 TIMED = TURNS >= 50
@@ -30,7 +30,7 @@ pytestmark = [
 def test_no_request_fails_and_no_answer_is_of_another_version_while_versions_change(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = swapped(grown(Home(tmp_path)), TURNS, blocks=BLOCKS, quiet=QUIET)
+    found = swapped(Home(tmp_path, TREES).trained(), TURNS, blocks=BLOCKS, quiet=QUIET)
     assert found.failed == []
     assert found.wrong == []
     assert found.served == found.versions

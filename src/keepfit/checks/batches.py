@@ -193,8 +193,8 @@ class Unique(Asking):
             yield self._block(message, column=column, value=value, limit=0.0)
 
     def _copies(self, rows: pl.DataFrame) -> Iterator[Finding]:
-        looked_at = [TIME, *features(rows)]
-        plain = [name for name in looked_at if not rows.schema[name].is_nested()]
+        looked_at, schema = [TIME, *features(rows)], rows.schema
+        plain = [name for name in looked_at if not schema[name].is_nested()]
         if len(plain) < 2:
             return
         # Rows are alike when the hashes of all their values are.

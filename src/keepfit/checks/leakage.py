@@ -114,11 +114,11 @@ def _ordered(rows: pl.DataFrame) -> dict[str, pl.Expr]:
     """Return the features that have an order, by name; what is missing is null."""
     import polars as pl
 
-    kinds = {name: kind_of(rows.schema[name]) for name in features(rows)}
+    schema = rows.schema
     return {
-        name: pl.col(name).fill_nan(None) if rows.schema[name].is_float() else pl.col(name)
-        for name, kind in kinds.items()
-        if kind in ("number", "time", "boolean")
+        name: pl.col(name).fill_nan(None) if schema[name].is_float() else pl.col(name)
+        for name in features(rows)
+        if kind_of(schema[name]) in ("number", "time", "boolean")
     }
 
 
@@ -144,7 +144,8 @@ def _class_scores(rows: pl.DataFrame) -> dict[str, float]:
     import polars as pl
 
     scores = _aucs(rows)
-    kinds = {name: kind_of(rows.schema[name]) for name in scores}
+    schema = rows.schema
+    kinds = {name: kind_of(schema[name]) for name in scores}
     numbers = [name for name, kind in kinds.items() if kind == "number"]
     distinct = rows.select(pl.col(numbers).n_unique()).row(0) if numbers else ()
     codes = {name for name, n in zip(numbers, distinct, strict=True) if n <= _CODES}

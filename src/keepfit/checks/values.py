@@ -102,15 +102,15 @@ class Range(Asking):
             _rising(name, pair)
 
     def _ask(self, batch: Batch, context: CheckContext) -> Iterator[Finding]:
-        rows = batch.rows
+        rows, schema = batch.rows, batch.rows.schema
         wanted = self.limits if self.limits is not None else self.columns
         for name in wanted or ():
-            if name not in rows.columns or kind_of(rows.schema[name]) != "number":
+            if name not in schema or kind_of(schema[name]) != "number":
                 yield self._not_applicable(f"no column `{name}` of numbers", column=name)
         looked_at = [
             name
             for name in features(rows)
-            if kind_of(rows.schema[name]) == "number" and (wanted is None or name in wanted)
+            if kind_of(schema[name]) == "number" and (wanted is None or name in wanted)
         ]
         found: list[Finding] = []
         for name in looked_at:

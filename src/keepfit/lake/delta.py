@@ -266,9 +266,8 @@ class Delta:
         kept = self._table("rows").schema
         void = [name for name, dtype in rows.schema.items() if dtype == pl.Null]
         rows = rows.drop(void)
-        lacking = [
-            pl.lit(None, kept[name]).alias(name) for name in kept if name not in rows.columns
-        ]
+        there = set(rows.columns)
+        lacking = [pl.lit(None, kept[name]).alias(name) for name in kept if name not in there]
         lacking += [pl.lit(None, pl.Null).alias(name) for name in self._voids()]
         return rows.with_columns(lacking).select(*kept, *self._voids())
 

@@ -143,10 +143,10 @@ class Table:
         KeepfitError
             The table cannot be written to.
         """
-        known = self.schema
-        grown = bool(known) and any(name not in known for name in frame.columns)
-        lacking = [pl.lit(None, d).alias(n) for n, d in known.items() if n not in frame.columns]
+        known, there = self.schema, set(frame.columns)
+        lacking = [pl.lit(None, d).alias(n) for n, d in known.items() if n not in there]
         new = [name for name in frame.columns if name not in known]
+        grown = bool(known and new)
         self._write(
             frame.with_columns(lacking).select(*known, *new),
             mode="append",

@@ -183,7 +183,8 @@ def strayed(
     """Return the kept columns that a frame lacks, and those it has in a type of another kind."""
     if frame.is_empty():
         return (), {}
-    lost = tuple(name for name in kept if name not in frame.columns and name not in RESERVED)
+    there = RESERVED | set(frame.columns)
+    lost = tuple(name for name in kept if name not in there)
     retyped = {
         name: str(dtype)
         for name, dtype in storable(frame).schema.items()

@@ -47,7 +47,8 @@ class Unlanded:
         kept = dict(self.lake.batch(last).schema) if last else {}
         lost, retyped = strayed(batch.rows, kept)
         rows, _ = conform(prepare_rows(batch.rows, number), kept)
-        filled = [pl.lit(None, kept[name]).alias(name) for name in kept if name not in rows.columns]
+        there = set(rows.columns)
+        filled = [pl.lit(None, kept[name]).alias(name) for name in kept if name not in there]
         self._rows = rows.with_columns(filled)
         labels = prepare_labels(batch.labels, number).drop_nulls([ID, LABEL, KNOWN_AT])
         # Ids are of one type in the lake, whatever a file has made of them.

@@ -73,7 +73,8 @@ def adopted(
     """
     from keepfit import pickles
 
-    kinds = {one: kind_of(rows.schema[one]) if one in rows.schema else "number" for one in columns}
+    schema = rows.schema
+    kinds = {one: kind_of(schema[one]) if one in schema else "number" for one in columns}
     encoding = Encoding(tuple(Column(one, kind) for one, kind in kinds.items()))
     probe = AdoptedModel(_head(name, "regression", (), encoding), estimator, b"")
     table = probe.table(rows)

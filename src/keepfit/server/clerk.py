@@ -8,6 +8,7 @@ the first question and ends some time after the last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -131,8 +132,9 @@ class Clerk:
         KeepfitError
             What the method raised, or the process ended.
         """
-        if self._child is None or self._child.poll() is not None:
-            self._child = self._begun()
+        if self._child is not None and self._child.poll() is not None:
+            self._end()
+        self._child = self._child or self._begun()
         answer = _told(self._child, _Question(method, given))
         if answer is None:
             self._end()
@@ -157,7 +159,8 @@ class Clerk:
             return
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.close()
+        with contextlib.suppress(OSError):  # it did not live to read the last question
+            child.stdin.close()
         try:
             child.wait(10)
         except subprocess.TimeoutExpired:

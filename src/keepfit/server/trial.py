@@ -7,6 +7,7 @@ takes nobody with it. One request comes on standard input and one answer goes ou
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
 
     from keepfit.home import Memory
@@ -31,6 +34,9 @@ SECONDS = 60.0
 
 SLOWEST = 1.0
 """Seconds that one row may take, of the second time on."""
+
+_LIBRARIES = ("catboost", "lightgbm", "river", "sklearn", "torch", "xgboost")
+"""What takes a second and more to import, where a model needs it."""
 
 _MOMENT = 0.01
 """Seconds that a look at a trial takes: enough to read what its process has said."""
@@ -51,11 +57,15 @@ class Request(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct, omit_defaults=True):
-    """How a trial ended; ``problem`` is empty when the model may serve."""
+    """How a trial ended; ``problem`` is empty when the model may serve.
+
+    ``libraries`` are those that its process had imported in the end.
+    """
 
     problem: str = ""
     rows: int = 0
     ids: str = ""
+    libraries: tuple[str, ...] = ()
 
 
 class Trial:
@@ -69,13 +79,14 @@ class Trial:
         self._ready: subprocess.Popen[bytes] | None = None
         self._at_work: subprocess.Popen[bytes] | None = None
         self._request: bytes | None = None
+        self._libraries: tuple[str, ...] = ()
         self._until = 0.0
 
     def prepare(self) -> None:
-        """Start a process that waits for a request with everything imported."""
+        """Start a process that waits for a request with what the model before needed imported."""
         if self._ready is None or self._ready.poll() is not None:
             self._ready = subprocess.Popen(
-                [sys.executable, "-m", "keepfit.server.trial"],
+                [sys.executable, "-m", "keepfit.server.trial", *self._libraries],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -105,7 +116,9 @@ class Trial:
             _end(child)
             return Verdict(problem=f"it took longer than {self._seconds:g} s to load and answer")
         self._at_work = None
-        return _told(child.returncode, out, errors)
+        told = _told(child.returncode, out, errors)
+        self._libraries = told.libraries
+        return msgspec.structs.replace(told, libraries=())
 
     def close(self) -> None:
         """End the process that is at work, and the one that waits."""
@@ -202,7 +215,7 @@ def main() -> None:
     from keepfit.home import open_memory
 
     _give_way()
-    _preload()
+    _preload(sys.argv[1:])
     content = sys.stdin.buffer.read()
     if not content:
         return
@@ -212,6 +225,7 @@ def main() -> None:
         verdict = tried(request, memory)
     except Exception as error:
         verdict = Verdict(problem=f"{type(error).__name__}: {error}")
+    verdict.libraries = tuple(name for name in _LIBRARIES if name in sys.modules)
     sys.stdout.buffer.write(msgspec.json.encode(verdict))
     sys.stdout.flush()
 
@@ -222,7 +236,7 @@ def _give_way() -> None:
         os.nice(NICER)
 
 
-def _preload() -> None:
+def _preload(libraries: Sequence[str]) -> None:
     """Import what a trial needs while nobody waits for it."""
     import deltalake  # noqa: F401
     import polars  # noqa: F401
@@ -230,8 +244,9 @@ def _preload() -> None:
     import keepfit.learners.lightgbm
     import keepfit.learners.sklearn  # noqa: F401
 
-    with contextlib.suppress(ImportError):
-        import lightgbm  # noqa: F401
+    for name in libraries:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

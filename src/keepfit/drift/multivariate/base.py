@@ -238,7 +238,8 @@ def sample(rows: pl.DataFrame, names: Sequence[str], most: int, seed: int) -> pl
     import numpy as np
     import polars as pl
 
-    names = [name for name in names if name in rows.columns and rows.schema[name] != pl.Object]
+    schema = rows.schema
+    names = [name for name in names if name in schema and schema[name] != pl.Object]
     if not names or not rows.height:
         return rows.head(most)
     # What a category is kept as depends on what this process has seen before.

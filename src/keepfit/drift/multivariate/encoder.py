@@ -168,9 +168,9 @@ class Encoder(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         import numpy as np
 
         matrix = np.zeros((rows.height, self.width), dtype=np.float32)
-        start = 0
+        start, there = 0, set(rows.columns)
         for field in self.fields:
-            values = rows.get_column(field.name) if field.name in rows.columns else None
+            values = rows.get_column(field.name) if field.name in there else None
             field.write(values, matrix[:, start : start + field.width])
             start += field.width
         return matrix
@@ -199,7 +199,8 @@ def usable(rows: pl.DataFrame, columns: Sequence[str] | None, exclude: Sequence[
             )
     asked = rows.columns if columns is None else columns
     left_out = {*exclude, *(RESERVED if columns is None else ())}
-    return [name for name in asked if name not in left_out and kind(rows.schema[name]) != "other"]
+    schema = rows.schema
+    return [name for name in asked if name not in left_out and kind(schema[name]) != "other"]
 
 
 def kind(dtype: pl.DataType) -> str:

@@ -316,7 +316,8 @@ class _Fitting:
         import polars as pl
 
         assert self.before is not None
-        gone = [name for name in self.before.features if name not in self.rows.columns]
+        there = set(self.rows.columns)
+        gone = [name for name in self.before.features if name not in there]
         lists, mine = self.before.held.preparation.lists, self.preparation.lists
         gone += [name for name, size in lists.items() if mine.get(name, size) != size]
         return self.before.predict(self.rows.with_columns(pl.lit(None).alias(one) for one in gone))

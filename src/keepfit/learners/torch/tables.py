@@ -142,7 +142,8 @@ class Preparation(msgspec.Struct, frozen=True):
         return Table(np.ascontiguousarray(numbers), np.ascontiguousarray(codes))
 
     def _check(self, rows: pl.DataFrame) -> None:
-        missing = [name for name in self.features if name not in rows.columns]
+        there = set(rows.columns)
+        missing = [name for name in self.features if name not in there]
         if not missing:
             return
         free = [name for name in rows.columns if name not in self.features and name not in RESERVED]
