@@ -10,6 +10,7 @@ import pytest
 
 from keepfit.batch import TIME
 from keepfit.drift import Alarms, Reference
+from keepfit.drift.alarms.still import _constant
 from keepfit.facts import ColumnDrift
 from keepfit.results.sentences import moved
 
@@ -76,6 +77,21 @@ def test_a_column_that_breaks_alarms_in_the_first_batch_of_a_short_reference(
     assert name in found[0]
     assert found[0][name].value > found[0][name].limit > 0.01
     assert not any(name in one for one in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("values", "constant"),
+    [
+        ([0.5, None, float("nan"), 0.5], True),
+        ([None, 0.5, 1.0], False),
+        ([7] * 99 + [8], False),
+        (["a", "b"], False),
+        ([[1, 2], [1, 2]], True),
+        ([[1, 2], [2, 1]], False),
+    ],
+)
+def test_a_column_is_constant_where_all_its_values_are_one(values, constant):
+    assert _constant(pl.Series(values)) is constant
 
 
 def test_it_is_said_again_when_it_has_moved_in_between(seed):

@@ -359,6 +359,8 @@ def test_labels_may_arrive_in_another_type_than_they_were_learnt_in() -> None:
     assert whole.codes(pl.Series([1.0, 0.5, None])).tolist() == [1, -1, -1]
     assert whole.codes(pl.Series(["1", "one"])).tolist() == [1, -1]
     assert whole.codes(pl.Series([True, False])).tolist() == [1, 0]
+    assert whole.codes(pl.Series([-1, 0, 1, 2], dtype=pl.Int8)).tolist() == [-1, 0, 1, -1]
+    assert whole.codes(pl.Series([2**31, 1], dtype=pl.UInt32)).tolist() == [-1, 1]
     truth = fit(GaussianNB(), labelled([False, True, False, True], x=[1, 2, 1, 2]))
     assert truth.codes(pl.Series([1, 0, 2])).tolist() == [1, 0, -1]
     assert truth.codes(pl.Series(["true", "False", "?"])).tolist() == [1, 0, -1]

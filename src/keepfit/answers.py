@@ -119,8 +119,10 @@ def _parted(fails: Callable[[int, int], bool], count: int) -> None:
 
 def failed(said: pl.DataFrame, reasons: Mapping[str, str]) -> Iterator[Finding]:
     """Yield a finding for each version that left rows of a batch without a score, and why."""
+    if not said.get_column(SCORE).null_count():
+        return
     missing = said.filter(said.get_column(SCORE).is_null()).get_column(VERSION)
-    served = Counter(said.get_column(VERSION)) if missing.len() else Counter[str]()
+    served = Counter(said.get_column(VERSION))
     for name, count in Counter(missing).items():
         why = reasons.get(name, "no number").partition("\n")[0][:WORDS]
         yield Finding(

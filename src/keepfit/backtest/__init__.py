@@ -8,11 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keepfit import interrupts
+from keepfit import interrupts, lazy
 from keepfit.artifacts import Artifacts
-from keepfit.backtest.compared import Compared, Hindsight, Standing
-from keepfit.backtest.judging import Difference
-from keepfit.backtest.measures import Measures
 from keepfit.backtest.outcome import Backtest, Policy, Window
 from keepfit.backtest.plan import Plan
 from keepfit.backtest.policies import Wanted, plain
@@ -22,6 +19,9 @@ from keepfit.ledger import Ledger
 from keepfit.scoring import Scorer
 
 if TYPE_CHECKING:
+    from keepfit.backtest.compared import Compared, Hindsight, Standing
+    from keepfit.backtest.judging import Difference
+    from keepfit.backtest.measures import Measures
     from keepfit.facts import Entry
     from keepfit.pipeline import Pipeline
 
@@ -37,6 +37,16 @@ __all__ = [
     "Window",
     "backtest",
 ]
+
+# Most backtests compare no triggers: what tells of that comes when first asked for.
+_HOMES = dict.fromkeys(("Compared", "Hindsight", "Standing"), "compared")
+_HOMES |= {"Difference": "judging", "Measures": "measures"}
+
+__getattr__ = lazy.names(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 @interrupts.orderly()

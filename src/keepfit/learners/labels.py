@@ -113,8 +113,8 @@ def codes(labels: pl.Series, classes: tuple[Any, ...]) -> np.ndarray:
         if signed and classes[-1] - classes[0] == sorted_.size - 1:
             # One follows the other, as mostly: nothing need be looked for.
             places: np.ndarray = values - sorted_[0]
-            if places.size and (places.min() < 0 or places.max() >= sorted_.size):
-                places[(places < 0) | (places >= sorted_.size)] = -1
+            # Without their sign those below the first are beyond the last too.
+            places[places.view(np.uint64) >= sorted_.size] = -1
             return places
         places = np.searchsorted(sorted_, values)
         places[places == sorted_.size] = 0

@@ -72,11 +72,15 @@ def still(
 
 def _constant(values: pl.Series) -> bool:
     """Return whether all values that are there are one."""
-    # A few mostly show that they are not, without a look at the others.
-    few = values.gather_every(-(-len(values) // FEW)).to_list()
-    known = [one for one in few if one is not None and one == one]  # NaN is not itself
-    if any(one != known[0] for one in known[1:]):
-        return False
+    # A few mostly show that they are not, one by one without a query.
+    first = None
+    for place in range(0, len(values), -(-len(values) // FEW)):
+        (one,) = values.slice(place, 1).to_list()
+        if one is None or one != one:  # NaN is not itself
+            continue
+        if first is not None and one != first:
+            return False
+        first = one
     return _there(values).n_unique() == 1
 
 
