@@ -54,6 +54,9 @@ WORSE = 2.0
 """Standard errors by which updates of the champion, or a recipe that is tried, must have done
 worse to be left out."""
 
+GLANCE = 4
+"""Batches after which the window of one step is looked at again, while it does as well as others."""
+
 FEW = 0.06
 """New rows beside the leader's own, below which an update waits for the next batch, and no longer:
 one step of a window of twenty, less the holdout, is fewer; one of five is more."""
@@ -263,9 +266,13 @@ class Standings:
         return f"{own:,} rows, {enough:,} asked for" if ALIKE * own < min(enough, others) else ""
 
     def _open(self, brief: Challenger, leader: Challenger) -> bool:
-        """Return whether a window of one step may do better yet: it costs little to look."""
-        found = self._gain(brief.name, leader.name), self._gain(brief.name)
-        return all(gain is None or gain > -WORSE for gain in found)
+        """Return whether a window of one step may do better yet, and is looked at: it costs little."""
+        known = self._gain(brief.name, leader.name), self._gain(brief.name)
+        gains = [gain for gain in known if gain is not None]
+        if any(gain < -WORSE for gain in gains):
+            return False
+        hopeful = not gains or max(gains) > BETTER
+        return hopeful or self._age(brief) >= GLANCE
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
