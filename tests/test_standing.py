@@ -25,7 +25,7 @@ from keepfit.facts import Answer, Compared, Cost, Decision, Entry, Judged, Score
 from keepfit.learners import resolve
 from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
-from keepfit.standing import IDLES, NEW, PAYS, SPAN, Standings
+from keepfit.standing import GLANCE, IDLES, NEW, PAYS, SPAN, Standings
 from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)
@@ -687,9 +687,14 @@ def test_it_joins_what_runs_until_it_is_shown_to_do_worse() -> None:
     assert running(state, 41, brief=True) == {BRIEF, UPDATE}, "not known yet"
     few = standings(state, enough=50).held(chosen(41), Why.STEP)
     assert few[BRIEF] == "10 rows, 50 asked for"
-    for gain, found in ((-0.001, {BRIEF, UPDATE}), (-0.1, {UPDATE})):
+    state.versions["v99"] = version("v99", BRIEF, 41)
+    state.recipes[BRIEF].last = "v99"
+    state.recipes[MIDDLE].last = "v98"
+    for gain, first in ((0.0, 41 + GLANCE), (0.008, 42), (-0.1, None)):
         state.compared = brief_sides(1, gain, ENOUGH)
-        assert running(state, 41, brief=True) == found
+        state.versions["v98"] = version("v98", MIDDLE, 46)
+        days = [day for day in range(42, 48) if BRIEF in running(state, day, brief=True)]
+        assert days[:1] == ([] if first is None else [first])
     state.compared = []
     values = [0.8, 0.82, 0.79, 0.81, 0.8, 0.82]
     state.realised = [(35 + i, value) for i, value in enumerate(values)]

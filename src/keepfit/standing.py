@@ -92,6 +92,11 @@ class Standings:
     where the leader still learns rows from before it. What recipes reached before the change counts
     no more, and what serves leads until another does better.
 
+    The window of a single step joins whatever runs: with every turn at first and while it does better
+    than the leader or the updates, every few batches while it does as well, no more once it does
+    worse. It leads by what it reached on the batches next to it; then the other windows are looked
+    at as often as their rows change.
+
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
     costs less the longer it brought nothing; not where they would see nearly the leader's rows.
     One that was shown to do worse is tried in the 4th, 16th, 64th, … alone. After an alarm all are.
@@ -212,7 +217,7 @@ class Standings:
     def _early(self, leader: Challenger, rows: pl.DataFrame) -> str:
         """Return why the leader waits still, if it does: too few of its rows are new."""
         share, wanted = self._new(leader, rows), self._wanted(leader)
-        if self._grows(leader, rows):
+        if self._grows(leader, rows) or leader.brief:
             wanted = min(wanted, DOUBLED)
         if share >= wanted or self._age(leader) >= LONGEST * max(1.0, wanted / NEW):
             return ""
@@ -244,11 +249,8 @@ class Standings:
         if leader.brief:
             # What one step shows of others is soon past: they are looked at as often as they change.
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
-            return (
-                ""
-                if share >= wanted
-                else f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
-            )
+            said = f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
+            return said if share < wanted else ""
         training = self._record(leader).trainings + 1
         if training < _next(self._record(one).trainings):
             return f"{leader.name} leads; tried again later"
@@ -271,8 +273,7 @@ class Standings:
         gains = [gain for gain in known if gain is not None]
         if any(gain < -WORSE for gain in gains):
             return False
-        hopeful = not gains or max(gains) > BETTER
-        return hopeful or self._age(brief) >= GLANCE
+        return not gains or max(gains) > BETTER or self._age(brief) >= GLANCE
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
@@ -423,9 +424,9 @@ class Standings:
         """Return which of those that passed is promoted: the preferred recipe's, or the best.
 
         A leader has shown on many batches what a few rows of a holdout cannot show; where they show
-        all the same that another does better, it is that one. The window of a single step leads by
-        what it reached on batches after it, and by no luck on a holdout. Before all goes one that learnt a
-        class which came new: the others were not asked about its rows.
+        all the same that another does better, it is that one. The window of a single step goes
+        last, unless it leads. Before all goes one that learnt a class which came new: the others
+        were not asked about its rows.
 
         Parameters
         ----------
