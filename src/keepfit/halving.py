@@ -83,10 +83,10 @@ class Halving:
     the one to beat, are fitted on a ninth of their rows, as is that one: the leader, or where none
     is the recipe of what serves. They are asked about the newest rows, which no part has; the
     holdout is left to the gate. The best of them is the measure. Who is not behind it for sure is
-    trained; so is the leader in any case. Of the others
-    a 27th tells how fast they learn: where one would be behind for sure though it gained with every
-    tripling of its rows as much as with the last, and the best gained nothing, it is not
-    trained. Where it might catch up, a third of the rows decides by the same rule.
+    trained; so is the leader in any case. Of the others a 27th tells how fast they learn: where one
+    would be behind for sure though it gained with every tripling of its rows as much as with the
+    last, and the best gained nothing, it is not trained. Where it might catch up, a third of the
+    rows decides by the same rule.
 
     Learning curves are steep at first (over the logarithm of rows they are convex where they are
     powers of rows), so that their last slope is no less than what is to come. Where a recipe takes
