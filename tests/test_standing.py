@@ -654,6 +654,17 @@ def test_a_window_of_one_step_is_promoted_by_no_luck_on_a_holdout() -> None:
     assert standings(state).best([better, worse], names, judges).version == "v3"
 
 
+def test_where_it_leads_and_updates_do_as_well_the_holdout_decides() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40), version("v3", UPDATE, 40))
+    known = brief_sides(1, 0.2, 8)
+    state.compared = [replace(one, kept={BRIEF: one.values[BRIEF] + 0.001}) for one in known]
+    assert standings(state).preferred() == {BRIEF, UPDATE}
+    names, judges = dict.fromkeys(("v2", "v3"), 0), [gates.NoWorse()]
+    for value, found in ((0.9, "v2"), (0.7, "v3")):
+        both = [passed("v2", 0.02, 0.30, value=value), passed("v3", -0.03, 0.20, value=0.8)]
+        assert standings(state).best(both, names, judges).version == found
+
+
 def brief_sides(age: int, gain: float, count: int, seed: int = 9) -> list[Side]:
     """Return what a window of one step gained over the leader, so many batches after it."""
     drawn = 0.01 * np.random.default_rng(seed).normal(size=count)
@@ -678,6 +689,14 @@ def test_beside_updates_alone_a_window_of_one_step_may_lead_too() -> None:
     known = [replace(one, values={BRIEF: one.values[BRIEF]}) for one in brief_sides(1, 0.1, 6)]
     for kept, found in ((0.6, BRIEF), (0.8, MIDDLE)):
         state.compared = [replace(one, kept={BRIEF: kept}) for one in known]
+        assert standings(state).leader().name == found  # type: ignore[union-attr]
+
+
+def test_better_than_updates_and_worse_than_the_leader_a_window_of_one_step_does_not_lead() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40))
+    for gain, found in ((-0.3, MIDDLE), (0.0, BRIEF)):
+        known = brief_sides(1, gain, 8)
+        state.compared = [replace(one, kept={BRIEF: 0.2}) for one in known]
         assert standings(state).leader().name == found  # type: ignore[union-attr]
 
 
@@ -728,3 +747,6 @@ def test_without_a_gate_the_leader_is_promoted_and_not_the_dearest() -> None:
     found = standings(served(version("v1", MIDDLE, 20), *made))
     assert found.ungated(made).name == "v3"
     assert found.ungated([made[0], made[2]]).name == "v4"
+    brief = version("v5", BRIEF, 40)
+    assert found.ungated([made[0], brief]).name == "v2", "one step alone has shown nothing"
+    assert found.ungated([brief]).name == "v5"

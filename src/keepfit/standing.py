@@ -371,8 +371,11 @@ class Standings:
         for one in able:
             if leader is None:
                 continue
-            found = [self._gain(one.name, leader.name)]
-            found += [self._gain(one.name)] if one.brief else []
+            gain = self._gain(one.name, leader.name)
+            found = [gain]
+            if one.brief and (gain is None or -gain <= self._asked(leader, one)):
+                # The leader would not take its place back.
+                found.append(self._gain(one.name))
             if any(gain is not None and gain > self._asked(one, leader) for gain in found):
                 leader = one
         return leader
@@ -416,7 +419,9 @@ class Standings:
         """Return which of those that wait for no gate is promoted: the leader's, or the dearest."""
         leader = self.leader()
         found = (one for one in waiting if leader and one.challenger == leader.name)
-        return next(found, waiting[-1])
+        # One step alone has shown nothing yet.
+        others = [one for one in waiting if one.challenger not in self.beside.brief]
+        return next(found, [*waiting, *others][-1])
 
     def best(
         self, passed: Sequence[Judged], learnt: Mapping[str, int], judges: Sequence[Gate] = ()
@@ -444,7 +449,7 @@ class Standings:
             return (
                 learnt[one.version],
                 name in preferred,
-                name not in self.beside.brief,
+                name in preferred or name not in self.beside.brief,
                 self._value(one),
             )
 
