@@ -255,6 +255,44 @@ def test_how_much_was_new_to_a_recipe_is_known_beside_the_last_one_from_scratch(
     assert found.new == pytest.approx({MIDDLE: 0.25, BRIEF: 1.0}, rel=0.05)
 
 
+def compared(state: State, values: dict[str, float], batch: int) -> Side:
+    reached = Compared(batch=batch, metric="accuracy", n=50, values=values)
+    state.fold([Entry(seq=1, at=START, pipeline="churn", fact=reached)])
+    return state.compared[-1]
+
+
+def test_what_served_takes_no_place_of_a_followed_version_of_its_recipe() -> None:
+    state = served(*(version(f"v{i}", name, 40) for i, name in ((2, MIDDLE), (3, SHORT))))
+    state.versions["v1"] = version("v1", MIDDLE, 30)
+    state.champion, state.followed = "v1", ["v2", "v3"]
+    found = compared(state, {"v2": 0.8, "v3": 0.7, "v1": 0.5}, 42)
+    assert found.values == {MIDDLE: 0.8, SHORT: 0.7}, "labels of its reign came late"
+    assert found.ages == dict.fromkeys((MIDDLE, SHORT), 2)
+    state.versions["v4"] = version("v4", WHOLE, 30)
+    found = compared(state, {"v2": 0.8, "v4": 0.5}, 42)
+    assert found.ages == {MIDDLE: 2, WHOLE: 12}, "not asked at the same age"
+
+
+def test_of_two_followed_versions_of_a_recipe_the_newest_counts() -> None:
+    state = served(version("v1", BRIEF, 40), version("v2", UPDATE, 40))
+    state.versions["v2"].start, state.versions["v2"].parent = "champion", "v1"
+    state.versions["v3"] = version("v3", BRIEF, 41, turn=2)
+    state.followed = ["v1", "v2", "v3"]
+    found = compared(state, {"v1": 0.5, "v2": 0.6, "v3": 0.9}, 42)
+    assert (found.values, found.ages) == ({BRIEF: 0.9}, {BRIEF: 1})
+    assert (found.kept, found.new) == ({}, {}), "there was no update beside it"
+
+
+def test_a_map_of_scores_learnt_no_rows() -> None:
+    state = served(version("v1", WHOLE, 20), version("v4", MIDDLE, 40))
+    for name, parent, update in (("v2", "v1", "calibration"), ("v3", "v2", "all")):
+        state.versions[name] = version(name, UPDATE, 39)
+        state.versions[name].start, state.versions[name].parent = "champion", parent
+        state.versions[name].update = update
+    state.followed = ["v3", "v4"]
+    assert compared(state, {"v3": 0.7, "v4": 0.8}, 42).new == pytest.approx({MIDDLE: 0.5}, rel=0.05)
+
+
 def test_the_leader_is_preferred_and_beside_it_what_did_no_worse() -> None:
     state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
     assert standings(state).preferred() == {MIDDLE}
@@ -663,6 +701,21 @@ def test_where_it_leads_and_updates_do_as_well_the_holdout_decides() -> None:
     for value, found in ((0.9, "v2"), (0.7, "v3")):
         both = [passed("v2", 0.02, 0.30, value=value), passed("v3", -0.03, 0.20, value=0.8)]
         assert standings(state).best(both, names, judges).version == found
+
+
+def test_whether_it_pays_where_it_leads_is_told_by_the_batches_next_to_it() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40), version("v3", UPDATE, 40))
+    near, far = brief_sides(1, 0.2, 8), [one for i in (2, 3, 4) for one in brief_sides(i, -0.2, 5)]
+    state.compared = [replace(one, kept={BRIEF: 0.6}) for one in near + far]
+    assert standings(state).preferred() == {BRIEF}
+
+
+def test_a_window_of_one_step_that_is_asked_for_in_every_turn_is_one_like_another() -> None:
+    recipes = [Challenger(select=selection.Sliding(many), name=f"{many}") for many in (1, 5)]
+    state = served(version("v1", "5", 20), version("v2", "1", 40), version("v3", "5", 40))
+    both = [passed("v2", 0.02, 0.30), passed("v3", -0.03, 0.04)]
+    names = dict.fromkeys(("v2", "v3"), 0)
+    assert Standings(state, recipes).best(both, names, [gates.NoWorse()]).version == "v2"
 
 
 def brief_sides(age: int, gain: float, count: int, seed: int = 9) -> list[Side]:

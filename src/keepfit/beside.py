@@ -43,35 +43,33 @@ class Beside:
 
         Without another, than updates of the champion before it.
         """
-        newest = 1 if {name, other} & {*self.brief} else math.inf
-        found = [
-            (one, one.values[name] - before)
-            for one, before, ages in self._pairs(name, other)
-            if max(ages, default=0) <= newest
-        ]
-        return self._errors(found)
+        return self._errors(
+            [(one, one.values[name] - before) for one, before in self._pairs(name, other)]
+        )
 
     def trained(self, name: str) -> float | None:
         """Return how much better than updates its trainings did lately, of those that tell; else None."""
         found = [
             (one, one.values[name] - before)
-            for one, before, _ in self._pairs(name, None)
+            for one, before in self._pairs(name, None)
             if one.new.get(name, 1.0) >= TOLD
         ]
         return self._errors(found[-RECENT:])
 
     def turns(self, name: str, other: str) -> set[int]:
         """Return the turns in which two recipes were asked about the same holdout."""
-        return {one.turn for one, _, _ in self._pairs(name, other)} - {0}
+        return {one.turn for one, _ in self._pairs(name, other)} - {0}
 
-    def _pairs(self, name: str, other: str | None) -> list[tuple[Side, float, set[int]]]:
+    def _pairs(self, name: str, other: str | None) -> list[tuple[Side, float]]:
         """Return where both were asked at the same age, with what the other one reached."""
+        newest = 1 if {name, other} & {*self.brief} else math.inf
         found = []
         for one in self.sides:
             before = one.kept.get(name) if other is None else one.values.get(other)
             ages = {one.ages[which] for which in (name, other) if which in one.ages}
-            if name in one.values and before is not None and len(ages) <= 1:
-                found.append((one, before, ages))
+            alike = len(ages) <= 1 and max(ages, default=0) <= newest
+            if name in one.values and before is not None and alike:
+                found.append((one, before))
         return found
 
     def _errors(self, found: Sequence[tuple[Side, float]]) -> float | None:

@@ -128,10 +128,10 @@ class Standings:
         self.sign = 1.0 if greater_is_better else -1.0
         self.level = state.level if greater_is_better else state.losses
         since = [one for one in state.compared if one.batch >= self.level.batch]
-        self.beside = Beside(since, self.sign, brief={one.name for one in challengers if one.brief})
-        self.windows = [
-            one for one in self.worked() if one.every is None and one.start == "scratch"
-        ]
+        free = [one for one in self.worked() if one.every is None]
+        self.windows = [one for one in free if one.start == "scratch"]
+        brief = {one.name for one in self.windows if one.brief}
+        self.beside = Beside(since, self.sign, brief=brief)
 
     # Which recipes run ------------------------------------------------------------------
 
@@ -371,10 +371,9 @@ class Standings:
         for one in able:
             if leader is None:
                 continue
-            gain = self._gain(one.name, leader.name)
-            found = [gain]
-            if one.brief and (gain is None or -gain <= self._asked(leader, one)):
-                # The leader would not take its place back.
+            found = [self._gain(one.name, leader.name)]
+            # Better than updates is enough where the leader would not take its place back.
+            if one.brief and -(found[0] or 0.0) <= self._asked(leader, one):
                 found.append(self._gain(one.name))
             if any(gain is not None and gain > self._asked(one, leader) for gain in found):
                 leader = one
@@ -429,9 +428,8 @@ class Standings:
         """Return which of those that passed is promoted: the preferred recipe's, or the best.
 
         A leader has shown on many batches what a few rows of a holdout cannot show; where they show
-        all the same that another does better, it is that one. The window of a single step goes
-        last, unless it leads. Before all goes one that learnt a class which came new: the others
-        were not asked about its rows.
+        all the same that another does better, it is that one. The window of one step goes last, unless
+        it leads. Before all goes one that learnt a new class: others were not asked about its rows.
 
         Parameters
         ----------

@@ -80,18 +80,25 @@ def estimated(state: State, fact: Estimated, at: datetime) -> None:
 
 
 def compared(state: State, fact: Compared, at: datetime) -> None:
-    """Keep what the recipes that are followed reached side by side."""
+    """Keep what the recipes that are followed reached side by side.
+
+    Of two versions of one recipe a followed one counts, which is as old as the others, and of those
+    the newest.
+    """
     followed = {name: state.versions[name] for name in state.followed if name in fact.values}
     beside = {one.turn: one for one in followed.values() if one.updated}
     side = Side(fact.n, {}, batch=fact.batch)
-    for name, value in fact.values.items():
-        one = state.versions[name]
-        if name in followed and one.updated:
-            continue
-        side.values[one.challenger] = value
+    for name in (*(name for name in fact.values if name not in followed), *followed):
+        one, before = state.versions[name], None
         if name in followed:
+            if one.updated:
+                continue
+            before = beside.get(one.turn)
+        for known in (side.kept, side.new, side.ages):
+            known.pop(one.challenger, None)
+        side.values[one.challenger] = fact.values[name]
+        if name in followed or one.start == "scratch":
             side.ages[one.challenger] = fact.batch - one.snapshot.batch
-        before = beside.get(one.turn) if name in followed else None
         if before is not None:
             side.kept[one.challenger] = fact.values[before.name]
             side.new[one.challenger] = _new(state, one, before)
@@ -101,7 +108,7 @@ def compared(state: State, fact: Compared, at: datetime) -> None:
 def _new(state: State, version: Version, updated: Version) -> float:
     """Return what share of a version's rows, by event time, another had not seen from scratch."""
     first: Version | None = updated
-    while first is not None and first.updated and first.parent:
+    while first is not None and first.start == "champion" and first.parent:
         first = state.versions.get(first.parent)
     span = version.snapshot.to - version.snapshot.from_
     if first is None or not span:
