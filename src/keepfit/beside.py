@@ -37,15 +37,17 @@ class Beside:
 
     def __init__(self, sides: Sequence[Side], sign: float, *, brief: Collection[str] = ()) -> None:
         self.sides, self.sign, self.brief = sides, sign, brief
+        self._gains: dict[tuple[str, str | None], float | None] = {}
 
     def gain(self, name: str, other: str | None = None) -> float | None:
         """Return how much better a recipe did than another, in standard errors; None: unknown.
 
         Without another, than updates of the champion before it.
         """
-        return self._errors(
-            [(one, one.values[name] - before) for one, before in self._pairs(name, other)]
-        )
+        if (name, other) not in self._gains:
+            found = [(one, one.values[name] - before) for one, before in self._pairs(name, other)]
+            self._gains[name, other] = self._errors(found)
+        return self._gains[name, other]
 
     def trained(self, name: str) -> float | None:
         """Return how much better than updates its trainings did lately, of those that tell; else None."""
@@ -66,9 +68,11 @@ class Beside:
         found = []
         for one in self.sides:
             before = one.kept.get(name) if other is None else one.values.get(other)
-            ages = {one.ages[which] for which in (name, other) if which in one.ages}
-            alike = len(ages) <= 1 and max(ages, default=0) <= newest
-            if name in one.values and before is not None and alike:
+            if name not in one.values or before is None:
+                continue
+            age, others = one.ages.get(name), one.ages.get(other or name)
+            known = others if age is None else age
+            if known is None or (known <= newest and others in (None, known)):
                 found.append((one, before))
         return found
 
