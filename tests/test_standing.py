@@ -773,6 +773,25 @@ def test_it_joins_what_runs_until_it_is_shown_to_do_worse() -> None:
     assert running(state, 41, brief=True) == set(), "alone it does not run"
 
 
+def test_of_several_windows_of_one_step_each_joins_while_it_may_do_better() -> None:
+    one, other = (
+        Challenger(select=selection.Sliding(1), learner=learner, every=None)
+        for learner in (BOOSTED, LogisticRegression())
+    )
+    state = often_tried(served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)]))
+    state.batch = 41
+    for sides, found in (([], {one.name, other.name}), (brief_sides(1, -0.1, 8), {other.name})):
+        renamed = [
+            replace(side, values={MIDDLE: side.values[MIDDLE], one.name: side.values[BRIEF]})
+            for side in sides
+        ]
+        state.compared = [replace(side, ages={MIDDLE: 1, one.name: 1}) for side in renamed]
+        known = Standings(state, [RECIPES[0], one, other, RECIPES[-1]])
+        rows_of = chosen(41) | dict.fromkeys((one.name, other.name), rows(40, 41))
+        held = known.held(rows_of, Why.STEP)
+        assert {name for name, said in held.items() if not said} == {UPDATE} | found
+
+
 def test_where_it_leads_the_others_are_looked_at_as_often_as_they_change() -> None:
     state = served(version("v1", MIDDLE, 40), version("v2", BRIEF, 44), version("v3", SHORT, 44))
     state.recipes[BRIEF].trainings = 40

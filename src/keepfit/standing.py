@@ -185,19 +185,19 @@ class Standings:
         if self.state.champion is not None and leader is not None:
             early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
             early = "" if self.level.below else early
-            brief: Challenger | None = None
-            for one in [one for one in runnable if one.every is None and not held[one.name]]:
+            free = [one for one in runnable if one.every is None and not held[one.name]]
+            for one in free:
                 own = rows[one.name]
                 if one.start == "scratch":
                     said = early or self._untried(one, leader, rows, why) or _alike(own)
-                    brief = brief or (one if said and one.brief else None)
                 else:
                     said = self._harm(one, leader)
                     if early and one.updates and not said:
                         said = self._few(own.height, rows[leader.name].height)
                 held[one.name] = said
-            if brief and not all(held.values()) and self._open(brief, leader):
-                held[brief.name] = self._small(brief, leader, rows) or _alike(rows[brief.name])
+            for one in free if not all(held.values()) else ():
+                if one.brief and held[one.name] and self._open(one, leader):
+                    held[one.name] = self._small(one, leader, rows) or _alike(rows[one.name])
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
