@@ -410,7 +410,9 @@ def test_what_windows_reach_on_the_holdout_is_of_the_newest_batch_that_was_score
         one.turn = 7
     state.last_scored = Scored(batch=38, version="v1", metric="accuracy", value=0.9, n=10)
     state.fold([judged("v2"), judged("v3")])
-    assert state.compared == [Side(300, {SHORT: 0.9, WHOLE: 0.9}, batch=38, turn=7)]
+    assert state.compared == [
+        Side(300, {SHORT: 0.9, WHOLE: 0.9}, batch=38, turn=7, ages={SHORT: -2, WHOLE: -2})
+    ]
 
 
 def replace_version(of: Version, name: str, recipe: str, parent: str) -> Version:
@@ -718,19 +720,21 @@ def test_a_window_of_one_step_that_is_asked_for_in_every_turn_is_one_like_anothe
     assert Standings(state, recipes).best(both, names, [gates.NoWorse()]).version == "v2"
 
 
-def brief_sides(age: int, gain: float, count: int, seed: int = 9) -> list[Side]:
-    """Return what a window of one step gained over the leader, so many batches after it."""
+def brief_sides(age: int | None, gain: float, count: int, seed: int = 9) -> list[Side]:
+    """Return what a window of one step gained over the leader, so many batches after it; None: on the holdout."""
     drawn = 0.01 * np.random.default_rng(seed).normal(size=count)
-    ages = {MIDDLE: age, BRIEF: age}
+    ages = {} if age is None else {MIDDLE: age, BRIEF: age}
     return [Side(100, {MIDDLE: 0.6, BRIEF: 0.6 + gain + a}, ages=ages) for a in drawn]
 
 
 def test_a_window_of_one_step_leads_by_the_batches_next_to_it() -> None:
     state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40))
     far = [one for age in (2, 3, 4) for one in brief_sides(age, -0.2, 5)]
+    state.compared = [one for age in (-1, 0) for one in brief_sides(age, 0.1, 9)]
+    assert standings(state).leader().name == MIDDLE, "of late labels, from before it served"  # type: ignore[union-attr]
     state.compared = far + brief_sides(1, 0.1, ENOUGH - 1)
     assert standings(state).leader().name == MIDDLE  # type: ignore[union-attr]
-    state.compared = far + brief_sides(0, 0.1, 3) + brief_sides(1, 0.1, 3)
+    state.compared = far + brief_sides(None, 0.1, 3) + brief_sides(1, 0.1, 3)
     assert standings(state).leader().name == BRIEF  # type: ignore[union-attr]
     assert running(state, 41, brief=True) >= {BRIEF}, "and is trained with every batch"
     state.compared = brief_sides(2, 0.2, 20) + brief_sides(1, -0.05, ENOUGH)

@@ -32,7 +32,7 @@ class Beside:
         1 where the greater value is the better one, else -1.
     brief
         The recipes of a single step. They would be trained with every batch, so that what they
-        reach after the next one says nothing.
+        reach on others than the next one, and the holdout before it, says nothing.
     """
 
     def __init__(self, sides: Sequence[Side], sign: float, *, brief: Collection[str] = ()) -> None:
@@ -64,7 +64,8 @@ class Beside:
 
     def _pairs(self, name: str, other: str | None) -> list[tuple[Side, float]]:
         """Return where both were asked at the same age, with what the other one reached."""
-        newest = 1 if {name, other} & {*self.brief} else math.inf
+        # Where labels come late, batches before the training are answered too, which none serves.
+        brief = not {name, other}.isdisjoint(self.brief)
         found = []
         for one in self.sides:
             before = one.kept.get(name) if other is None else one.values.get(other)
@@ -72,7 +73,7 @@ class Beside:
                 continue
             age, others = one.ages.get(name), one.ages.get(other or name)
             known = others if age is None else age
-            if known is None or (known <= newest and others in (None, known)):
+            if known is None or (others in (None, known) and (known == 1 or not brief)):
                 found.append((one, before))
         return found
 

@@ -122,11 +122,13 @@ def judged(state: State, fact: Judged, version: Version) -> None:
         return
     last = state.compared[-1] if state.compared else None
     if last is not None and (last.turn, last.n) == (version.turn, fact.rows):
-        known, before = last.values, state.compared[:-1]
+        before, known, ages = state.compared[:-1], last.values, last.ages
     else:
-        known, before = {}, state.compared[-SIDES + 1 :]
+        before, known, ages = state.compared[-SIDES + 1 :], {}, {}
     values = known | {version.challenger: fact.value}
     # The newest batch whose labels they may be of.
     batch = 0 if state.last_scored is None else state.last_scored.batch
-    side = Side(fact.rows, values, batch=batch, turn=version.turn)
+    late = batch - version.snapshot.batch
+    ages = ages | {version.challenger: late} if late < 0 else ages
+    side = Side(fact.rows, values, batch=batch, turn=version.turn, ages=ages)
     state.compared = [*before, side]

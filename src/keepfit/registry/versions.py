@@ -198,7 +198,8 @@ class Side(msgspec.Struct, frozen=True):
 
     Of each that was trained from scratch, ``kept`` is what the champion before it would have reached,
     updated with the same rows, ``new`` the share of its rows that are newer than those which that
-    champion was trained on from scratch, and ``ages`` the batches from those it learnt to this one.
+    champion was trained on from scratch, and ``ages`` the batches from its training to this one; of
+    a holdout only where labels are late.
     """
 
     n: int
