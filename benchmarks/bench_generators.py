@@ -1,4 +1,4 @@
-"""Keepfit without settings on River's generators of streams, beside each window in hindsight.
+"""Keepfit without settings on streams that generators make, beside each window in hindsight.
 
 The other streams here are real, or turn once or twice. These turn again and again, slowly, fast
 or never, in all rows or a part of them, and some have numbers to answer.
@@ -122,7 +122,30 @@ def generators() -> dict[str, Callable[[], Stream]]:
             ),
             numbers=True,
         ),
+        "A border that turns by 43 degrees a batch": _turning,
+        "Slopes that wander": _wandering,
     }
+
+
+def _turning() -> Stream:
+    """Return two classes on either side of a line that turns, and bends."""
+    rows, noise = _numbers(0)
+    angle = 2 * np.pi * 12 * np.arange(ROWS) / ROWS
+    score = 1.8 * (rows[:, 0] * np.cos(angle) + rows[:, 1] * np.sin(angle))
+    score += 0.7 * np.sin(2 * rows[:, 0]) * rows[:, 1]
+    return Stream(_timed(rows, (1.5 * score + noise.logistic(size=ROWS) > 0).astype(int)), False)
+
+
+def _wandering() -> Stream:
+    """Return numbers whose slopes are a random walk."""
+    rows, noise = _numbers(11)
+    slopes = np.cumsum(noise.normal(size=rows.shape) * 0.03, axis=0)
+    return Stream(_timed(rows, (rows * slopes).sum(axis=1) + noise.normal(size=ROWS)), True)
+
+
+def _numbers(seed: int) -> tuple[np.ndarray, np.random.Generator]:
+    noise = np.random.default_rng(seed)
+    return noise.normal(size=(ROWS, 5)), noise
 
 
 def _frame(made: Sequence[tuple[Any, int]]) -> pl.DataFrame:
@@ -133,9 +156,14 @@ def _frame(made: Sequence[tuple[Any, int]]) -> pl.DataFrame:
         for x, y in generator.take(many):
             rows.append({str(name): value for name, value in x.items()})
             labels.append(y)
+    return _timed(pl.DataFrame(rows, infer_schema_length=None), labels)
+
+
+def _timed(rows: Any, labels: Any) -> pl.DataFrame:
+    """Return rows with their labels, a batch a day."""
     start = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1e6)
     times = start + np.arange(len(rows)) * (BATCHES * DAY // len(rows))
-    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
+    return pl.DataFrame(rows).with_columns(
         id=pl.Series(np.arange(len(rows))),
         time=pl.Series(times).cast(pl.Datetime("us", "UTC")),
         label=pl.Series(labels),

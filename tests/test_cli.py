@@ -364,7 +364,7 @@ def test_predict_says_what_it_lacks(ran: Path, fresh: Path) -> None:
         ("check several.py", "first, second"),
         ("check churn.py 3", "--accept"),
         ("backtset churn.py", "Did you mean 'backtest'?"),
-        ("why v91", "the nearest is 'v1'"),
+        ("why v1x", "the nearest is 'v1'"),
         ("diff v1 champoin", "the nearest is 'champion'"),
         ("log --kind Promotd", "did you mean 'Promoted'?"),
         ("log --since yesterday", "2024-01-31"),

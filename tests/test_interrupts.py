@@ -224,7 +224,8 @@ def test_ctrl_c_stops_a_run_between_two_facts(tmp_path: Path) -> None:
             break
     assert len(ends) >= 3
     assert ends == sorted(set(ends))
-    assert lasting(stopped) == lasting(whole)
+    # What waits is looked at first by each run, and may be promoted before what comes next.
+    assert sorted(lasting(stopped)) == sorted(lasting(whole))
 
 
 class Stopped(LogisticRegression):
