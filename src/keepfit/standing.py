@@ -393,7 +393,8 @@ class Standings:
         first = able[0] if able else None
         if version is None or self.level.since is None or version.snapshot.to < self.level.since:
             return first
-        return next((one for one in able if one.name == version.challenger), first)
+        made = (one for one in able if one.name == version.challenger and not one.brief)
+        return next(made, first)
 
     def preferred(self) -> set[str]:
         """Return the recipes of which one is promoted where it passes, whatever others reach.
@@ -444,12 +445,9 @@ class Standings:
 
         def worth(one: Judged) -> tuple[int, bool, bool, float]:
             name = self.state.versions[one.version].challenger
-            return (
-                learnt[one.version],
-                name in preferred,
-                name in preferred or name not in self.beside.brief,
-                self._value(one),
-            )
+            leads = name in preferred
+            proven = leads or name not in self.beside.brief
+            return learnt[one.version], leads, proven, self._value(one)
 
         best = max(passed, key=worth)
         gains = {
@@ -458,7 +456,7 @@ class Standings:
             if isinstance(one, Measured) and one.paired and one.slice is None
         }
         alike = (one for one in passed if learnt[one.version] == learnt[best.version])
-        above = (one for one in alike if _above(one, best, gains))
+        above = (one for one in alike if worth(one)[2] and _above(one, best, gains))
         return max(above, key=self._value, default=best)
 
     def _value(self, one: Judged) -> float:
