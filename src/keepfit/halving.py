@@ -307,9 +307,7 @@ def judges(rows: Sequence[pl.DataFrame]) -> tuple[pl.DataFrame, datetime]:
 
 def _serving(state: State) -> str:
     """Return the recipe that made what serves; where it was updated since, what was updated."""
-    version = state.versions.get(state.champion or "")
-    while version is not None and version.start == "champion" and version.parent:
-        version = state.versions.get(version.parent)
+    version = state.root(state.versions.get(state.champion or ""))
     return "" if version is None else version.challenger
 
 

@@ -387,9 +387,7 @@ class Standings:
 
     def _heir(self, able: Sequence[Challenger]) -> Challenger | None:
         """Return who leads without evidence: the first named; after a change who made what serves."""
-        version = self.state.versions.get(self.state.champion or "")
-        while version and version.start == "champion" and version.parent:
-            version = self.state.versions.get(version.parent)
+        version = self.state.root(self.state.versions.get(self.state.champion or ""))
         first = able[0] if able else None
         if version is None or self.level.since is None or version.snapshot.to < self.level.since:
             return first

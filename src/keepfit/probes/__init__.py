@@ -112,9 +112,7 @@ class Prober:
         """Return the rows that made the champion: of one that went on from others, theirs too."""
         import polars as pl
 
-        first, versions = champion, self.loop.state.versions
-        while first.start == "champion" and first.parent in versions:
-            first = versions[first.parent]
+        first = self.loop.state.root(champion) or champion
         rows = self._weighed(self.loop.turns.rows_of(first))
         if first is champion:
             return rows

@@ -107,9 +107,7 @@ def compared(state: State, fact: Compared, at: datetime) -> None:
 
 def _new(state: State, version: Version, updated: Version) -> float:
     """Return what share of a version's rows, by event time, another had not seen from scratch."""
-    first: Version | None = updated
-    while first is not None and first.start == "champion" and first.parent:
-        first = state.versions.get(first.parent)
+    first = state.root(updated)
     span = version.snapshot.to - version.snapshot.from_
     if first is None or not span:
         return 1.0

@@ -205,6 +205,12 @@ class State(msgspec.Struct):
             )
         return found
 
+    def root(self, version: Version | None) -> Version | None:
+        """Return the version that others went on from until one became this; None where unknown."""
+        while version is not None and version.start == "champion" and version.parent:
+            version = self.versions.get(version.parent)
+        return version
+
     def of_turn(self, turn: int) -> list[Version]:
         """Return the versions of a turn, in order; the newest turns are found at once."""
         newest = takewhile(lambda one: one.turn >= turn, reversed(self.versions.values()))
