@@ -471,6 +471,18 @@ def test_what_would_tell_nothing_is_not_tried() -> None:
     assert SHORT in running(fallen(state), 60), "something has changed"
 
 
+def test_another_learner_is_tried_on_the_same_rows() -> None:
+    line = Challenger(learner=LogisticRegression(), every=None, name="line")
+    twin = Challenger(every=None, name="twin")
+    leader = Challenger(every=None, name="leader")
+    state = served(version("v1", "leader", 15))
+    state.batch = 24
+    every = Standings(state, [leader, line, twin])
+    held = every.held(dict.fromkeys(("leader", "line", "twin"), rows(0, 24)), Why.STEP)
+    assert (held["leader"], held["line"]) == ("", "")
+    assert "nearly those of leader" in held["twin"]
+
+
 def test_an_alarm_tries_all_of_them_and_a_schedule_the_leader_beside_the_update() -> None:
     state = often_tried(served(*[version(f"v{i}", MIDDLE, 40, turn=i) for i in range(8)]))
     assert running(state, 41, Why.ALARM) == {MIDDLE, SHORT, WHOLE, UPDATE}

@@ -254,7 +254,7 @@ class Standings:
         training = self._record(leader).trainings + 1
         if training < _next(self._record(one).trainings):
             return f"{leader.name} leads; tried again later"
-        if max(own, others) < ALIKE * min(own, others):
+        if one.way == leader.way and max(own, others) < ALIKE * min(own, others):
             return f"its rows are nearly those of {leader.name}"
         if not worse or _seldom(training):
             return ""
