@@ -1,15 +1,54 @@
-"""Warm starts that cannot go on: where the champion has grown too large, its recipe begins afresh."""
+"""Warm starts that cannot go on: their recipe begins afresh.
+
+Either the champion has grown too large, or there is a class that it has no place for and that no
+other recipe of the pipeline would learn.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from keepfit import learners
+from keepfit.learners import novel
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from keepfit.challenger import Challenger
+    from keepfit.learners.novel import Learnable
     from keepfit.loop import Loop
     from keepfit.registry import Version
+
+
+def begins(
+    loop: Loop, challenger: Challenger, pool: pl.DataFrame
+) -> tuple[Challenger, Learnable, str]:
+    """Return a recipe as it runs, the rows that it can learn, and why it begins afresh, or ``""``."""
+    why = due(loop, challenger)
+    if why:
+        challenger = challenger.afresh()
+    found = _learnable(loop, challenger, pool)
+    if not found.unlearnt or opens(loop, challenger):
+        return challenger, found, why
+    whole = _learnable(loop, challenger.afresh(), pool)
+    why = placeless(loop, challenger, whole.new)
+    return (challenger.afresh(), whole, why) if why else (challenger, found, "")
+
+
+def _learnable(loop: Loop, challenger: Challenger, pool: pl.DataFrame) -> Learnable:
+    """Return the rows whose label is a class that a recipe can learn."""
+    champion = loop.state.versions.get(loop.state.champion or "")
+    if champion is None:
+        learner = challenger.learner or loop.pipeline.learner
+        return novel.learnable(pool, (), every=novel.classifies(learner))
+    model = loop.scorer.model(champion)
+    return novel.learnable(
+        pool,
+        model.classes,
+        closed=not opens(loop, challenger),
+        every=model.task != "regression",
+    )
 
 
 def due(loop: Loop, challenger: Challenger) -> str:
@@ -20,6 +59,39 @@ def due(loop: Loop, challenger: Challenger) -> str:
     if full(loop, challenger, champion) or _refused(loop, challenger, champion):
         return f"{champion.name} has grown as large as warm starts may make it"
     return ""
+
+
+def opens(loop: Loop, challenger: Challenger) -> bool:
+    """Return whether a recipe may learn classes that the champion does not know."""
+    if challenger.start != "champion":
+        return True
+    learner = challenger.learner or loop.pipeline.learner
+    return challenger.updates and learners.opens(learner, challenger.update)
+
+
+def placeless(loop: Loop, challenger: Challenger, new: Collection[str]) -> str:
+    """Return why new classes let a recipe that has no place for them begin from scratch, or ``""``.
+
+    They do not where another recipe may learn them, and not once more where that failed.
+
+    Parameters
+    ----------
+    new
+        The labels that are classes by now and unknown to the champion.
+    """
+    every = loop.pipeline.challengers
+    if not new or not challenger.updates or any(opens(loop, one) for one in every):
+        return ""
+    why = f"has no place for {', '.join(f'`{one}`' for one in sorted(new))}"
+    tried = [
+        one
+        for one in loop.state.versions.values()
+        if one.challenger == challenger.name and one.afresh.endswith(why)
+    ]
+    if tried and tried[-1].state == "failed":
+        # A learner of two classes, or a network that is as it is: it goes on with those it knows.
+        return ""
+    return f"{loop.state.champion} {why}"
 
 
 def full(loop: Loop, challenger: Challenger, version: Version) -> bool:

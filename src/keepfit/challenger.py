@@ -37,7 +37,8 @@ class Challenger:
         that are new since the champion was trained.
     start
         ``"scratch"``, ``"champion"`` (warm start; from scratch now and then, where the champion
-        would grow beyond five times an ensemble's own size), ``"pretrained"``, or another pipeline's
+        would grow beyond five times an ensemble's own size, or has no place for a new class that no
+        other recipe learns), ``"pretrained"``, or another pipeline's
         version, as ``"flights-nyc@champion"`` or ``"flights-nyc@v3"`` (transfer): the columns
         that both have are matched, and the facts say what was taken over and what is new.
     update

@@ -35,7 +35,7 @@ from keepfit.facts import (
 )
 from keepfit.final import FinalFit, refused
 from keepfit.halving import Halving
-from keepfit.learners.novel import Learnable, classifies, learnable, without
+from keepfit.learners.novel import without
 from keepfit.learnt import again
 from keepfit.metrics import value_of
 from keepfit.past import PER_STRETCH, TO_SHOW, number, scored_past, stretches
@@ -97,27 +97,13 @@ class Turn:
 
     def _able(self, challenger: Challenger, pool: pl.DataFrame, moment: Moment) -> Chosen:
         """Return a recipe with the rows that it would train on."""
-        fresh = afresh.due(self.loop, challenger)
+        challenger, found, fresh = afresh.begins(self.loop, challenger, pool)
         if fresh:
             # As if nothing had been trained before: its newest rows alone are too few then.
-            challenger, moment = challenger.afresh(), replace(moment, since=None, relevance=None)
-        found = self._learnable(pool, challenger)
+            moment = replace(moment, since=None, relevance=None)
         rows = challenger.select.select(found.rows, moment)
         cost = challenger.cost(rows.height)
         return Chosen(challenger, rows, cost, found.unlearnt, moment.since, fresh, found.new)
-
-    def _learnable(self, pool: pl.DataFrame, challenger: Challenger) -> Learnable:
-        """Return the rows whose label is a class that a recipe can learn."""
-        champion = self.loop.state.versions.get(self.loop.state.champion or "")
-        if champion is None:
-            return learnable(pool, (), every=classifies(self._learner(challenger)))
-        model = self.loop.scorer.model(champion)
-        return learnable(
-            pool,
-            model.classes,
-            closed=challenger.start == "champion",
-            every=model.task != "regression",
-        )
 
     def start(self, now: datetime, plan: Plan) -> list[Fact]:
         """Return the facts that start a turn: one training per recipe, the cheapest first."""

@@ -44,6 +44,7 @@ __all__ = [
     "bare",
     "full",
     "loads",
+    "opens",
     "recalibrated",
     "resolve",
     "transferred",
@@ -157,6 +158,18 @@ def weighs(learner: Learner) -> bool:
     (True, False)
     """
     return bool(getattr(learner, "weighs", False))
+
+
+def opens(learner: Learner, update: str) -> bool:
+    """Return whether a warm start gives the champion a place for classes that it does not know.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> opens(resolve(SGDClassifier()), "all")
+    False
+    """
+    return update in getattr(learner, "opens", ())
 
 
 def full(learner: Learner, model: Any) -> bool:

@@ -278,6 +278,30 @@ class Torch:
         more = [(start, update) for start in ("champion", "transfer") for update in ("all", "head")]
         return (("scratch", "all"), *own, *more)
 
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """The updates in which a network from the champion gets outputs for new classes.
+
+        A network that is handed over whole has those that it has, and so has what a factory
+        makes that is not told how many there are.
+        """
+        if self.loss == "bce" or estimators.derives(self.network, "torch", "Module"):
+            return ()
+        if self.network is None:
+            return ("all",)
+        taken = inspect.signature(self.network).parameters
+        told = {"classes", "outputs"} & taken.keys()
+        others = [
+            one
+            for one in taken.values()
+            if one.default is one.empty
+            and one.name not in ASKABLE
+            and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        ]
+        # What has names of its own gets inputs and classes, in this order.
+        in_order = len(others) > ("inputs" not in taken)
+        return ("all",) if told or in_order else ()
+
     def fit(
         self, rows: pl.DataFrame, *, start: str, update: str, previous: Model | None, seed: int
     ) -> TorchModel:
