@@ -259,6 +259,39 @@ def test_embeddings_of_a_users_own_network_grow_in_their_places() -> None:
     assert new.shape[0] == 5
 
 
+def moved(donor: Any, model: Any) -> list[str]:
+    """Return the weights of a model that are not its donor's."""
+    old, new = (m.net.state_dict() for m in (donor, model))
+    return [name for name in new if not (new[name] == old[name]).all()]
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["keepfit's", "the user's"])
+def test_a_head_alone_learns_rows_with_columns_and_categories_that_the_donor_lacks(
+    own: bool,
+) -> None:
+    nets = pytest.importorskip("tests.nets")
+    learner = net(
+        lr=0.01, epochs=3, **({} if own else {"network": nets.Apart, "hidden": (128, 64)})
+    )
+    donor = scratch(learner, domain(town=pl.col("group").replace("a", "b")))
+    rows = domain(groups="abcf", seed=1, town=pl.col("group"), extra=pl.col("value") * 2)
+    # In another order, and far off the scale of one number.
+    rows = rows.select("town", "extra", "group", pl.col("other") * 40 + 1_000, "value", "_label")
+    model = started(learner, donor, rows, update="head")
+    assert model.features == donor.features == ("value", "other", "group", "town")
+    assert {name.partition(".")[0] for name in moved(donor, model)} == {"head"}
+    report = learners.transferred(donor, model)
+    assert (report.share, report.unused, report.categories) == (1.0, ("extra",), {})
+    assert "on a scale of their own: other" in report.parts
+    assert np.isfinite(model.predict(rows)).all()
+
+
+def test_a_head_alone_needs_a_column_that_the_donor_knows() -> None:
+    donor = scratch(net(), domain())
+    with pytest.raises(TrainingError, match="a column that the donor knows"):
+        started(net(), donor, domain().select("_label", more="value"), update="head")
+
+
 def test_numbers_that_lie_far_off_the_donors_scale_get_their_own() -> None:
     donor = scratch(net(lr=0.01), domain())
     rows = domain(seed=1).with_columns(pl.col("other") * 40 + 1_000)

@@ -92,7 +92,12 @@ class Named:
 
     def _version(self, state: State, before: datetime | None) -> Version:
         if before is None:
-            return state.version(self.version)
+            try:
+                return state.version(self.version)
+            except NoChampion:
+                raise NoChampion(f"{self.pipeline!r} has no champion to start from") from None
+            except VersionUnknown as error:
+                raise VersionUnknown(f"{self.pipeline!r}: {error.message}") from None
         if self.version != "champion":
             found = state.version(self.version)
             if found.snapshot.to < before:

@@ -32,11 +32,12 @@ def train(loop: Loop, version: Version) -> Fact:
     learner = challenger.learner or loop.pipeline.learner
     found = fitted(loop, version.key, lambda: loop.turns.task(version, learner))
     if not isinstance(found, dict):
+        said = found.message
+        if version.donor is not None and said.startswith("TrainingError: "):
+            # Learners are given the donor as they are given a champion, and call it so.
+            said = said.replace("the champion", "the donor").replace("a champion", "a donor")
         return TrainingFailed(
-            version=version.name,
-            reason=found.reason or "raised",
-            message=found.message,
-            cost=found.cost,
+            version=version.name, reason=found.reason or "raised", message=said, cost=found.cost
         )
     return _ended(loop, version, learner, found)
 

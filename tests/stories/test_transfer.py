@@ -119,6 +119,12 @@ def test_a_donor_that_is_not_there_fails_the_training_and_not_the_loop(
     assert failed.reason == "no donor"
 
 
+def test_a_donor_without_a_champion_is_named(tmp_path: Path) -> None:
+    lived("empty", tmp_path / "home", stream(1, 3), trigger=triggers.AfterRows(1_000))
+    loop = second(tmp_path / "home", "empty@champion")
+    assert loop.state.versions["v1"].message == "'empty' has no champion to start from"
+
+
 def test_a_damaged_donor_is_not_opened(tmp_path: Path) -> None:
     first = lived("first", tmp_path / "theirs")
     digest = first.state.versions[first.state.champion or ""].artifact
@@ -217,3 +223,5 @@ def test_a_donor_of_other_classes_is_no_reason_to_have_no_champion(tmp_path: Pat
     loop = lived("second", home, other, challengers=recipes)
     champion = loop.state.versions[loop.state.champion or ""]
     assert champion.challenger == recipes[1].name
+    refused = next(one for one in loop.state.versions.values() if one.state == "failed")
+    assert "expected the classes the donor knows, got the new class" in refused.message

@@ -45,7 +45,10 @@ def fit(
         rows.get_column(LABEL), classify, before.held.problem if before else None, update
     )
     known = before.held.preparation if before else None
-    preparation = Preparation.learn(rows, known, grow=start == "transfer")
+    transfer = start == "transfer"
+    # What does not learn has no use for columns and categories that the donor has not seen.
+    grow = transfer and update == "all"
+    preparation = Preparation.learn(rows, known, grow=grow, other=transfer)
     fitting = _Fitting(learner, rows, problem, preparation, before, start, update, seed)
     return fitting.model()
 

@@ -88,12 +88,19 @@ class Preparation(msgspec.Struct, frozen=True):
 
     @classmethod
     def learn(
-        cls, rows: pl.DataFrame, before: Preparation | None = None, *, grow: bool = False
+        cls,
+        rows: pl.DataFrame,
+        before: Preparation | None = None,
+        *,
+        grow: bool = False,
+        other: bool = False,
     ) -> Preparation:
         """Learn from rows; what another preparation knows of their columns is kept.
 
         With ``grow`` columns and categories that it does not know are learnt beside those
-        that it does; without, only where it cannot do with the columns that there are.
+        that it does; without, only where it cannot do with the columns that there are. With
+        ``other`` the rows are those of another stream: columns that it does not know are left out
+        unless they are learnt, and numbers that lie far off its scale get one of their own.
 
         Raises
         ------
@@ -101,16 +108,28 @@ class Preparation(msgspec.Struct, frozen=True):
             No column is of use.
         """
         whole = before is not None and all(name in rows.columns for name in before.features)
-        if before is not None and whole and not grow:
+        if before is not None and whole and not other:
             return before
         lists = _lists(rows)
         encoding = _encoding(rows.drop(lists.keys()), bool(lists))
         columns = _kept(encoding.columns, before.encoding.columns if before else (), grow)
-        encoding = Encoding(columns, encoding.dropped)
+        if before is not None and other and not grow:
+            lists = {name: size for name, size in lists.items() if before.lists.get(name) == size}
+            known = {one.name: one for one in before.encoding.columns}
+            columns = tuple(one for one in columns if _alike(one, known.get(one.name)))
+            if not columns and not lists:
+                raise TrainingError(
+                    f"expected rows with a column that the donor knows, such as "
+                    f"{', '.join(map(repr, before.features[:3]))}, got none of them",
+                    hint="start from scratch, or rename columns in the source",
+                )
+        left = {one.name for one in encoding.columns} - {one.name for one in columns}
+        unused = dict.fromkeys(sorted(left), "the donor has no place for it")
+        encoding = Encoding(columns, encoding.dropped | unused)
         scales = {one.name: one for one in before.numbers} if before else {}
         matrix = encoding.matrix(rows)
         numbers = tuple(
-            _scale(one.name, matrix[:, place], scales.get(one.name), grow)
+            _scale(one.name, matrix[:, place], scales.get(one.name), other)
             for place, one in enumerate(columns)
             if one.kind != "category"
         )
@@ -169,10 +188,9 @@ def _kept(
             found.append(one)
         else:
             found.append(extended(old, one) if grow else old)
-    if grow:
-        # Networks that know their categories by place find them there.
-        places = {one.name: place for place, one in enumerate(before)}
-        found.sort(key=lambda one: places.get(one.name, len(places)))
+    # Networks that know their categories by place find them there.
+    places = {one.name: place for place, one in enumerate(before)}
+    found.sort(key=lambda one: places.get(one.name, len(places)))
     return tuple(found)
 
 
@@ -222,12 +240,12 @@ def measured(known: np.ndarray) -> tuple[float, float]:
     return shift, width
 
 
-def _scale(name: str, values: np.ndarray, old: Number | None, grow: bool) -> Number:
+def _scale(name: str, values: np.ndarray, old: Number | None, other: bool) -> Number:
     """Return the scale of a column: the old one, unless another stream's numbers lie far off it."""
     import numpy as np
 
     known = values[~np.isnan(values)]
-    if old is not None and not (grow and beyond(known, old.shift, old.width) > FAR_SHARE):
+    if old is not None and not (other and beyond(known, old.shift, old.width) > FAR_SHARE):
         return old
     shift, width = measured(known)
     # A constant column may have a deviation of rounding errors alone.
