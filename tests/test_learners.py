@@ -641,6 +641,18 @@ def test_partial_fit_and_warm_start_go_on_from_the_champion() -> None:
     assert fit(GaussianNB(), later, bayes).estimator.class_count_.sum() == 800
 
 
+def test_balanced_classes_need_rows_of_each_to_go_on() -> None:
+    learner = learners.resolve(SGDClassifier(class_weight="balanced"))
+    rows = rows_to_learn("binary")
+    champion = learner.fit(rows, start="scratch", update="all", previous=None, seed=1)
+    ones = rows.filter(pl.col("_label") == 1)
+    with pytest.raises(TrainingError, match="got none of 0"):
+        learner.fit(ones, start="champion", update="all", previous=champion, seed=1)
+    plain = learners.resolve(SGDClassifier())
+    champion = plain.fit(rows, start="scratch", update="all", previous=None, seed=1)
+    plain.fit(ones, start="champion", update="all", previous=champion, seed=1)
+
+
 def test_growing_needs_rows_of_every_class() -> None:
     rows = rows_to_learn("multiclass")
     champion = fit(RandomForestClassifier(4), rows)

@@ -335,3 +335,13 @@ def test_importances_name_columns() -> None:
     assert set(found) == {"value", "other", "count", "group", "open", "seen_at"}
     assert max(found, key=found.__getitem__) == "value"
     assert sum(found.values()) == pytest.approx(100.0)
+
+
+def test_labels_that_are_all_alike_are_named_as_the_reason_to_stand_still() -> None:
+    learner = learners.resolve(CatBoostRegressor(iterations=2))
+    rows = rows_to_learn("regression")
+    champion = learner.fit(rows, start="scratch", update="all", previous=None, seed=1)
+    alike = rows.with_columns(_label=pl.lit(1.0))
+    with pytest.raises(TrainingError, match="targets are equal") as caught:
+        learner.fit(alike, start="champion", update="all", previous=champion, seed=1)
+    assert str(caught.value.hint).startswith("select more rows, of more than one label")

@@ -50,7 +50,10 @@ _CHANCE = {"model_guid": "", "train_finish_time": "", "training": "{}"}
 _LEARNT = (
     "look at the columns, of which one at least has to vary, and at the estimator's parameters"
 )
-_OTHER = "start from scratch: the champion was trained with other parameters"
+_OTHER = (
+    "select more rows, of more than one label; where they are not the reason, the champion was "
+    "trained with other parameters: start from scratch"
+)
 
 _FEW_ROWS = 1_000
 _PLACE = re.compile(r"^\S+\.\w+:\d+: ")

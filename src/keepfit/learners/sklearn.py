@@ -198,6 +198,9 @@ class Sklearn:
         settings |= self._settings(model.classes, seed, rows.height * len(model.features))
         table = model.table(rows)
         if hasattr(estimator, "partial_fit"):
+            if self._classify and settings.get("class_weight") == "balanced":
+                # A class without rows has no weight that balances it.
+                labels.refuse_gone(known, model.classes)
             more = _classes(model.classes) | _weights(estimator, rows, "partial_fit")
             _set(estimator, settings).partial_fit(table, known, **more)
         else:
