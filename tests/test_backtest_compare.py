@@ -24,7 +24,19 @@ from keepfit.backtest.processes import useful
 from keepfit.backtest.sharing import Answers, Trainings
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
-from keepfit.facts import Answer, Decided, Judged, Promoted, Scored, TrainingStarted, comparable
+from keepfit.facts import (
+    Answer,
+    Decided,
+    Decision,
+    Drifted,
+    Judged,
+    Probed,
+    Promoted,
+    Scored,
+    TrainingStarted,
+    comparable,
+)
+from keepfit.protocols import Evidence
 from tests.waits import PATIENCE
 from tests.worlds import pipeline, source, stream
 
@@ -158,6 +170,25 @@ def test_pays_counts_another_loss_where_the_metric_has_none_for_a_row() -> None:
     assert policies.fitted(rules, metrics.get("accuracy", task="binary")) == (tuple(rules), [])
 
 
+def test_nothing_is_trained_while_only_labels_come_as_it_would_serve_no_row(tmp_path: Path) -> None:
+    """What the wait for the last labels costs is no part of what a policy costs."""
+    made = small(tmp_path, days=24, trigger=triggers.EachStep(), roles={"label_delay": "8d"})
+    found = compared(made, ["Pays", triggers.Every("2d")], jobs=1)
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        for name in ledger.pipelines():
+            rows = [entry.at for entry in ledger.facts(name, kind="Arrived")]
+            last = max(made.source.history().rows.get_column("_arrived_at"))
+            trained = [entry.at for entry in ledger.facts(name, kind="TrainingStarted")]
+            assert max(rows) > last + timedelta(days=2)
+            assert trained
+            assert max(trained) < last + made.every  # type: ignore[operator]
+            probed = [entry.at for entry in ledger.facts(name, kind="Probed")]
+            assert not probed or max(probed) < last + made.every  # type: ignore[operator]
+    # Labels that are late hold each step's training back, and none of the steps.
+    yours, always = found["churn"], found["always"]
+    assert yours.trainings == always.trainings
+
+
 # Playing --------------------------------------------------------------------------------
 
 
@@ -237,6 +268,38 @@ def test_a_policy_decides_as_the_pipeline_would_with_its_trigger(tmp_path: Path)
         [(at, fact) for _, at, fact in facts_in(tmp_path / home)[name] if isinstance(fact, kinds)]
         for home, name in (("among", 'Every("3d")'), ("alone", "churn"))
     )
+    assert among == alone
+
+
+class OnAnyDrift:
+    """A trigger of the user's own, which looks at what the detectors found."""
+
+    def __repr__(self) -> str:
+        return "OnAnyDrift()"
+
+    reads_estimates = False
+
+    def decide(self, evidence: Evidence) -> Decision:
+        seen = any(isinstance(fact, Drifted) for fact in evidence.facts)
+        return Decision(train=seen, trigger="OnAnyDrift", reason="drift" if seen else "none")
+
+
+@pytest.mark.parametrize("trigger", [triggers.Pays(), OnAnyDrift()])
+def test_a_trigger_that_heeds_drift_is_shown_it_among_others_too(
+    tmp_path: Path, trigger: Any
+) -> None:
+    moved = {"metric": "accuracy", "enough": 10, "gate": []}
+    rows = stream(40, 60, shift_at=25)
+    pipeline(rows, tmp_path / "among", trigger=triggers.Every("20d"), **moved).backtest(
+        compare=[trigger], jobs=1
+    )
+    pipeline(rows, tmp_path / "alone", trigger=trigger, **moved).backtest(compare=False)
+    kinds = (Decided, Drifted, Probed, TrainingStarted)
+    among, alone = (
+        [(at, fact) for _, at, fact in facts_in(tmp_path / home)[name] if isinstance(fact, kinds)]
+        for home, name in (("among", repr(trigger)), ("alone", "churn"))
+    )
+    assert any(isinstance(fact, Drifted) for _, fact in alone)
     assert among == alone
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keepfit import drift, facts, probes, triggers
+from keepfit.backtest.code import code_of
 from keepfit.challenger import Challenger
 from keepfit.clock import duration, humanise
 from keepfit.errors import ConfigError, nearest
@@ -58,11 +59,12 @@ class Rule:
         assert isinstance(guards, triggers.Guarded)
         guarded = replace(guards, trigger=self.trigger)
         budgeted = (drift.Alarms(budget) for budget in triggers.budgets(guarded))
-        return pipeline.changed(
-            name=self.name,
-            trigger=guarded,
-            detectors=(*triggers.detectors(guarded), *budgeted),
-        )
+        watching = (*triggers.detectors(guarded), *budgeted)
+        # A pipeline that names no detector has this one. It takes its time, so that it watches
+        # where a trigger may look at what it says.
+        if not watching and (triggers.probing(guarded) or code_of(self.trigger) is None):
+            watching = (drift.Alarms(),)
+        return pipeline.changed(name=self.name, trigger=guarded, detectors=watching)
 
 
 class _Never:

@@ -70,6 +70,8 @@ class Stage:
             every=self.plan.every,
             training_time=self.plan.training_time,
             start_at=self._start(policy),
+            # Where labels are late, what is trained while the last of them come serves no row.
+            end_at=self.plan.moments()[-1],
             scorer=self.scorer,
             checked=None if policy.name == self.pipeline.name else self._checked(),
             listen=listen,
