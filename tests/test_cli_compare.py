@@ -92,6 +92,40 @@ def test_never_is_written_with_a_maximum_age_and_the_file_is_kept_as_it_was(
     assert (tmp_path / "churn.py.before").read_text() == text
 
 
+def test_a_link_stays_one_and_the_file_behind_it_is_written(folder: Path, tmp_path: Path) -> None:
+    text = SMALL.replace('"10d"', '"2d"')
+    (tmp_path / "rows").symlink_to(folder / "rows")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "rows").symlink_to(folder / "rows")
+    (tmp_path / "real" / "churn.py").write_text(text)
+    (tmp_path / "churn.py").symlink_to("real/churn.py")
+    words = ("backtest", "churn.py", "--compare", "never", "--write", "--jobs", "1")
+    assert keepfit(tmp_path, *words).status == 0
+    assert (tmp_path / "churn.py").is_symlink()
+    assert "triggers.OnEvent()" in (tmp_path / "real" / "churn.py").read_text()
+    assert (tmp_path / "real" / "churn.py.before").read_text() == text
+
+
+@pytest.mark.parametrize("why", ["read only", "a folder in the way"])
+def test_a_file_that_may_not_be_written_stays_and_all_is_told_in_data(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    text = SMALL.replace('"10d"', '"2d"')
+    (tmp_path / "rows").symlink_to(folder / "rows")
+    (tmp_path / "churn.py").write_text(text)
+    if why == "read only":  # root may write to everything
+        monkeypatch.setattr(backtesting.os, "access", lambda *_: False)
+    else:
+        (tmp_path / ".churn.py.before.unfinished").mkdir()
+    words = ("backtest", "churn.py", "--compare", "never", "--write", "--jobs", "1", "--json")
+    said = keepfit(tmp_path, *words)
+    assert said.status == 2
+    assert "churn.py is left as it is" in said.err
+    assert 'write trigger=triggers.OnEvent(), max_age="27d" into it by hand' in said.err
+    assert said.told["recommended"]["policy"] == "never"
+    assert (tmp_path / "churn.py").read_text() == text
+
+
 def test_a_gate_that_nobody_wrote_is_kept_when_a_trigger_is_written(tmp_path: Path) -> None:
     from tests.worlds import pipeline
 
