@@ -480,6 +480,15 @@ def test_where_nothing_shows_that_never_is_as_good_what_trains_is_taken(tmp_path
     assert "not shown" not in texts[1]
 
 
+def test_that_a_comparison_rests_on_few_windows_is_told(tmp_path: Path) -> None:
+    few = compared(small(tmp_path, every="4d"), "never", jobs=1)
+    [said] = [note for note in few.notes if "windows, which is few" in note]
+    assert said in few.table().replace("\n  ", " ")
+    assert said in few.to_dict()["notes"]
+    many = compared(small(tmp_path), "never", jobs=1)
+    assert not any("which is few" in note for note in many.notes)
+
+
 class Failing(LogisticRegression):
     def fit(self, X: Any, y: Any) -> Failing:
         raise ValueError("no good\nat all")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from keepfit.backtest.stage import Stage
 
 
+FEW = 8
+"""Windows below which a comparison says that it rests on few, as gates ask for blocks of time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What was played and asked.
@@ -60,6 +64,7 @@ def ranked(
         return Compared(**told, standings=tuple(standings))
     age = max_age(stage.pipeline)
     ranking = _Ranking(rules, found, 1.0 if better else -1.0, within, aged=age is not None)
+    told["notes"] += ranking.few()
     return Compared(
         **told,
         standings=ranking.standings(),
@@ -114,6 +119,14 @@ class _Ranking:
         self.recommended = cheapest(
             self.values, self.costs, own, sign=sign, within=self.margin, idle=self.idle
         )
+
+    def few(self) -> tuple[str, ...]:
+        """Return what to say where there are so few windows that chance decides."""
+        many = self.matrix.batches.size
+        if many >= FEW:
+            return ()
+        rests = "on 1 window" if many == 1 else f"on {many} windows"
+        return (f"all of it rests {rests}, which is few: a shorter step (every) makes more",)
 
     def standings(self) -> tuple[Standing, ...]:
         """Return where each policy stands, the cheapest first."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from keepfit.costs import took
 from keepfit.facts import Cost
 from keepfit.results import page
-from keepfit.results.costs import took
 from keepfit.results.diff import MISSING, Difference
 from keepfit.results.sentences import counted, figure
 
