@@ -109,6 +109,16 @@ def test_policies_are_named_or_given_and_ones_own_is_not_played_twice(
     assert names == ["never", "OnDecay()", 'Every("3d") | OnDecay()', "always"]
 
 
+def test_triggers_of_ones_own_are_called_by_their_class(tmp_path: Path, plan: Plan) -> None:
+    class Own:
+        def decide(self, evidence: Evidence) -> Decision:
+            return Decision(train=False, trigger="Own", reason="no")
+
+    wanted = [Own(), Own(), triggers.Every("9d") | Own()]
+    rules, _ = policies.chosen(small(tmp_path), plan, wanted)
+    assert [rule.name for rule in rules[1:-1]] == ["Own()", "Own() 2", 'Every("9d") | Own()']
+
+
 @pytest.mark.parametrize(
     ("wanted", "heard"),
     [("OnDecy", "OnDecay"), (["perodic"], "periodic"), ([3], "trigger")],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keepfit import triggers
-from keepfit.backtest.code import code_of
+from keepfit.backtest.code import called, code_of
 from keepfit.backtest.compared import Compared, Hindsight, Standing
 from keepfit.backtest.judging import Difference, cheapest, difference, margin
 from keepfit.backtest.matrix import Ask, Life, filled
@@ -80,7 +80,7 @@ def _bare(rule: Rule, policy: Policy) -> Standing:
     return Standing(
         policy=policy,
         kind=rule.kind,
-        trigger=repr(rule.trigger),
+        trigger=called(rule.trigger),
         code=code_of(rule.trigger),
         share=None,
         regret=None,
@@ -164,7 +164,7 @@ class _Ranking:
         return Standing(
             policy=policy,
             kind=rule.kind,
-            trigger=repr(rule.trigger),
+            trigger=called(rule.trigger),
             code=code_of(rule.trigger),
             share=policy.fit_cpu_seconds / always if always > 0 else None,
             regret=loss - self.oracle.loss(_trainings(life)),
