@@ -145,3 +145,25 @@ def test_a_maximum_age_that_the_pipeline_has_stays(tmp_path: Path) -> None:
     assert parts == {"trigger": never, "max_age": '"40d"'}
     made = pipeline(stream(2), tmp_path, gate=[], max_age="9d")
     assert set(backtesting.parts_to_write(made, never, age)) == {"trigger"}
+
+
+@pytest.mark.parametrize(
+    ("enough", "step", "why", "asked"),
+    [
+        ("enough=5000", "2d", "nothing was trained", False),
+        ("enough=1", "45min", "a longer step (every) puts more rows in each", True),
+    ],
+)
+def test_where_nothing_has_a_value_what_helps_is_told(
+    tmp_path: Path, enough: str, step: str, why: str, asked: bool
+) -> None:
+    (tmp_path / "rows").mkdir()
+    stream(2, 30).write_parquet(tmp_path / "rows" / "first.parquet")
+    text = SMALL.replace('every="2d"', f'every="{step}"').replace("enough=50", enough)
+    (tmp_path / "churn.py").write_text(text)
+    said = keepfit(tmp_path, "backtest", "churn.py", "--compare", "OnDecay", "--jobs", "1")
+    assert said.status == 0
+    assert "there is no window in which all have a value" in said.out
+    assert why in said.out.replace("\n    ", " ")
+    assert ("`keepfit why" in said.err) is asked
+    assert "`keepfit log` tells all" in said.err

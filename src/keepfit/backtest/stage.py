@@ -169,7 +169,9 @@ def _undecided(entries: Iterable[Entry]) -> dict[str, Any]:
 def _unscored(loop: Loop, ledger: Ledger, windows: Sequence[Window]) -> str:
     """Return why no window has a value."""
     if windows:
-        return "the metric is not defined on any window"
+        return (
+            "the metric is not defined on any window: a longer step (every) puts more rows in each"
+        )
     if loop.state.counts.promoted:
         return "no labels came for rows that a model answered"
     newest = [

@@ -14,7 +14,7 @@ from keepfit import gates, parts, terminal
 from keepfit.cli.finding import home_option, load, named, past_option
 from keepfit.cli.words import File, Home, Json, Verbose, stopped, verb
 from keepfit.errors import ConfigError
-from keepfit.facts import Answer, Judged
+from keepfit.facts import Answer, Judged, Promoted, TrainingFailed
 
 if TYPE_CHECKING:
     from keepfit.backtest import Backtest, Compared
@@ -175,9 +175,9 @@ def _show(pipeline: Pipeline, result: Backtest) -> None:
     terminal.show(terminal.table(result))
     terminal.say()
     option = past_option(pipeline) + home_option(pipeline.home)
-    terminal.hint(
-        f"`keepfit why {_worth_asking(pipeline)}{option}` says why; `keepfit log{option}` tells all"
-    )
+    asked = _worth_asking(pipeline)
+    why = f"`keepfit why {asked}{option}` says why; " if asked else ""
+    terminal.hint(f"{why}`keepfit log{option}` tells all")
 
 
 def _write(pipeline: Pipeline, result: Compared, path: Path) -> dict[str, Any] | None:
@@ -248,12 +248,16 @@ def parts_to_write(
 
 
 def _worth_asking(pipeline: Pipeline) -> str:
-    """Return the version a newcomer asks about: the last one refused, else the champion."""
+    """Return the version a newcomer asks about: the last refused, else the champion, or what failed."""
     from keepfit.ledger import Ledger
 
+    kinds = ("Judged", "Promoted", "TrainingFailed")
     with Ledger(pipeline.home / "backtest" / "ledger.db") as ledger:
-        judged = [one.fact for one in ledger.facts(pipeline.name, kind="Judged")]
+        found = [one.fact for one in ledger.facts(pipeline.name, kind=kinds)]
     refused = [
-        one.version for one in judged if isinstance(one, Judged) and one.answer == Answer.REFUSE
+        one.version for one in found if isinstance(one, Judged) and one.answer == Answer.REFUSE
     ]
-    return refused[-1] if refused else "champion"
+    failed = [one.version for one in found if isinstance(one, TrainingFailed)]
+    if refused:
+        return refused[-1]
+    return "champion" if any(isinstance(one, Promoted) for one in found) else "".join(failed[-1:])
