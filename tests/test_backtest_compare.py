@@ -499,6 +499,20 @@ def test_that_a_comparison_rests_on_few_windows_is_told(tmp_path: Path) -> None:
     assert not any("which is few" in note for note in many.notes)
 
 
+def test_steps_that_a_live_loop_would_not_take_are_told(tmp_path: Path) -> None:
+    told = [
+        [note for note in compared(made, "never", jobs=1, **options).notes if "live loop" in note]
+        for made, options in (
+            (small(tmp_path), {}),
+            (small(tmp_path), {"every": "2d"}),
+            (small(tmp_path, every=None), {"every": "2d"}),
+        )
+    ]
+    assert told[0] == []
+    assert told[1] == told[2]
+    assert "played in steps of 2 d, and the live loop takes steps of 1 d" in told[1][0]
+
+
 class Failing(LogisticRegression):
     def fit(self, X: Any, y: Any) -> Failing:
         raise ValueError("no good\nat all")

@@ -18,6 +18,8 @@ from keepfit.backtest.matrix import Ask, Life, filled
 from keepfit.backtest.measures import Measures, measured
 from keepfit.backtest.oracle import Oracle
 from keepfit.backtest.policies import max_age
+from keepfit.clock import humanise
+from keepfit.loop import DAY
 
 if TYPE_CHECKING:
     from keepfit.backtest.outcome import Policy
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 FEW = 8
 """Windows below which a comparison says that it rests on few, as gates ask for blocks of time."""
+
+
+ALIKE = 0.25
+"""The share by which the step of a backtest may differ from the live one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,7 @@ def ranked(
         return Compared(**told, standings=tuple(standings))
     age = max_age(stage.pipeline)
     ranking = _Ranking(rules, found, 1.0 if better else -1.0, within, aged=age is not None)
-    told["notes"] += ranking.few()
+    told["notes"] += (*ranking.few(), *_stepped(stage))
     return Compared(
         **told,
         standings=ranking.standings(),
@@ -86,6 +92,17 @@ def _bare(rule: Rule, policy: Policy) -> Standing:
         regret=None,
         beside=None,
         measures=Measures(),
+    )
+
+
+def _stepped(stage: Stage) -> tuple[str, ...]:
+    """Return what to say where the live loop would not step as the policies did."""
+    live, played = stage.pipeline.every or DAY, stage.plan.every
+    if abs(played / live - 1) <= ALIKE:
+        return ()
+    return (
+        f"played in steps of {humanise(played)}, and the live loop takes steps of "
+        f"{humanise(live)}: state the same one (every) for what is found here to hold there",
     )
 
 
