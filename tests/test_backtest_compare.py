@@ -24,7 +24,19 @@ from keepfit.backtest.processes import useful
 from keepfit.backtest.sharing import Answers, Trainings
 from keepfit.challenger import Challenger
 from keepfit.errors import ConfigError
-from keepfit.facts import Answer, Decided, Judged, Promoted, Scored, TrainingStarted, comparable
+from keepfit.facts import (
+    Answer,
+    Decided,
+    Decision,
+    Drifted,
+    Judged,
+    Probed,
+    Promoted,
+    Scored,
+    TrainingStarted,
+    comparable,
+)
+from keepfit.protocols import Evidence
 from tests.waits import PATIENCE
 from tests.worlds import pipeline, source, stream
 
@@ -97,6 +109,16 @@ def test_policies_are_named_or_given_and_ones_own_is_not_played_twice(
     assert names == ["never", "OnDecay()", 'Every("3d") | OnDecay()', "always"]
 
 
+def test_triggers_of_ones_own_are_called_by_their_class(tmp_path: Path, plan: Plan) -> None:
+    class Own:
+        def decide(self, evidence: Evidence) -> Decision:
+            return Decision(train=False, trigger="Own", reason="no")
+
+    wanted = [Own(), Own(), triggers.Every("9d") | Own()]
+    rules, _ = policies.chosen(small(tmp_path), plan, wanted)
+    assert [rule.name for rule in rules[1:-1]] == ["Own()", "Own() 2", 'Every("9d") | Own()']
+
+
 @pytest.mark.parametrize(
     ("wanted", "heard"),
     [("OnDecy", "OnDecay"), (["perodic"], "periodic"), ([3], "trigger")],
@@ -156,6 +178,25 @@ def test_pays_counts_another_loss_where_the_metric_has_none_for_a_row() -> None:
     assert [rule.name for rule in found] == ['Pays(cost="log_loss")', "x"]
     assert "roc_auc" in said[0]
     assert policies.fitted(rules, metrics.get("accuracy", task="binary")) == (tuple(rules), [])
+
+
+def test_nothing_is_trained_while_only_labels_come_as_it_would_serve_no_row(tmp_path: Path) -> None:
+    """What the wait for the last labels costs is no part of what a policy costs."""
+    made = small(tmp_path, days=24, trigger=triggers.EachStep(), roles={"label_delay": "8d"})
+    found = compared(made, ["Pays", triggers.Every("2d")], jobs=1)
+    with Ledger(tmp_path / "backtest" / "ledger.db") as ledger:
+        for name in ledger.pipelines():
+            rows = [entry.at for entry in ledger.facts(name, kind="Arrived")]
+            last = max(made.source.history().rows.get_column("_arrived_at"))
+            trained = [entry.at for entry in ledger.facts(name, kind="TrainingStarted")]
+            assert max(rows) > last + timedelta(days=2)
+            assert trained
+            assert max(trained) < last + made.every  # type: ignore[operator]
+            probed = [entry.at for entry in ledger.facts(name, kind="Probed")]
+            assert not probed or max(probed) < last + made.every  # type: ignore[operator]
+    # Labels that are late hold each step's training back, and none of the steps.
+    yours, always = found["churn"], found["always"]
+    assert yours.trainings == always.trainings
 
 
 # Playing --------------------------------------------------------------------------------
@@ -237,6 +278,38 @@ def test_a_policy_decides_as_the_pipeline_would_with_its_trigger(tmp_path: Path)
         [(at, fact) for _, at, fact in facts_in(tmp_path / home)[name] if isinstance(fact, kinds)]
         for home, name in (("among", 'Every("3d")'), ("alone", "churn"))
     )
+    assert among == alone
+
+
+class OnAnyDrift:
+    """A trigger of the user's own, which looks at what the detectors found."""
+
+    def __repr__(self) -> str:
+        return "OnAnyDrift()"
+
+    reads_estimates = False
+
+    def decide(self, evidence: Evidence) -> Decision:
+        seen = any(isinstance(fact, Drifted) for fact in evidence.facts)
+        return Decision(train=seen, trigger="OnAnyDrift", reason="drift" if seen else "none")
+
+
+@pytest.mark.parametrize("trigger", [triggers.Pays(), OnAnyDrift()])
+def test_a_trigger_that_heeds_drift_is_shown_it_among_others_too(
+    tmp_path: Path, trigger: Any
+) -> None:
+    moved = {"metric": "accuracy", "enough": 10, "gate": []}
+    rows = stream(40, 60, shift_at=25)
+    pipeline(rows, tmp_path / "among", trigger=triggers.Every("20d"), **moved).backtest(
+        compare=[trigger], jobs=1
+    )
+    pipeline(rows, tmp_path / "alone", trigger=trigger, **moved).backtest(compare=False)
+    kinds = (Decided, Drifted, Probed, TrainingStarted)
+    among, alone = (
+        [(at, fact) for _, at, fact in facts_in(tmp_path / home)[name] if isinstance(fact, kinds)]
+        for home, name in (("among", repr(trigger)), ("alone", "churn"))
+    )
+    assert any(isinstance(fact, Drifted) for _, fact in alone)
     assert among == alone
 
 
@@ -415,6 +488,29 @@ def test_where_nothing_shows_that_never_is_as_good_what_trains_is_taken(tmp_path
     assert "max_age=" not in texts[0]
     assert "max_age=" in texts[1]
     assert "not shown" not in texts[1]
+
+
+def test_that_a_comparison_rests_on_few_windows_is_told(tmp_path: Path) -> None:
+    few = compared(small(tmp_path, every="4d"), "never", jobs=1)
+    [said] = [note for note in few.notes if "windows, which is few" in note]
+    assert said in few.table().replace("\n  ", " ")
+    assert said in few.to_dict()["notes"]
+    many = compared(small(tmp_path), "never", jobs=1)
+    assert not any("which is few" in note for note in many.notes)
+
+
+def test_steps_that_a_live_loop_would_not_take_are_told(tmp_path: Path) -> None:
+    told = [
+        [note for note in compared(made, "never", jobs=1, **options).notes if "live loop" in note]
+        for made, options in (
+            (small(tmp_path), {}),
+            (small(tmp_path), {"every": "2d"}),
+            (small(tmp_path, every=None), {"every": "2d"}),
+        )
+    ]
+    assert told[0] == []
+    assert told[1] == told[2]
+    assert "played in steps of 2 d, and the live loop takes steps of 1 d" in told[1][0]
 
 
 class Failing(LogisticRegression):

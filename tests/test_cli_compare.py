@@ -92,6 +92,40 @@ def test_never_is_written_with_a_maximum_age_and_the_file_is_kept_as_it_was(
     assert (tmp_path / "churn.py.before").read_text() == text
 
 
+def test_a_link_stays_one_and_the_file_behind_it_is_written(folder: Path, tmp_path: Path) -> None:
+    text = SMALL.replace('"10d"', '"2d"')
+    (tmp_path / "rows").symlink_to(folder / "rows")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "rows").symlink_to(folder / "rows")
+    (tmp_path / "real" / "churn.py").write_text(text)
+    (tmp_path / "churn.py").symlink_to("real/churn.py")
+    words = ("backtest", "churn.py", "--compare", "never", "--write", "--jobs", "1")
+    assert keepfit(tmp_path, *words).status == 0
+    assert (tmp_path / "churn.py").is_symlink()
+    assert "triggers.OnEvent()" in (tmp_path / "real" / "churn.py").read_text()
+    assert (tmp_path / "real" / "churn.py.before").read_text() == text
+
+
+@pytest.mark.parametrize("why", ["read only", "a folder in the way"])
+def test_a_file_that_may_not_be_written_stays_and_all_is_told_in_data(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    text = SMALL.replace('"10d"', '"2d"')
+    (tmp_path / "rows").symlink_to(folder / "rows")
+    (tmp_path / "churn.py").write_text(text)
+    if why == "read only":  # root may write to everything
+        monkeypatch.setattr(backtesting.os, "access", lambda *_: False)
+    else:
+        (tmp_path / ".churn.py.before.unfinished").mkdir()
+    words = ("backtest", "churn.py", "--compare", "never", "--write", "--jobs", "1", "--json")
+    said = keepfit(tmp_path, *words)
+    assert said.status == 2
+    assert "churn.py is left as it is" in said.err
+    assert 'write trigger=triggers.OnEvent(), max_age="27d" into it by hand' in said.err
+    assert said.told["recommended"]["policy"] == "never"
+    assert (tmp_path / "churn.py").read_text() == text
+
+
 def test_a_gate_that_nobody_wrote_is_kept_when_a_trigger_is_written(tmp_path: Path) -> None:
     from tests.worlds import pipeline
 
@@ -111,3 +145,25 @@ def test_a_maximum_age_that_the_pipeline_has_stays(tmp_path: Path) -> None:
     assert parts == {"trigger": never, "max_age": '"40d"'}
     made = pipeline(stream(2), tmp_path, gate=[], max_age="9d")
     assert set(backtesting.parts_to_write(made, never, age)) == {"trigger"}
+
+
+@pytest.mark.parametrize(
+    ("enough", "step", "why", "asked"),
+    [
+        ("enough=5000", "2d", "nothing was trained", False),
+        ("enough=1", "45min", "a longer step (every) puts more rows in each", True),
+    ],
+)
+def test_where_nothing_has_a_value_what_helps_is_told(
+    tmp_path: Path, enough: str, step: str, why: str, asked: bool
+) -> None:
+    (tmp_path / "rows").mkdir()
+    stream(2, 30).write_parquet(tmp_path / "rows" / "first.parquet")
+    text = SMALL.replace('every="2d"', f'every="{step}"').replace("enough=50", enough)
+    (tmp_path / "churn.py").write_text(text)
+    said = keepfit(tmp_path, "backtest", "churn.py", "--compare", "OnDecay", "--jobs", "1")
+    assert said.status == 0
+    assert "there is no window in which all have a value" in said.out
+    assert why in said.out.replace("\n    ", " ")
+    assert ("`keepfit why" in said.err) is asked
+    assert "`keepfit log` tells all" in said.err

@@ -127,8 +127,19 @@ def test_a_maximum_age_comes_with_the_trigger_or_in_the_place_of_its_own() -> No
         ("churn = (\n", "no Python"),
         ("# coding: latin-1\n" + FILE, "iso-8859-1"),
         ("from other import Pipeline\nPipeline('churn', r, m)\n", "found 0"),
+        (
+            "from keepfit import Pipeline\nfor name in names:\n    made[name] = Pipeline(name, r, m)\n",
+            "makes others too",
+        ),
+        (
+            "from keepfit import Pipeline\ndef make(name):\n    return Pipeline(name, r, m)\n",
+            "makes others too",
+        ),
     ],
-    ids=["absent", "twice", "hidden", "a comment", "a name taken", "broken", "encoding", "foreign"],
+    ids=[
+        *("absent", "twice", "hidden", "a comment", "a name taken", "broken", "encoding"),
+        *("foreign", "a loop", "a function"),
+    ],
 )
 def test_a_file_that_cannot_be_edited_safely_is_left_as_it_is(text: str, why: str) -> None:
     with pytest.raises(ConfigError, match=r"churn\.py is left as it is") as refused:

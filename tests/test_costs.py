@@ -109,6 +109,12 @@ def test_the_cheapest_trainings_are_paid_for_first():
     assert held["b"] == "forecast at 5 s of CPU, and the budget has 3 s left"
 
 
+def test_small_costs_are_told_apart_from_what_is_left():
+    held = costs.too_dear({"a": told(0.012)}, 0.0051)
+    assert held["a"] == "forecast at 12 ms of CPU, and the budget has 5.1 ms left"
+    assert costs.took(0.0997) == "0.1 s"
+
+
 @given(st.lists(st.floats(0.01, 100), max_size=8), st.floats(0, 200))
 def test_what_starts_never_adds_up_to_more_than_is_left(seconds, left):
     forecasts = {str(i): told(one) for i, one in enumerate(seconds)}

@@ -141,6 +141,20 @@ class Mine:
 """
 
 
+class Own(BaseEstimator):
+    """An estimator of the user's own."""
+
+    def fit(self, rows: Any, labels: Any) -> "Own":
+        return self
+
+
+def test_a_fingerprint_is_the_same_once_the_estimator_was_sent_to_a_worker() -> None:
+    before = pickles.fingerprint(Own())
+    pickles.dumps_once(Own())
+    assert "__slotnames__" in vars(Own)
+    assert pickles.fingerprint(Own()) == before
+
+
 def run_fingerprints(folder: Any, hash_seed: str) -> list[str]:
     environment = {
         **os.environ,

@@ -127,6 +127,19 @@ def forecast(history: Iterable[Training], *, rows: int, recipe: str) -> Forecast
     )
 
 
+def took(seconds: float) -> str:
+    """Return seconds as a person reads them, few of them too.
+
+    Examples
+    --------
+    >>> took(2.8), took(0.0042), took(0.0)
+    ('2.8 s', '4.2 ms', '0 s')
+    """
+    if 0 < seconds < 0.0995:  # two digits of more are a tenth of a second
+        return f"{seconds * 1_000:.2g} ms"
+    return humanise(timedelta(seconds=seconds))
+
+
 def too_dear(forecasts: Mapping[str, Forecast | None], left: float) -> dict[str, str]:
     """Return by name why trainings do not start: their forecasts are more than is left.
 
@@ -144,7 +157,7 @@ def too_dear(forecasts: Mapping[str, Forecast | None], left: float) -> dict[str,
             if left <= 0:
                 held[name] = "the budget has no CPU seconds left"
         elif told.seconds > left:
-            asked, there = (humanise(timedelta(seconds=one)) for one in (told.seconds, left))
+            asked, there = took(told.seconds), took(left)
             held[name] = f"forecast at {asked} of CPU, and the budget has {there} left"
         else:
             left -= told.seconds

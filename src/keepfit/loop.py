@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import asdict
@@ -69,8 +69,8 @@ class Loop:
     """A pipeline bound to its memory and a clock.
 
     ``training_time`` is how long a training takes on a simulated clock; ``start_at`` keeps
-    the first training back until then; ``checked`` is what the checks found by batch, where they
-    need not be asked; ``listen`` hears every fact after it is written.
+    the first training back until then, and after ``end_at`` nothing is trained; ``checked`` is
+    what the checks found by batch, where they need not be asked; ``listen`` hears every fact.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Loop:
         every: timedelta | None = None,
         training_time: timedelta = timedelta(0),
         start_at: datetime | None = None,
+        end_at: datetime | None = None,
         scorer: Scorer | None = None,
         checked: Mapping[int, Sequence[Finding]] | None = None,
         listen: Callable[[Entry], None] | None = None,
@@ -93,7 +94,7 @@ class Loop:
         self.source = source or pipeline.source
         self.every = every or pipeline.every or DAY
         self.training_time = training_time
-        self.start_at = start_at
+        self.start_at, self.end_at = start_at, end_at or datetime.max.replace(tzinfo=UTC)
         self.checked = checked
         self.listen = listen
         self.scorer = scorer or Scorer(memory.artifacts, pipeline.metric)
@@ -227,7 +228,7 @@ class Loop:
         if seen:
             self.append(seen, now)
         # What the trigger asks for depends on what was just seen.
-        probed = self.prober.probe(now)
+        probed = self.prober.probe(now) if now <= self.end_at else []
         if probed:
             self.append(probed, now)
 
@@ -375,6 +376,9 @@ class Loop:
         if state.champion is None and self.start_at is not None and now < self.start_at:
             reason = f"the backtest starts on {self.start_at:%Y-%m-%d}"
             return facts.Decision(train=False, trigger="start", reason=reason)
+        if now > self.end_at:
+            reason = "the backtest has no rows left that a new model could answer"
+            return facts.Decision(train=False, trigger="end", reason=reason)
         if state.first_at is None or state.watermark is None:
             return facts.Decision(train=False, trigger="data", reason="no rows have arrived yet")
         if state.rollout is not None:

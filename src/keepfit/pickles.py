@@ -30,6 +30,7 @@ _SKIPPED = frozenset(
         "__module__",
         "__firstlineno__",
         "__static_attributes__",
+        "__slotnames__",  # kept there by the first pickling of an instance
         "_abc_impl",
     }
 )

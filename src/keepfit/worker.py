@@ -23,7 +23,8 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from keepfit.batch import infinite
 from keepfit.errors import KeepfitError
 from keepfit.facts import Cost, Finding, Outcome
 from keepfit.learners.models import FittedModel
+from keepfit.learners.used import used as used_in
 from keepfit.protocols import Model, Result, Task
 
 SAMPLE = 1_000
@@ -53,6 +55,7 @@ MARK = b"\x1eend of task\n"
 
 _FRAMES = 3
 _PUBLISHED = {"sklearn": "scikit-learn"}
+_FAMILIES = frozenset({"catboost", "lightgbm", "torch", "xgboost"})
 
 
 class Request(msgspec.Struct, omit_defaults=True):
@@ -218,7 +221,24 @@ def _packages(learner: Any) -> dict[str, str]:
         version = getattr(sys.modules.get(name), "__version__", None)
         if isinstance(version, str):
             found[_PUBLISHED.get(name, name)] = str(version)  # torch's is a kind of text
+    within = used_in((learner, *getattr(learner, "__dict__", {}).values()))
+    if "sklearn" in within:
+        within.add("scipy")  # which it solves with
+    for name in (_PUBLISHED.get(name, name) for name in within - sys.stdlib_module_names):
+        version = None if name in found else _installed(name)
+        found |= {} if version is None else {name: version}
     return dict(sorted(found.items()))
+
+
+@cache
+def _installed(name: str) -> str | None:
+    """Return the version of what is installed under a name; None for what is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        # That of a family comes under other names too, such as xgboost-cpu.
+        known = sys.modules.get(name) if name in _FAMILIES else None
+        return None if known is None else str(getattr(known, "__version__", "")) or None
 
 
 @dataclass

@@ -8,8 +8,11 @@ from typing import Any
 import polars as pl
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from tests.worlds import DAY, START, live, pipeline, play, stream
 
 from keepfit import Challenger, gates, selection, triggers
@@ -109,6 +112,37 @@ def test_packages_of_another_version_are_told(tmp_path: Path) -> None:
     assert told.same
     [one] = told.differences
     assert (one.part, one.name, one.a) == ("packages", "scikit-learn", "0.1")
+
+
+class Within(ClassifierMixin, BaseEstimator):
+    """An estimator of the user's own that is made with another package inside."""
+
+    def fit(self, rows: Any, labels: Any) -> Within:
+        import lightgbm
+
+        self.model = lightgbm.LGBMClassifier(**SMALL).fit(rows, labels)
+        self.classes_ = self.model.classes_
+        return self
+
+    def predict_proba(self, rows: Any) -> Any:
+        return self.model.predict_proba(rows)
+
+    def predict(self, rows: Any) -> Any:
+        return self.model.predict(rows)
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [make_pipeline(StandardScaler(), LGBMClassifier(**SMALL)), Within()],
+    ids=["a step", "in one's own code"],
+)
+def test_packages_inside_an_estimator_are_recorded_too(tmp_path: Path, learner: Any) -> None:
+    loop = lived(tmp_path, stream(12, 60).drop("kind"), learner=learner)
+    version = loop.state.versions["v1"]
+    assert {"lightgbm", "scikit-learn", "scipy", "python"} <= set(version.packages)
+    version.packages = {**version.packages, "lightgbm": "0.1"}
+    [one] = reproduce(loop, "v1").differences
+    assert (one.part, one.name, one.a) == ("packages", "lightgbm", "0.1")
 
 
 def test_numbers_are_compared_too(tmp_path: Path) -> None:

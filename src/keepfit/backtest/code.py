@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from keepfit import drift, gates, triggers
 from keepfit.protocols import Gate, Trigger
 
+_ADDRESS = re.compile(r"<(?:[^<>\s]|<locals>)*?(\w+) object at 0x[0-9a-fA-F]+>")
 _DRIFT = dict.fromkeys(drift.__all__, "drift")
 _TRIGGERS = _DRIFT | dict.fromkeys(triggers.__all__, "triggers")
 _GATES = _DRIFT | dict.fromkeys(gates.__all__, "gates")
+
+
+def called(part: Trigger | Gate) -> str:
+    """Return what a part is called: where one of the user's own lies in memory tells nothing.
+
+    Examples
+    --------
+    >>> class Mine:
+    ...     pass
+    >>> called(Mine())
+    'Mine()'
+    """
+    return _ADDRESS.sub(r"\1()", repr(part))
 
 
 def code_of(part: Trigger | Gate) -> str | None:

@@ -224,7 +224,7 @@ class Compared(Backtest):
         """Return which policy to take and how sure that is, as sentences."""
         if self.recommended is None:
             why = self.unscored()[:1]
-            return ["no policy was scored: there are no windows with labels to compare on", *why]
+            return ["no policy was scored: there is no window in which all have a value", *why]
         taken = self.standing(self.recommended)
         said = [f"take {taken.name}: {taken.code or taken.trigger}"]
         if self.age is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keepfit import drift, facts, probes, triggers
+from keepfit.backtest.code import called, code_of
 from keepfit.challenger import Challenger
 from keepfit.clock import duration, humanise
 from keepfit.errors import ConfigError, nearest
@@ -58,11 +60,12 @@ class Rule:
         assert isinstance(guards, triggers.Guarded)
         guarded = replace(guards, trigger=self.trigger)
         budgeted = (drift.Alarms(budget) for budget in triggers.budgets(guarded))
-        return pipeline.changed(
-            name=self.name,
-            trigger=guarded,
-            detectors=(*triggers.detectors(guarded), *budgeted),
-        )
+        watching = (*triggers.detectors(guarded), *budgeted)
+        # A pipeline that names no detector has this one. It takes its time, so that it watches
+        # where a trigger may look at what it says.
+        if not watching and (triggers.probing(guarded) or code_of(self.trigger) is None):
+            watching = (drift.Alarms(),)
+        return pipeline.changed(name=self.name, trigger=guarded, detectors=watching)
 
 
 class _Never:
@@ -121,7 +124,7 @@ def chosen(
             rules += found
             left_out += [why] if why else []
         else:
-            rules.append(_own(one))
+            rules.append(_own(one, {rule.name for rule in rules} | {pipeline.name}))
     rules.append(Rule(_free("always", pipeline), triggers.AfterRows(1), "always"))
     own = pipeline.trigger
     mine = repr(own.trigger) if isinstance(own, triggers.Guarded) else repr(own)
@@ -232,9 +235,13 @@ def _round(length: timedelta) -> timedelta:
     return timedelta(seconds=max(1, round(length.total_seconds())))
 
 
-def _own(trigger: Any) -> Rule:
+def _own(trigger: Any, taken: Collection[str] = ()) -> Rule:
+    """Return the rule of a trigger; two of the user's own making may be called the same."""
     triggers.resolve(trigger)
-    return Rule(repr(trigger), trigger)
+    name = called(trigger)
+    if name in taken and code_of(trigger) is None:
+        name = next(told for n in count(2) if (told := f"{name} {n}") not in taken)
+    return Rule(name, trigger)
 
 
 def _free(name: str, pipeline: Pipeline) -> str:

@@ -11,18 +11,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keepfit import triggers
-from keepfit.backtest.code import code_of
+from keepfit.backtest.code import called, code_of
 from keepfit.backtest.compared import Compared, Hindsight, Standing
 from keepfit.backtest.judging import Difference, cheapest, difference, margin
 from keepfit.backtest.matrix import Ask, Life, filled
 from keepfit.backtest.measures import Measures, measured
 from keepfit.backtest.oracle import Oracle
 from keepfit.backtest.policies import max_age
+from keepfit.clock import humanise
+from keepfit.loop import DAY
 
 if TYPE_CHECKING:
     from keepfit.backtest.outcome import Policy
     from keepfit.backtest.policies import Rule
     from keepfit.backtest.stage import Stage
+
+
+FEW = 8
+"""Windows below which a comparison says that it rests on few, as gates ask for blocks of time."""
+
+
+ALIKE = 0.25
+"""The share by which the step of a backtest may differ from the live one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,7 @@ def ranked(
         return Compared(**told, standings=tuple(standings))
     age = max_age(stage.pipeline)
     ranking = _Ranking(rules, found, 1.0 if better else -1.0, within, aged=age is not None)
+    told["notes"] += (*ranking.few(), *_stepped(stage))
     return Compared(
         **told,
         standings=ranking.standings(),
@@ -75,12 +86,23 @@ def _bare(rule: Rule, policy: Policy) -> Standing:
     return Standing(
         policy=policy,
         kind=rule.kind,
-        trigger=repr(rule.trigger),
+        trigger=called(rule.trigger),
         code=code_of(rule.trigger),
         share=None,
         regret=None,
         beside=None,
         measures=Measures(),
+    )
+
+
+def _stepped(stage: Stage) -> tuple[str, ...]:
+    """Return what to say where the live loop would not step as the policies did."""
+    live, played = stage.pipeline.every or DAY, stage.plan.every
+    if abs(played / live - 1) <= ALIKE:
+        return ()
+    return (
+        f"played in steps of {humanise(played)}, and the live loop takes steps of "
+        f"{humanise(live)}: state the same one (every) for what is found here to hold there",
     )
 
 
@@ -114,6 +136,14 @@ class _Ranking:
         self.recommended = cheapest(
             self.values, self.costs, own, sign=sign, within=self.margin, idle=self.idle
         )
+
+    def few(self) -> tuple[str, ...]:
+        """Return what to say where there are so few windows that chance decides."""
+        many = self.matrix.batches.size
+        if many >= FEW:
+            return ()
+        rests = "on 1 window" if many == 1 else f"on {many} windows"
+        return (f"all of it rests {rests}, which is few: a shorter step (every) makes more",)
 
     def standings(self) -> tuple[Standing, ...]:
         """Return where each policy stands, the cheapest first."""
@@ -151,7 +181,7 @@ class _Ranking:
         return Standing(
             policy=policy,
             kind=rule.kind,
-            trigger=repr(rule.trigger),
+            trigger=called(rule.trigger),
             code=code_of(rule.trigger),
             share=policy.fit_cpu_seconds / always if always > 0 else None,
             regret=loss - self.oracle.loss(_trainings(life)),

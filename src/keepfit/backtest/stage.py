@@ -70,6 +70,8 @@ class Stage:
             every=self.plan.every,
             training_time=self.plan.training_time,
             start_at=self._start(policy),
+            # Where labels are late, what is trained while the last of them come serves no row.
+            end_at=self.plan.moments()[-1],
             scorer=self.scorer,
             checked=None if policy.name == self.pipeline.name else self._checked(),
             listen=listen,
@@ -167,7 +169,9 @@ def _undecided(entries: Iterable[Entry]) -> dict[str, Any]:
 def _unscored(loop: Loop, ledger: Ledger, windows: Sequence[Window]) -> str:
     """Return why no window has a value."""
     if windows:
-        return "the metric is not defined on any window"
+        return (
+            "the metric is not defined on any window: a longer step (every) puts more rows in each"
+        )
     if loop.state.counts.promoted:
         return "no labels came for rows that a model answered"
     newest = [

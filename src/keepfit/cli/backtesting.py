@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +14,7 @@ from keepfit import gates, parts, terminal
 from keepfit.cli.finding import home_option, load, named, past_option
 from keepfit.cli.words import File, Home, Json, Verbose, stopped, verb
 from keepfit.errors import ConfigError
-from keepfit.facts import Answer, Judged
+from keepfit.facts import Answer, Judged, Promoted, TrainingFailed
 
 if TYPE_CHECKING:
     from keepfit.backtest import Backtest, Compared
@@ -152,8 +154,14 @@ def play(
     finally:
         narrator.close()
     if as_json:
-        diff = _write(pipeline, result, write) if isinstance(result, Compared) and write else None
-        terminal.data(result.to_dict() | ({} if diff is None else {"written": diff}))
+        told = result.to_dict()
+        try:
+            diff = (
+                _write(pipeline, result, write) if isinstance(result, Compared) and write else None
+            )
+            told |= {} if diff is None else {"written": diff}
+        finally:  # what was found is told, whatever becomes of the file
+            terminal.data(told)
         return
     _show(pipeline, result)
     if isinstance(result, Compared) and write is not None:
@@ -167,9 +175,9 @@ def _show(pipeline: Pipeline, result: Backtest) -> None:
     terminal.show(terminal.table(result))
     terminal.say()
     option = past_option(pipeline) + home_option(pipeline.home)
-    terminal.hint(
-        f"`keepfit why {_worth_asking(pipeline)}{option}` says why; `keepfit log{option}` tells all"
-    )
+    asked = _worth_asking(pipeline)
+    why = f"`keepfit why {asked}{option}` says why; " if asked else ""
+    terminal.hint(f"{why}`keepfit log{option}` tells all")
 
 
 def _write(pipeline: Pipeline, result: Compared, path: Path) -> dict[str, Any] | None:
@@ -192,14 +200,30 @@ def _write(pipeline: Pipeline, result: Compared, path: Path) -> dict[str, Any] |
     wanted = parts_to_write(pipeline, taken.code, result.age)
     after = replaced(before, pipeline.name, wanted, file=path.name)
     diff = difference(before, after, path.name)
+    try:
+        kept = _put(path, before, after)
+    except OSError as problem:
+        raise ConfigError(
+            f"{path} is left as it is: {problem.strerror or problem}",
+            hint=f"write {', '.join(f'{part}={code}' for part, code in wanted.items())} into it by hand",
+        ) from problem
+    terminal.say(f"\nwritten into {path}:\n\n{diff}\n\nas it was: {kept}")
+    return {"file": str(path), "diff": diff, "before": str(kept)}
+
+
+def _put(path: Path, before: bytes, after: bytes) -> Path:
+    """Put a file's new content in its place, and return where it is kept as it was."""
+    # Another file could take the place of a link, and of one that is not to be written.
+    path = path.resolve() if path.is_symlink() else path
+    if not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is not to be written to")
     kept = path.with_name(f"{path.name}.before")
     for file, content in ((kept, before), (path, after)):
         unfinished = file.with_name(f".{file.name}.unfinished")
         unfinished.write_bytes(content)
         unfinished.chmod(path.stat().st_mode)
         unfinished.replace(file)
-    terminal.say(f"\nwritten into {path}:\n\n{diff}\n\nas it was: {kept}")
-    return {"file": str(path), "diff": diff, "before": str(kept)}
+    return kept
 
 
 def parts_to_write(
@@ -224,12 +248,16 @@ def parts_to_write(
 
 
 def _worth_asking(pipeline: Pipeline) -> str:
-    """Return the version a newcomer asks about: the last one refused, else the champion."""
+    """Return the version a newcomer asks about: the last refused, else the champion, or what failed."""
     from keepfit.ledger import Ledger
 
+    kinds = ("Judged", "Promoted", "TrainingFailed")
     with Ledger(pipeline.home / "backtest" / "ledger.db") as ledger:
-        judged = [one.fact for one in ledger.facts(pipeline.name, kind="Judged")]
+        found = [one.fact for one in ledger.facts(pipeline.name, kind=kinds)]
     refused = [
-        one.version for one in judged if isinstance(one, Judged) and one.answer == Answer.REFUSE
+        one.version for one in found if isinstance(one, Judged) and one.answer == Answer.REFUSE
     ]
-    return refused[-1] if refused else "champion"
+    failed = [one.version for one in found if isinstance(one, TrainingFailed)]
+    if refused:
+        return refused[-1]
+    return "champion" if any(isinstance(one, Promoted) for one in found) else "".join(failed[-1:])

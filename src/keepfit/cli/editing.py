@@ -14,6 +14,17 @@ from dataclasses import dataclass
 from keepfit.errors import ConfigError
 
 _LINE = re.compile(rb"\r\n|\r|\n")
+_REPEATED = (
+    ast.For,
+    ast.While,
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.Lambda,
+    ast.ListComp,
+    ast.SetComp,
+    ast.DictComp,
+    ast.GeneratorExp,
+)
 _QUIET = {tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT}
 
 
@@ -126,7 +137,15 @@ class _Source:
         if len(found) != 1:
             what = f"Pipeline({pipeline!r}, …)"
             raise self.refusal(f"expected one call of {what} in it, found {len(found)}")
+        if not named and any(found[0] in ast.walk(one) for one in self._repeated()):
+            raise self.refusal(
+                "the call of Pipeline in it makes others too, which would change as well"
+            )
         return found[0]
+
+    def _repeated(self) -> Iterator[ast.AST]:
+        """Yield what may run more than once."""
+        return (node for node in ast.walk(self.tree) if isinstance(node, _REPEATED))
 
     def _makes(self, node: ast.Call) -> bool:
         called = ast.unparse(node.func)

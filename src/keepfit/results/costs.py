@@ -5,24 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from keepfit import costs
-from keepfit.costs import Forecast
-from keepfit.results.sentences import counted, lasted
+from keepfit.costs import Forecast, took
+from keepfit.results.sentences import counted
 
 if TYPE_CHECKING:
     from keepfit.registry import State, Version
-
-
-def took(seconds: float) -> str:
-    """Return measured seconds, ``0 s`` when nothing was measured.
-
-    Examples
-    --------
-    >>> took(2.8), took(0.0042), took(0.0)
-    ('2.8 s', '4.2 ms', '0 s')
-    """
-    if 0 < seconds < 0.1:
-        return f"{seconds * 1_000:.2g} ms"
-    return lasted(seconds) or "0 s"
 
 
 def forecasted(told: Forecast) -> str:

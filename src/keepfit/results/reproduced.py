@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from keepfit.costs import took
 from keepfit.facts import Cost
 from keepfit.results import page
 from keepfit.results.diff import MISSING, Difference
-from keepfit.results.sentences import counted, figure, lasted
+from keepfit.results.sentences import counted, figure
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,7 +94,7 @@ class Reproduced:
         ]
 
     def _cost(self) -> str:
-        then, now = (lasted(one.cpu_seconds) or "none" for one in (self.before, self.now))
+        then, now = (took(one.cpu_seconds) for one in (self.before, self.now))
         return f"{now} of CPU, {then} then"
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from keepfit.clock import humanise
-from keepfit.costs import Forecast
+from keepfit.costs import Forecast, took
 from keepfit.facts import Cost, Decision, Finding, Scored
 from keepfit.registry import CHALLENGER, Counts, State, Version
 from keepfit.results import costs, page
@@ -369,7 +369,7 @@ class Status:
         lines = []
         if self.cost is not None:
             before = "" if self.forecast is None else f", {costs.forecasted(self.forecast)}"
-            lines.append(f"{self.newest} took {costs.took(self.cost.cpu_seconds)} of CPU{before}")
+            lines.append(f"{self.newest} took {took(self.cost.cpu_seconds)} of CPU{before}")
         if self.upcoming is not None:
             what = ", ".join(self.training) or "the next like it"
             lines.append(f"{what}: {costs.forecasted(self.upcoming)}")
@@ -405,7 +405,7 @@ class Status:
         if counts.fit_cpu_seconds:
             probes = counts.probe_cpu_seconds
             cost = f"{humanise(timedelta(seconds=counts.fit_cpu_seconds))} of CPU"
-            told.append(f"{cost}, of which probes {costs.took(probes)}" if probes else cost)
+            told.append(f"{cost}, of which probes {took(probes)}" if probes else cost)
         return [", ".join(told)] if told else []
 
 

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from keepfit import facts, rollouts
+from keepfit.costs import took
 from keepfit.errors import VersionUnknown
 from keepfit.facts import Answer, Decision, Entry
 from keepfit.registry import State, Version
 from keepfit.results import adoptions, approvals, page, transfers
-from keepfit.results.costs import forecasted, took
+from keepfit.results.costs import forecasted
 from keepfit.results.failing import unlearnt
 from keepfit.results.sentences import (
     OWN,
