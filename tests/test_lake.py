@@ -392,7 +392,7 @@ def test_what_is_held_is_what_was_written(lake: Delta) -> None:
         by = again(lake) if n % 3 == 0 else lake
         rows = [(10 * n + i, n, n + 0.1, i) for i in range(3)]
         batch = some_batch(rows, [(10 * n, 1, n + 0.3)], cursor=str(n))
-        if n > 5:
+        if n > 4:
             batch = replace(batch, rows=batch.rows.with_columns(new=pl.lit(0.5)))
         by.land(batch, n)
         if n % 3 == 2:

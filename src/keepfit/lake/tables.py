@@ -89,7 +89,7 @@ class Held:
         if all(frame.width == len(schema) for frame in self.frames):
             return pl.concat(self.frames, rechunk=False)
         there = pl.concat(self.frames, how="diagonal", rechunk=False)
-        return there.select(schema)
+        return there.select(*schema)
 
 
 class Table:
