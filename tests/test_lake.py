@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -365,6 +366,39 @@ def test_predictions_of_an_older_batch_may_land_after_those_of_a_newer(lake: Del
         one.predict_land(2, said([50], "v9"))
         found = [one.scored(n, hour(9)).get_column(VERSION).item() for n in (2, 3)]
         assert found == ["v2", "v3"]
+
+
+def test_what_has_just_landed_is_asked_for_without_reading_it_back(
+    lake: Delta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(lake, 4)
+    answers(lake, 4)
+    read: list[Any] = []
+    scan = pl.scan_parquet
+    monkeypatch.setattr(pl, "scan_parquet", lambda *a, **b: read.append(a) or scan(*a, **b))
+    filled(lake, 5, since=5)
+    lake.labelled(as_of=hour(9), until_batch=5)
+    lake.count_labelled(as_of=hour(9), until_batch=5, after=hour(1))
+    lake.scored(5, hour(9))
+    assert read == []
+    again(lake).batch(5)
+    assert read
+
+
+def test_what_is_held_is_what_was_written(lake: Delta) -> None:
+    """Whatever was held is read from the files where others have written, or a column came."""
+    for n in range(1, 9):
+        # Another process has landed every third batch, and nothing was said of the one before.
+        by = again(lake) if n % 3 == 0 else lake
+        rows = [(10 * n + i, n, n + 0.1, i) for i in range(3)]
+        batch = some_batch(rows, [(10 * n, 1, n + 0.3)], cursor=str(n))
+        if n > 4:
+            batch = replace(batch, rows=batch.rows.with_columns(new=pl.lit(0.5)))
+        by.land(batch, n)
+        if n % 3 == 2:
+            by.predict_land(n, said([10 * n]))
+            by.predict_land(n - 1, said([10 * n - 10]))
+        assert answers(lake, n) == answers(again(lake), n)
 
 
 def test_predictions_of_several_classes_come_back_as_they_were(lake: Delta) -> None:

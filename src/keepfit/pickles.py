@@ -203,11 +203,9 @@ def _dumps(value: Any) -> bytes:
 def _by_value() -> Iterator[None]:
     with _registry:
         known = cloudpickle.list_registry_pickle_by_value()
-        mine = [
-            module
-            for name, module in list(sys.modules.items())
-            if _goes_by_value(name) and name not in known
-        ]
+        # Names alone: a pair for each of thousands of modules would set the collector to work.
+        names = [one for one in list(sys.modules) if _goes_by_value(one) and one not in known]
+        mine = [sys.modules[name] for name in names if name in sys.modules]
         for module in mine:
             cloudpickle.register_pickle_by_value(module)
         try:

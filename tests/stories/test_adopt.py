@@ -39,7 +39,7 @@ def loop(tmp_path: Path) -> Loop:
         ],
         enough=50,
     )
-    return live(made)
+    return live(made, START)
 
 
 def taken(loop: Loop, settings: Settings, trained_to: datetime | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.mlflows import Server, client_of, registered
 from tests.test_adopt import boosted, register
-from tests.worlds import live, pipeline, play, stream
+from tests.worlds import DAY, live, pipeline, play, stream
 
 from keepfit import Ledger, gates, triggers
 from keepfit.adopt import adopt
@@ -170,6 +170,7 @@ def test_a_server_holds_a_copy_and_catches_up_after_it_was_gone(loop: Loop, serv
 
 @pytest.mark.timeout(240)
 def test_a_model_is_adopted_from_a_server(loop: Loop, server: Server) -> None:
+    loop.clock.sleep(DAY)
     spec = register(server.settings, *boosted("xgboost"), name="before")
     adopt(loop, spec, tracking_uri=server.settings.tracking_uri, reason="served so far", by="ada")
     state = loop.refold()

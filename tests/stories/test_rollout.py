@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
-from tests.worlds import DAY, START, kinds, live, pipeline, play, source, stream
+from tests.worlds import DAY, EVE, START, kinds, live, pipeline, play, source, stream
 
 from keepfit import Ledger, gates, rollouts, selection, triggers
 from keepfit.challenger import Challenger
@@ -268,9 +268,9 @@ def test_without_a_rollout_what_passes_is_promoted_at_once_and_not_watched(
 # The human hand -------------------------------------------------------------------------
 
 
-def rolling(home: Path) -> tuple[Pipeline, Loop]:
+def rolling(home: Path, start: datetime = EVE) -> tuple[Pipeline, Loop]:
     given = made(home)
-    loop = live(given)
+    loop = live(given, start)
     play(loop, 11)
     given._live = loop
     assert loop.state.rollout is not None
@@ -336,7 +336,7 @@ def test_what_a_person_trains_meanwhile_waits_for_its_turn(tmp_path: Path) -> No
 
 
 def test_status_and_why_tell_of_it(tmp_path: Path) -> None:
-    given, loop = rolling(tmp_path)
+    given, loop = rolling(tmp_path, START)
     status = given.status()
     assert status.rollout is not None
     assert (status.rollout.version, status.rollout.share) == ("v2", 0.0)

@@ -264,6 +264,8 @@ class Delta:
         import polars as pl
 
         kept = self._table("rows").schema
+        if dict(rows.schema) == {**kept, **dict.fromkeys(self._voids(), pl.Null())}:
+            return rows
         void = [name for name, dtype in rows.schema.items() if dtype == pl.Null]
         rows = rows.drop(void)
         there = set(rows.columns)

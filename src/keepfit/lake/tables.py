@@ -6,8 +6,10 @@ Imported only when a lake on disk or in an object store is at hand.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -47,12 +49,47 @@ LARGE_EVERY = 16
 ROW_GROUP = 65_536
 """Rows per row group of a compacted file: what reading one old batch has to touch."""
 
+HELD = 4
+"""Newest commits whose rows stay at hand: a step asks several times for what has just landed."""
+
 _LISTED: dict[str, pl.DataType] = {
     "path": pl.String(),
     "min": pl.Int64(),
     "max": pl.Int64(),
     "newest": pl.Datetime("us", "UTC"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The rows of the newest commits of a table, as they were written.
+
+    All rows of batches from ``low`` on are in ``frames``; ``newest`` is the highest batch that
+    there is in the table, whose newest commit is ``version``.
+    """
+
+    version: int
+    low: int
+    newest: int
+    frames: tuple[pl.DataFrame, ...]
+
+    def with_newest(self, frame: pl.DataFrame, version: int) -> Held:
+        """Return the same with one commit more; of the oldest no more than `HELD` are kept."""
+        frames, low = (*self.frames, frame), self.low
+        for gone in frames[:-HELD]:
+            low = max(low, _highest(gone) + 1)
+        return Held(version, low, max(self.newest, _highest(frame)), frames[-HELD:])
+
+    def has(self, low: int | None) -> bool:
+        """Return whether all rows of batches from a number on are held."""
+        return bool(self.frames) and low is not None and low >= self.low
+
+    def frame(self, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        """Return the rows, with all columns of the table."""
+        if all(frame.width == len(schema) for frame in self.frames):
+            return pl.concat(self.frames, rechunk=False)
+        there = pl.concat(self.frames, how="diagonal", rechunk=False)
+        return there.select(*schema)
 
 
 class Table:
@@ -78,6 +115,7 @@ class Table:
         self._numbers: tuple[int, dict[str, int]] = -1, {}
         self._files: tuple[int, pl.DataFrame] | None = None
         self._schema: tuple[int, dict[str, pl.DataType]] | None = None
+        self._held: Held | None = None
 
     def refresh(self) -> None:
         """Look at what others have committed."""
@@ -147,14 +185,30 @@ class Table:
         lacking = [pl.lit(None, d).alias(n) for n, d in known.items() if n not in there]
         new = [name for name in frame.columns if name not in known]
         grown = bool(known and new)
+        frame = frame.with_columns(lacking).select(*known, *new)
+        before, held = self.version, self._held_now()
+        told = self._numbers[1] if self._numbers[0] == before else {}
         self._write(
-            frame.with_columns(lacking).select(*known, *new),
+            frame,
             mode="append",
             schema_mode="merge" if grown else None,
             commit_properties=CommitProperties(
                 custom_metadata=dict(note), app_transactions=[Transaction(app, number)]
             ),
         )
+        # Only a frame that would be read back as it is stands for its file.
+        if self.version == before + 1 and dict(frame.schema) == self.schema:
+            self._held = held.with_newest(frame, self.version)
+            self._numbers = self.version, {**told, app: number}
+
+    def _held_now(self) -> Held:
+        """Return what is held of the table, which is nothing where others have committed since."""
+        if self._held is not None and self._held.version == self.version:
+            return self._held
+        listed = self._listed().get_column("max")
+        # Files without bounds may hold anything.
+        newest = sys.maxsize if listed.null_count() else int(listed.max() or 0)  # type: ignore[arg-type]
+        return Held(self.version, newest + 1, newest, ())
 
     def rewrite(self, types: Mapping[str, pl.DataType], note: Mapping[str, str]) -> None:
         """Write the whole table again with some columns in wider types."""
@@ -192,18 +246,25 @@ class Table:
 
         Only files that hold some are touched.
         """
-        files, wanted = self._listed(), []
+        wanted = []
         if low is not None:
-            files = files.filter(pl.col("max").is_null() | (pl.col("max") >= low))
             wanted.append(pl.col(BATCH) >= low)
         if high is not None:
-            files = files.filter(pl.col("min").is_null() | (pl.col("min") <= high))
             wanted.append(pl.col(BATCH) <= high)
+        if after is not None:
+            wanted.append(pl.col(TIME) > after)
+        held = self._held
+        if held is not None and held.version == self.version and held.has(low):
+            return held.frame(self.schema).lazy().filter(*wanted)
+        files = self._listed()
+        if low is not None:
+            files = files.filter(pl.col("max").is_null() | (pl.col("max") >= low))
+        if high is not None:
+            files = files.filter(pl.col("min").is_null() | (pl.col("min") <= high))
         if after is not None:
             # Bounds of times are kept in whole milliseconds.
             slack = after - timedelta(milliseconds=1)
             files = files.filter(pl.col("newest").is_null() | (pl.col("newest") >= slack))
-            wanted.append(pl.col(TIME) > after)
         if files.is_empty():
             return pl.LazyFrame(schema=self.schema)
         found = pl.scan_parquet(
@@ -312,6 +373,11 @@ def _paths(handle: DeltaTable, actions: pl.DataFrame) -> pl.Series:
     return actions.get_column("path").map_elements(
         lambda path: path if "://" in path else os.path.join(local, path), return_dtype=pl.String
     )
+
+
+def _highest(frame: pl.DataFrame) -> int:
+    """Return the highest batch number among rows; 0 when there are none."""
+    return int(frame.get_column(BATCH).max() or 0)  # type: ignore[arg-type]
 
 
 def _may_exist(url: str) -> bool:
