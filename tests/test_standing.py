@@ -85,10 +85,10 @@ def served(*versions: Version, batch: int = 50) -> State:
 
 
 def often_tried(state: State) -> State:
-    """Let all windows but the leader have been tried four times, long ago."""
-    for i, name in enumerate((SHORT, BRIEF, WHOLE)):
+    """Let all windows but the leader have been tried often enough, long ago."""
+    for i, (name, tries) in enumerate({SHORT: 16, BRIEF: 80, WHOLE: 4}.items()):
         state.versions[f"v{90 + i}"] = version(f"v{90 + i}", name, 20)
-        state.recipes[name] = Recipe(trainings=4, last=f"v{90 + i}")
+        state.recipes[name] = Recipe(trainings=tries, last=f"v{90 + i}")
     return state
 
 
@@ -189,15 +189,17 @@ def test_the_champion_is_updated_until_a_quarter_of_the_leaders_rows_is_new() ->
 def test_the_others_are_tried_in_a_few_of_the_leaders_trainings() -> None:
     tried: dict[str, list[int]] = {SHORT: [], WHOLE: []}
     state = served(version("v1", MIDDLE, 10))
-    for count in range(2, 26):
-        # All rows are nearly those of the window, until there are more.
+    for count in range(2, 36):
+        # All rows are nearly those of the window, until there are three times as many.
         found = running(state, 60 if count > 10 else 24)
         assert found >= {MIDDLE, UPDATE}
         for name in found - {UPDATE}:
             record = state.recipes.setdefault(name, Recipe(last="v1"))
             record.trainings += 1
             tried.get(name, []).append(count)
-    assert tried == {SHORT: [2, 3, 4, 8, 16], WHOLE: [11, 12, 13, 14, 16]}
+    # A try on a quarter of the leader's rows counts a quarter, one on three times as many three.
+    short = [*range(2, 22), *range(32, 36)]
+    assert tried == {SHORT: short, WHOLE: [11, 12]}
 
 
 def since(middle: float, kept: float, count: int, noise: np.random.Generator) -> list[Side]:
@@ -701,6 +703,10 @@ def test_a_window_of_one_step_is_promoted_by_no_luck_on_a_holdout() -> None:
     assert standings(state).best([better, worse], names, judges).version == "v3"
     shown = passed("v2", 0.06, 0.30)
     assert standings(state).best([shown, worse], names, judges).version == "v3"
+    far = passed("v2", 0.17, 0.41)
+    assert standings(state).best([far, worse], names, judges).version == "v2", "no luck goes so far"
+    near = passed("v2", 0.15, 0.39)
+    assert standings(state).best([near, worse], names, judges).version == "v3"
     assert standings(state).best([better], names, judges).version == "v2", "none else passed"
     fallen(state)
     assert standings(state).best([better, worse], names, judges).version == "v3"

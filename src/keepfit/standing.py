@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from keepfit.batch import LABEL, TIME, border
-from keepfit.beside import ENOUGH, RECENT, Beside
+from keepfit.beside import ENOUGH, RECENT, Beside, above
 from keepfit.facts import Judged
 from keepfit.gates.paired import Measured
 from keepfit.plan import Why
@@ -97,8 +97,8 @@ class Standings:
     worse. It leads by what it reached on the batches next to it; then the other windows are looked
     at as often as their rows change.
 
-    The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, so that trying
-    costs less the longer it brought nothing; not where they would see nearly the leader's rows.
+    The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, those of fewer rows more
+    often, so that trying costs less the longer it brought nothing; not with nearly the leader's rows.
     One that was shown to do worse is tried in the 4th, 16th, 64th, … alone. After an alarm all are.
 
     Parameters
@@ -252,7 +252,8 @@ class Standings:
             said = f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
             return said if share < wanted else ""
         training = self._record(leader).trainings + 1
-        if training < _next(self._record(one).trainings):
+        # What a try costs are its rows: one on half the leader's counts half.
+        if training < _next(int(self._record(one).trainings * own / max(others, 1))):
             return f"{leader.name} leads; tried again later"
         if one.way == leader.way and max(own, others) < ALIKE * min(own, others):
             return f"its rows are nearly those of {leader.name}"
@@ -428,7 +429,8 @@ class Standings:
 
         A leader has shown on many batches what a few rows of a holdout cannot show; where they show
         all the same that another does better, it is that one. The window of one step goes last, unless
-        it leads. Before all goes one that learnt a new class: others were not asked about its rows.
+        it leads or they show it by far. Before all goes one that learnt a new class: others were not
+        asked about its rows.
 
         Parameters
         ----------
@@ -454,8 +456,8 @@ class Standings:
             if isinstance(one, Measured) and one.paired and one.slice is None
         }
         alike = (one for one in passed if learnt[one.version] == learnt[best.version])
-        above = (one for one in alike if worth(one)[2] and _above(one, best, gains))
-        return max(above, key=self._value, default=best)
+        shown = (one for one in alike if above(one, best, gains, far=not worth(one)[2]))
+        return max(shown, key=self._value, default=best)
 
     def _value(self, one: Judged) -> float:
         return -math.inf if one.value is None else self.sign * one.value
@@ -467,18 +469,6 @@ class Standings:
 
     def _gain(self, name: str, other: str | None = None) -> float | None:
         return self.beside.gain(name, other)
-
-
-def _above(one: Judged, other: Judged, gains: Collection[str]) -> bool:
-    """Return whether one gained more than another, so that their bounds on the same rows lie apart."""
-    if one.rows != other.rows or one.champion != other.champion:
-        return False
-    bounds = {verdict.gate: verdict.high for verdict in other.verdicts if verdict.high is not None}
-    return any(
-        verdict.low is not None and verdict.low > bounds.get(verdict.gate, math.inf)
-        for verdict in one.verdicts
-        if verdict.gate in gains
-    )
 
 
 def _alike(rows: pl.DataFrame) -> str:

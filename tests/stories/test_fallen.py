@@ -79,3 +79,26 @@ def test_a_concept_that_turns_around_again_and_again_is_learnt_each_time(
     late = [fact.value for fact in found if fact.kind == "Scored" and fact.batch > 30]
     # A batch of each is answered as it was before, and then its labels are known.
     assert np.mean(late) > 0.72
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_what_turns_before_a_level_is_known_is_learnt_from_one_step(
+    tmp_path: Path, turn: int
+) -> None:
+    frame = stream(30, 200, seed=4)
+    day = (frame["time"] - frame["time"][0]).dt.total_days().to_numpy()
+    label = np.where(day < turn, 1 - frame["label"].to_numpy(), frame["label"].to_numpy())
+    made = Pipeline(
+        "churn",
+        sources.Frame(frame.with_columns(label=label), id="id", time="time", label="label"),
+        LEARNERS["a line"],
+        metric="accuracy",
+        every="1d",
+        home=tmp_path,
+        executor=executors.Inline(),
+    )
+    found: list[Any] = []
+    made.backtest(compare=False, listen=lambda entry: found.append(entry.fact))
+    made.close()
+    scored = [fact.value for fact in found if fact.kind == "Scored"]
+    assert 1 <= sum(value < 0.5 for value in scored) <= 2, "most windows are still of before"
