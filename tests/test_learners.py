@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from datetime import UTC, date, datetime
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightgbm import LGBMClassifier, LGBMRanker, LGBMRegressor
@@ -22,10 +24,10 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from keepfit import learners, pickles
+from keepfit import learners, pickles, worker
 from keepfit.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -35,6 +37,7 @@ from keepfit.errors import (
     TrainingError,
 )
 from keepfit.learners.encoding import LARGEST, Encoding
+from keepfit.learners.used import used
 from keepfit.testing.learners import rows_to_learn
 from tests.trainings import accuracy, fit, groups, labelled
 
@@ -124,7 +127,7 @@ def test_a_fingerprint_tells_classes_and_parameters_apart() -> None:
 PRINTS = """
 import sys
 sys.path[:0] = sys.argv[1:]
-from keepfit import learners, pickles
+from keepfit import learners, pickles, worker
 import mine
 print(pickles.fingerprint(mine.Mine()), learners.resolve(mine.Mine(2)).fingerprint)
 print("sklearn" in sys.modules, "lightgbm" in sys.modules)
@@ -153,6 +156,42 @@ def test_a_fingerprint_is_the_same_once_the_estimator_was_sent_to_a_worker() -> 
     pickles.dumps_once(Own())
     assert "__slotnames__" in vars(Own)
     assert pickles.fingerprint(Own()) == before
+
+
+class Odd:
+    """Something that fails when it is looked at."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("not now")
+
+
+NEIGHBOURS = """
+def doubled(rows):
+    from . import trainings
+    from .xgboost import nothing
+    import lightgbm
+    return odd
+"""
+
+
+def test_packages_are_found_beside_neighbours_and_what_fails_when_looked_at() -> None:
+    names: dict[str, Any] = {"__name__": "own.recipes", "odd": Odd()}
+    exec(NEIGHBOURS, names)
+    made = make_pipeline(FunctionTransformer(names["doubled"]), Ridge())
+    assert used(made) & {"", "trainings", "xgboost", "lightgbm"} == {"lightgbm"}
+    assert {"scikit-learn", "lightgbm"} <= worker._packages(learners.resolve(made)).keys()
+
+
+def test_versions_are_those_of_what_is_imported_under_a_name_else_of_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "published_otherwise", ModuleType("published_otherwise"))
+    assert worker._version("published_otherwise") is None
+    monkeypatch.setattr(sys.modules["published_otherwise"], "__version__", "1.2", raising=False)
+    assert worker._version("published_otherwise") == "1.2"
+    monkeypatch.delitem(sys.modules, "sklearn")
+    assert worker._version("sklearn") == sklearn.__version__
 
 
 def run_fingerprints(folder: Any, hash_seed: str) -> list[str]:

@@ -449,3 +449,25 @@ def test_a_network_trains_in_the_worker_and_comes_back() -> None:
     assert first.model == fit(learner(), rows).dumps()
     assert first.packages["torch"] == str(torch.__version__)
     assert learners.loads(second.model).transfer.share == 1.0
+
+
+@pytest.mark.parametrize(
+    ("made", "how", "opens"),
+    [
+        (None, {}, True),
+        (network, {}, True),
+        (lambda width, many: network(width, many), {}, True),
+        (lambda outputs=1: network(6, outputs), {}, True),
+        (lambda width: network(width, 2), {}, False),
+        (lambda: network(6, 2), {}, False),
+        (network(6, 2), {}, False),
+        (network, {"loss": "bce"}, False),
+        (network, {"loss": torch.nn.CrossEntropyLoss()}, False),
+        (network, {"train": lambda net, batch: net}, False),
+    ],
+)
+def test_a_network_gets_outputs_for_new_classes_where_it_is_told_how_many_there_are(
+    made: Any, how: dict[str, Any], opens: bool
+) -> None:
+    assert learners.opens(Torch(made, **how), "all") is opens
+    assert not learners.opens(Torch(made, **how), "head")

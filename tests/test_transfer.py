@@ -275,13 +275,16 @@ def test_a_head_alone_learns_rows_with_columns_and_categories_that_the_donor_lac
     )
     donor = scratch(learner, domain(town=pl.col("group").replace("a", "b")))
     rows = domain(groups="abcf", seed=1, town=pl.col("group"), extra=pl.col("value") * 2)
+    rows = rows.with_columns(text=pl.concat_list("value", "other"))
     # In another order, and far off the scale of one number.
-    rows = rows.select("town", "extra", "group", pl.col("other") * 40 + 1_000, "value", "_label")
+    rows = rows.select(
+        "town", "text", "extra", "group", pl.col("other") * 40 + 1_000, "value", "_label"
+    )
     model = started(learner, donor, rows, update="head")
     assert model.features == donor.features == ("value", "other", "group", "town")
     assert {name.partition(".")[0] for name in moved(donor, model)} == {"head"}
     report = learners.transferred(donor, model)
-    assert (report.share, report.unused, report.categories) == (1.0, ("extra",), {})
+    assert (report.share, report.unused, report.categories) == (1.0, ("extra", "text"), {})
     assert "on a scale of their own: other" in report.parts
     assert np.isfinite(model.predict(rows)).all()
 

@@ -25,14 +25,14 @@ def begins(
     loop: Loop, challenger: Challenger, pool: pl.DataFrame
 ) -> tuple[Challenger, Learnable, str]:
     """Return a recipe as it runs, the rows that it can learn, and why it begins afresh, or ``""``."""
-    why = due(loop, challenger)
+    why = _due(loop, challenger)
     if why:
         challenger = challenger.afresh()
     found = _learnable(loop, challenger, pool)
-    if not found.unlearnt or opens(loop, challenger):
+    if not found.unlearnt or _opens(loop, challenger):
         return challenger, found, why
     whole = _learnable(loop, challenger.afresh(), pool)
-    why = placeless(loop, challenger, whole.new)
+    why = _placeless(loop, challenger, whole.new)
     return (challenger.afresh(), whole, why) if why else (challenger, found, "")
 
 
@@ -46,12 +46,12 @@ def _learnable(loop: Loop, challenger: Challenger, pool: pl.DataFrame) -> Learna
     return novel.learnable(
         pool,
         model.classes,
-        closed=not opens(loop, challenger),
+        closed=challenger.start == "champion" and not _opens(loop, challenger),
         every=model.task != "regression",
     )
 
 
-def due(loop: Loop, challenger: Challenger) -> str:
+def _due(loop: Loop, challenger: Challenger) -> str:
     """Return why a recipe that goes on from the champion begins from scratch, or ``""``."""
     champion = loop.state.versions.get(loop.state.champion or "")
     if champion is None or not challenger.updates or challenger.update != "all":
@@ -61,18 +61,18 @@ def due(loop: Loop, challenger: Challenger) -> str:
     return ""
 
 
-def opens(loop: Loop, challenger: Challenger) -> bool:
-    """Return whether a recipe may learn classes that the champion does not know."""
-    if challenger.start != "champion":
-        return True
+def _opens(loop: Loop, challenger: Challenger) -> bool:
+    """Return whether a recipe may learn classes unknown to the model that it starts from, if any."""
     learner = challenger.learner or loop.pipeline.learner
-    return challenger.updates and learners.opens(learner, challenger.update)
+    fresh = challenger.start in ("scratch", "pretrained")
+    return fresh or learners.opens(learner, challenger.update)
 
 
-def placeless(loop: Loop, challenger: Challenger, new: Collection[str]) -> str:
+def _placeless(loop: Loop, challenger: Challenger, new: Collection[str]) -> str:
     """Return why new classes let a recipe that has no place for them begin from scratch, or ``""``.
 
-    They do not where another recipe may learn them, and not once more where that failed.
+    They do not where another recipe may learn them. Where that comes to nothing, warm starts go on
+    for one turn, for 3, for 7 and so on, before it is tried again.
 
     Parameters
     ----------
@@ -80,16 +80,16 @@ def placeless(loop: Loop, challenger: Challenger, new: Collection[str]) -> str:
         The labels that are classes by now and unknown to the champion.
     """
     every = loop.pipeline.challengers
-    if not new or not challenger.updates or any(opens(loop, one) for one in every):
+    if not new or not challenger.updates or any(_opens(loop, one) for one in every):
         return ""
     why = f"has no place for {', '.join(f'`{one}`' for one in sorted(new))}"
-    tried = [
-        one
+    tried = {
+        one.turn
         for one in loop.state.versions.values()
         if one.challenger == challenger.name and one.afresh.endswith(why)
-    ]
-    if tried and tried[-1].state == "failed":
-        # A learner of two classes, or a network that is as it is: it goes on with those it knows.
+    }
+    if tried and loop.state.turn - max(tried) < 2 ** len(tried) - 1:
+        # A learner of two classes fails; where all moves, what learnt all rows so far is refused.
         return ""
     return f"{loop.state.champion} {why}"
 

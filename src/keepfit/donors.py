@@ -91,21 +91,23 @@ class Named:
         return Donor(pipeline=self.pipeline, version=version.name, artifact=keep.put(content))
 
     def _version(self, state: State, before: datetime | None) -> Version:
-        if before is None:
-            try:
-                return state.version(self.version)
-            except NoChampion:
-                raise NoChampion(f"{self.pipeline!r} has no champion to start from") from None
-            except VersionUnknown as error:
-                raise VersionUnknown(f"{self.pipeline!r}: {error.message}") from None
-        if self.version != "champion":
+        if before is not None and self.version == "champion":
+            return self._reigning(state, before)
+        try:
             found = state.version(self.version)
-            if found.snapshot.to < before:
-                return found
-            raise VersionUnknown(
-                f"{self.pipeline}@{found.name} has seen rows to {found.snapshot.to:%Y-%m-%d}, "
-                f"which on {before:%Y-%m-%d} were still to come"
-            )
+        except NoChampion:
+            raise NoChampion(f"{self.pipeline!r} has no champion to start from") from None
+        except VersionUnknown as error:
+            raise VersionUnknown(f"{self.pipeline!r}: {error.message}") from None
+        if before is None or found.snapshot.to < before:
+            return found
+        raise VersionUnknown(
+            f"{self.pipeline}@{found.name} has seen rows to {found.snapshot.to:%Y-%m-%d}, "
+            f"which on {before:%Y-%m-%d} were still to come"
+        )
+
+    def _reigning(self, state: State, before: datetime) -> Version:
+        """Return the newest champion that had seen no row from a moment on."""
         reigned = [state.versions[name] for _, name in state.reigns]
         known = [one for one in reigned if one.snapshot.to < before]
         if not known:

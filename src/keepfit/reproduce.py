@@ -121,6 +121,8 @@ def _differences(version: Version, learner: Learner, rows: pl.DataFrame, result:
         ("parameters", version.parameters, learner.parameters),
         ("packages", version.packages, result.packages),
     ):
-        for name in sorted({*old, *new}):
+        # Of a package that the record does not name nothing is known.
+        names = old if part == "packages" else {*old, *new}
+        for name in sorted(names):
             if old.get(name) != new.get(name):
                 yield Difference(part, name, old.get(name), new.get(name))

@@ -23,7 +23,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from keepfit.batch import infinite
 from keepfit.errors import KeepfitError
 from keepfit.facts import Cost, Finding, Outcome
 from keepfit.learners.models import FittedModel
-from keepfit.learners.used import used as used_in
+from keepfit.learners.used import used
 from keepfit.protocols import Model, Result, Task
 
 SAMPLE = 1_000
@@ -55,7 +54,6 @@ MARK = b"\x1eend of task\n"
 
 _FRAMES = 3
 _PUBLISHED = {"sklearn": "scikit-learn"}
-_FAMILIES = frozenset({"catboost", "lightgbm", "torch", "xgboost"})
 
 
 class Request(msgspec.Struct, omit_defaults=True):
@@ -212,33 +210,26 @@ def _message(error: BaseException) -> str:
 
 def _packages(learner: Any) -> dict[str, str]:
     """Return the versions of what a training rests on."""
-    used = ["keepfit", "numpy", "polars"]
-    for part in (learner, getattr(learner, "estimator", None)):
-        used += [cls.__module__.partition(".")[0] for cls in type(part).__mro__]
-    used += getattr(learner, "packages", ())
-    found = {"python": platform.python_version()}
-    for name in used:
-        version = getattr(sys.modules.get(name), "__version__", None)
-        if isinstance(version, str):
-            found[_PUBLISHED.get(name, name)] = str(version)  # torch's is a kind of text
-    within = used_in((learner, *getattr(learner, "__dict__", {}).values()))
-    if "sklearn" in within:
-        within.add("scipy")  # which it solves with
-    for name in (_PUBLISHED.get(name, name) for name in within - sys.stdlib_module_names):
-        version = None if name in found else _installed(name)
-        found |= {} if version is None else {name: version}
-    return dict(sorted(found.items()))
+    names = {"keepfit", "numpy", "polars", *getattr(learner, "packages", ())}
+    names |= used((learner, *getattr(learner, "__dict__", {}).values()))
+    if "sklearn" in names:
+        names.add("scipy")  # which it solves with
+    versions = {
+        _PUBLISHED.get(name, name): _version(name) for name in names - sys.stdlib_module_names
+    }
+    found = {name: version for name, version in versions.items() if version is not None}
+    return dict(sorted({**found, "python": platform.python_version()}.items()))
 
 
-@cache
-def _installed(name: str) -> str | None:
-    """Return the version of what is installed under a name; None for what is none."""
+def _version(name: str) -> str | None:
+    """Return the version of what is imported under a name; None for what states none."""
+    stated = getattr(sys.modules.get(name), "__version__", None)
+    if isinstance(stated, str):
+        return str(stated)  # torch's is a kind of text
     try:
-        return metadata.version(name)
+        return metadata.version(_PUBLISHED.get(name, name))
     except metadata.PackageNotFoundError:
-        # That of a family comes under other names too, such as xgboost-cpu.
-        known = sys.modules.get(name) if name in _FAMILIES else None
-        return None if known is None else str(getattr(known, "__version__", "")) or None
+        return None
 
 
 @dataclass

@@ -13,8 +13,9 @@ from sklearn.linear_model import LogisticRegression, SGDClassifier
 from tests.worlds import DAY, START, live, pipeline, play
 
 from keepfit import Challenger, learners, selection, triggers
-from keepfit.facts import TrainingFailed
+from keepfit.facts import Answer, Verdict
 from keepfit.loop import Loop
+from keepfit.protocols import Comparison
 from keepfit.registry import Version
 from keepfit.reproduce import reproduce
 from keepfit.results import Why
@@ -28,31 +29,32 @@ LATE = 8
 WHY = "has no place for `c`"
 
 
-def history() -> pl.DataFrame:
+def history(days: int = DAYS) -> pl.DataFrame:
     """Two classes by one column, and from some day on a third by another."""
     rng = np.random.default_rng(0)
-    size = DAYS * ROWS
+    size = days * ROWS
     x, z = rng.normal(size=(2, size))
     label = np.where(x > 0, "b", "a")
     label[(np.arange(size) >= LATE * ROWS) & (z > 0.5)] = "c"
-    times = pl.datetime_range(START, START + DAYS * DAY, DAY / ROWS, eager=True)[:size]
+    times = pl.datetime_range(START, START + days * DAY, DAY / ROWS, eager=True)[:size]
     return pl.DataFrame({"id": np.arange(size), "time": times, "x": x, "z": z, "label": label})
 
 
-def lived(home: Path, learner: Any, *others: Challenger, update: str = "all") -> Loop:
+def lived(
+    home: Path,
+    learner: Any,
+    *others: Challenger,
+    update: str = "all",
+    days: int = DAYS,
+    **parts: Any,
+) -> Loop:
     warm = Challenger(select=selection.SinceLast(), start="champion", update=update, name="warm")
+    wanted = {"metric": "accuracy", "trigger": triggers.Every("2d"), "enough": 50, "gate": []}
     made = pipeline(
-        history(),
-        home,
-        learner=learner,
-        metric="accuracy",
-        challengers=[warm, *others],
-        trigger=triggers.Every("2d"),
-        enough=50,
-        gate=[],
+        history(days), home, learner=learner, challengers=[warm, *others], **(wanted | parts)
     )
     loop = live(made, START + DAY)
-    play(loop, DAYS)
+    play(loop, days)
     return loop
 
 
@@ -100,21 +102,55 @@ def test_warm_starts_leave_the_class_to_a_recipe_that_learns_it(tmp_path: Path) 
     assert classes(loop) == ("a", "b", "c")
 
 
-def test_a_learner_of_two_classes_goes_on_with_those_it_knows(tmp_path: Path) -> None:
-    loop = lived(tmp_path / "home", LogisticRegression(solver="liblinear"))
-    failed = [
-        entry.fact
-        for entry in loop.memory.ledger.facts("churn")
-        if isinstance(entry.fact, TrainingFailed)
-    ]
-    assert len(failed) == 1
+class TwoClasses:
+    """A gate that lets no model pass that gives the third class a chance."""
+
+    name = "TwoClasses()"
+
+    def judge(self, comparison: Comparison) -> Verdict:
+        scores = comparison.challenger
+        more = scores.ndim == 2 and bool((scores[:, 2:] > 0).any())
+        answer = Answer.REFUSE if more else Answer.PROMOTE
+        return Verdict(gate=self.name, answer=answer, reason="for the test", rows=len(scores))
+
+
+def tried(loop: Loop) -> list[int]:
+    """Return how many warm starts came before, between and after what began afresh."""
+    turns = {one.turn: bool(one.afresh) for one in versions(loop) if one.final_of is None}
+    found = [0]
+    for _, afresh in sorted(turns.items()):
+        found = [*found, 0] if afresh else [*found[:-1], found[-1] + 1]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("learner", "gate"),
+    [
+        (LogisticRegression(solver="liblinear"), []),
+        (SGDClassifier(loss="log_loss"), [TwoClasses()]),
+    ],
+    ids=["a learner of two classes", "a gate that refuses the third"],
+)
+def test_where_the_class_is_not_learnt_warm_starts_go_on_and_it_is_tried_ever_more_seldom(
+    learner: Any, gate: list[Any], tmp_path: Path
+) -> None:
+    loop = lived(tmp_path / "home", learner, days=26, gate=gate)
     assert classes(loop) == ("a", "b")
-    after = [
-        one for one in versions(loop) if one.turn > loop.state.versions[failed[0].version].turn
-    ]
-    assert len(after) >= 2
-    assert {one.state for one in after} <= {"champion", "previous", "retired"}
-    assert all(one.start == "champion" and one.snapshot.unlearnt for one in after)
+    before, *between, _ = tried(loop)
+    assert before >= 3
+    assert between == [1, 3]
+    began = max(one.turn for one in versions(loop) if one.afresh)
+    champion = loop.state.versions[loop.state.champion or ""]
+    assert (champion.start, champion.turn >= began - 1) == ("champion", True)
+    assert champion.snapshot.unlearnt
+
+
+def test_a_donor_that_does_not_know_the_class_is_no_recipe_that_learns_it(tmp_path: Path) -> None:
+    learner = SGDClassifier(loss="log_loss")
+    donor = pipeline(history(4), tmp_path / "donor", learner=learner, metric="accuracy", enough=50)
+    play(live(donor, START + DAY), 4)
+    other = Challenger(start="churn@champion", home=tmp_path / "donor", name="other")
+    assert classes(lived(tmp_path / "home", learner, other)) == ("a", "b", "c")
 
 
 def test_a_network_from_the_champion_gets_an_output_for_the_class(tmp_path: Path) -> None:
@@ -125,3 +161,14 @@ def test_a_network_from_the_champion_gets_an_output_for_the_class(tmp_path: Path
     assert first.start == "scratch"
     assert {one.start for one in rest} == {"champion"}
     assert not any(one.afresh for one in rest)
+
+
+def test_a_loss_that_was_made_for_two_classes_does_not_end_all_training(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from tests.nets import Small
+
+    loss = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0]))
+    loop = lived(tmp_path / "home", learners.Torch(Small, loss=loss, epochs=1, lr=0.02))
+    champion = loop.state.versions[loop.state.champion or ""]
+    assert champion.turn >= loop.state.turn - 1
+    assert champion.snapshot.unlearnt

@@ -114,6 +114,13 @@ def test_packages_of_another_version_are_told(tmp_path: Path) -> None:
     assert (one.part, one.name, one.a) == ("packages", "scikit-learn", "0.1")
 
 
+def test_a_package_that_was_not_recorded_then_is_none_that_has_changed(tmp_path: Path) -> None:
+    loop = lived(tmp_path)
+    version = loop.state.versions["v1"]
+    version.packages = {name: one for name, one in version.packages.items() if name != "scipy"}
+    assert reproduce(loop, "v1").differences == ()
+
+
 class Within(ClassifierMixin, BaseEstimator):
     """An estimator of the user's own that is made with another package inside."""
 

@@ -174,6 +174,15 @@ def test_a_named_donor_fails_until_the_backtest_has_come_past_its_rows(tmp_path:
     assert failed[-1].at <= first.state.versions[newest].snapshot.to < trained[0].at
 
 
+def test_a_version_that_the_donor_has_not_is_named_with_it_in_a_backtest_too(
+    tmp_path: Path,
+) -> None:
+    lived("first", tmp_path / "home", stream(12, 60))
+    heard = backtested(tmp_path / "home", stream(14, 60, seed=7), "first@v99")
+    failed = [one.fact for one in heard if isinstance(one.fact, TrainingFailed)]
+    assert failed[0].message.startswith("'first': expected a version")
+
+
 @pytest.mark.parametrize("start", ["@champion", "first@", "a@b@c"])
 def test_a_donor_is_named_by_pipeline_and_version(start: str) -> None:
     with pytest.raises(ConfigError, match="expected a pipeline and a version"):

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 FEW = 8
 """Windows below which a comparison says that it rests on few, as gates ask for blocks of time."""
 
-
 ALIKE = 0.25
 """The share by which the step of a backtest may differ from the live one."""
 

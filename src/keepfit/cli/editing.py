@@ -139,7 +139,7 @@ class _Source:
             raise self.refusal(f"expected one call of {what} in it, found {len(found)}")
         if not named and any(found[0] in ast.walk(one) for one in self._repeated()):
             raise self.refusal(
-                "the call of Pipeline in it makes others too, which would change as well"
+                "the call of Pipeline in it may make others too, which would change as well"
             )
         return found[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import types
+from contextlib import suppress
 from typing import Any
 
 from keepfit import pickles
@@ -29,20 +30,28 @@ def used(value: Any) -> set[str]:
     waiting = [value]
     while waiting:
         one = waiting.pop()
-        if id(one) in seen or isinstance(one, _PLAIN):
+        if id(one) in seen:
             continue
         seen[id(one)] = one
-        if isinstance(one, types.ModuleType):
-            found.add(one.__name__.partition(".")[0])
-        elif isinstance(one, type | types.FunctionType):
-            module = one.__module__ or "__main__"
-            if pickles.is_users(module):
-                waiting += _named_by(one, found)
-            else:
-                found.add(module.partition(".")[0])
-        else:
-            waiting += _parts_of(one)
+        with suppress(Exception):  # an object of the user's own may fail in any way it likes
+            waiting += _looked_at(one, found)
     return found
+
+
+def _looked_at(value: Any, found: set[str]) -> list[Any]:
+    """Return what is to be looked at next, after adding a value's own package to those found."""
+    if isinstance(value, _PLAIN):
+        return []
+    if isinstance(value, types.ModuleType):
+        found.add(value.__name__.partition(".")[0])
+        return []
+    if not isinstance(value, type | types.FunctionType):
+        return _parts_of(value)
+    module = value.__module__ or "__main__"
+    if pickles.is_users(module):
+        return _named_by(value, found)
+    found.add(module.partition(".")[0])
+    return []
 
 
 def _parts_of(value: Any) -> list[Any]:
@@ -69,10 +78,11 @@ def _named_by(own: type | types.FunctionType, found: set[str]) -> list[Any]:
     codes = [own.__code__]
     for code in codes:  # which grows by the functions inside
         codes += [one for one in code.co_consts if isinstance(one, types.CodeType)]
+        steps = [one for one in dis.get_instructions(code) if one.opname != "EXTENDED_ARG"]
         found |= {
             str(step.argval).partition(".")[0]
-            for step in dis.get_instructions(code)
-            if step.opname == "IMPORT_NAME"
+            for level, _, step in zip(steps, steps[1:], steps[2:], strict=False)
+            if step.opname == "IMPORT_NAME" and not level.argval  # beside the user's own file
         }
     names = {name for code in codes for name in code.co_names}
     return [own.__globals__[name] for name in sorted(names) if name in own.__globals__]

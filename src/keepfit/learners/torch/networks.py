@@ -59,7 +59,7 @@ def build(network: Any, shape: Shape, classes: int) -> nn.Module:
         return _tabular()(shape)
     if estimators.derives(network, "torch", "Module"):
         return _whole(copy.deepcopy(network), shape)
-    places, names = _asked(network, shape, classes)
+    places, names = asked(network, shape, classes)
     made = network(*places, **names)
     if not estimators.derives(made, "torch", "Module"):
         raise TrainingError(
@@ -119,7 +119,7 @@ def _way_out(net: nn.Module, shape: Shape) -> str:
     return "let the factory ask for them: def network(inputs, classes)"
 
 
-def _asked(factory: Any, shape: Shape, classes: int) -> tuple[list[Any], dict[str, Any]]:
+def asked(factory: Any, shape: Shape, classes: int) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments that a factory asks for: by name, else inputs and classes in order."""
     have = {
         "inputs": shape.flat,

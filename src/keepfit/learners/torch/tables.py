@@ -113,6 +113,7 @@ class Preparation(msgspec.Struct, frozen=True):
         lists = _lists(rows)
         encoding = _encoding(rows.drop(lists.keys()), bool(lists))
         columns = _kept(encoding.columns, before.encoding.columns if before else (), grow)
+        left = {*lists, *(one.name for one in columns)}
         if before is not None and other and not grow:
             lists = {name: size for name, size in lists.items() if before.lists.get(name) == size}
             known = {one.name: one for one in before.encoding.columns}
@@ -123,7 +124,7 @@ class Preparation(msgspec.Struct, frozen=True):
                     f"{', '.join(map(repr, before.features[:3]))}, got none of them",
                     hint="start from scratch, or rename columns in the source",
                 )
-        left = {one.name for one in encoding.columns} - {one.name for one in columns}
+        left -= {*lists, *(one.name for one in columns)}
         unused = dict.fromkeys(sorted(left), "the donor has no place for it")
         encoding = Encoding(columns, encoding.dropped | unused)
         scales = {one.name: one for one in before.numbers} if before else {}
