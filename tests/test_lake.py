@@ -383,6 +383,13 @@ def test_what_has_just_landed_is_asked_for_without_reading_it_back(
     assert read == []
     again(lake).batch(5)
     assert read
+    # What is large is read again, and stands in the way of nothing.
+    monkeypatch.setattr(tables, "HELD_BYTES", 0)
+    filled(lake, 6, since=6)
+    read.clear()
+    lake.labelled(as_of=hour(9), until_batch=6)
+    assert read
+    assert answers(lake, 6) == answers(again(lake), 6)
 
 
 def test_what_is_held_is_what_was_written(lake: Delta) -> None:

@@ -52,6 +52,9 @@ ROW_GROUP = 65_536
 HELD = 4
 """Newest commits whose rows stay at hand: a step asks several times for what has just landed."""
 
+HELD_BYTES = 16_000_000
+"""Bytes of a commit up to which its rows stay at hand: more are read in no time beside training on them."""
+
 _LISTED: dict[str, pl.DataType] = {
     "path": pl.String(),
     "min": pl.Int64(),
@@ -198,7 +201,8 @@ class Table:
         )
         # Only a frame that would be read back as it is stands for its file.
         if self.version == before + 1 and dict(frame.schema) == self.schema:
-            self._held = held.with_newest(frame, self.version)
+            small = frame.estimated_size() <= HELD_BYTES
+            self._held = held.with_newest(frame, self.version) if small else None
             self._numbers = self.version, {**told, app: number}
 
     def _held_now(self) -> Held:
