@@ -73,7 +73,7 @@ class Parts:
             return Waiting(batches=batches, since=since, over=True)
         if to - began >= NEARLY * every:
             return Waiting(batches=batches, since=since, over=True)
-        end = first + (to + (1 - NEARLY) * every - first) // every * every
+        end = first + (to - first) // every * every
         over, newest = end - since >= WHOLE * every, found.let_in[-1].from_
         later = over and held and newest is not None and newest >= end
         return Waiting(batches=batches, since=since, over=over, end=end if later else None)

@@ -13,7 +13,7 @@ import pytest
 from tests.servers import SECOND, World, sent
 from tests.worlds import DAY, START, live, pipeline, play, stream
 
-from keepfit import triggers
+from keepfit import checks, triggers
 from keepfit.batch import TIME
 from keepfit.facts import DetectorAdvanced, Drifted
 from keepfit.loop import Loop
@@ -85,7 +85,9 @@ LATE = (14 * HOUR, 22 * HOUR)
 def test_every_day_is_judged_whole_and_once_wherever_steps_end(
     tmp_path: Path, hours: tuple[timedelta, timedelta], poll: timedelta, most: int
 ) -> None:
-    loop = lived(opening(12, *hours), tmp_path, poll, 10)
+    trigger = triggers.OnDrift(Shown()) | triggers.Every("3d")
+    loop = lived(opening(12, *hours), tmp_path, poll, 10, trigger=trigger, gate=[])
+    assert len(loop.state.reigns) >= 3
     judged = [sorted(set(times.dt.date())) for times in Shown.judged]
     # Of the first days one is learnt from.
     assert len(judged) >= 7
@@ -118,6 +120,17 @@ def test_a_few_days_after_weeks_without_rows_are_no_week(tmp_path: Path) -> None
     lived(frame.filter(~silent), tmp_path, 2 * DAY, 58, every="7d", enough=300).pipeline.close()
     after = [times for times in Shown.judged if times[-1] > START + 44 * DAY]
     assert [times.len() for times in after] == [700 - 200, 700]
+
+
+def test_a_day_after_days_in_quarantine_is_no_week(tmp_path: Path) -> None:
+    odd = pl.col("time").is_between(START + 29 * DAY, START + 35 * DAY)
+    frame = opening(60, *OFFICE).with_columns(x=pl.when(odd).then(1e6).otherwise("x"))
+    asked = [checks.Range({"x": (-1e3, 1e3)})]
+    loop = lived(frame, tmp_path, DAY, 50, every="7d", enough=300, checks=asked)
+    assert loop.state.counts.quarantined == 6
+    after = [times for times in Shown.judged if times[-1] > START + 28 * DAY]
+    assert [times.len() for times in after] == [100, 700, 700]
+    loop.pipeline.close()
 
 
 def test_what_waits_is_not_read_again_with_every_step(tmp_path: Path) -> None:
