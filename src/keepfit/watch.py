@@ -13,6 +13,7 @@ from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION, complete
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
+from keepfit.partial import Parts
 from keepfit.protocols import Advanced
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Watch:
         self._taught: tuple[str, str, int, Any] | None = None
         self._remembered: tuple[str, relevance.RowMemory] | None = None
         self._known: tuple[str, relevance.Usual] | None = None
+        self.parts = Parts(loop)
 
     def predict(self) -> list[Fact]:
         """Let the champion answer what came, keep the answers, and return which batches it failed.
@@ -430,23 +432,24 @@ class Watch:
     ) -> list[Fact]:
         """Return what a detector says of a batch, and its alarm if it raises one."""
         state, name = self.loop.state, detector.name
+        to = state.let_in[-1].to
         if hasattr(detector, "accumulate"):
             before = dict(state.detectors.get(name, {}))
-            held: list[int] = before.pop("held", [])
-            together = self._together([*held, batch]) if held else rows
-            if self._complete():
+            waits = self.parts.waiting(before, batch)
+            together = self.parts.rows(waits.seen, batch, rows)
+            if waits.over:
                 said: Advanced = detector.accumulate(reference, together, before, self._anchor())
             else:
                 columns = detector.check(reference, together)
                 said = Advanced(columns=columns, state=before, waiting=True)
             moved, alarm = tuple(said.columns), tuple(said.alarm)
-            waiting = {"held": [*held, batch]} if said.waiting else {}
+            to = to if waits.end is None else state.let_in[-2].to
             more: dict[str, Any] = {
-                "state": {**said.state, **waiting},
+                "state": {**said.state, **waits.left(judged=not said.waiting)},
                 "evidence": said.evidence,
                 "threshold": said.threshold,
                 "provisional": said.provisional,
-                "together": len(held) + 1,
+                "together": len(waits.seen),
             }
         else:
             moved, more = tuple(detector.check(reference, rows)), {}
@@ -461,34 +464,12 @@ class Watch:
             )
         ]
         if alarm:
-            to = state.let_in[-1].to
             found.append(
                 facts.Drifted(
                     batch=batch, detector=name, columns=alarm[:20], of=len(moved), rows_to=to
                 )
             )
         return found
-
-    def _complete(self) -> bool:
-        """Return whether the stream has been read to the end of the newest batch's window.
-
-        A live step that came before its cadence was over brought a part: of a week, a few
-        days. On the past, steps are as long as the cadence.
-        """
-        state, every = self.loop.state, self.loop.every
-        first, newest = state.first_at, state.let_in[-1]
-        if self.loop.simulated or first is None or newest.to is None or state.watermark is None:
-            return True
-        return state.watermark >= first + ((newest.to - first) // every + 1) * every
-
-    def _together(self, batches: Sequence[int]) -> pl.DataFrame:
-        """Return the rows of several batches, of which each was too short to be judged."""
-        import polars as pl
-
-        lake = self.loop.memory.lake
-        parts = (self.loop.columns(lake.batch(number)) for number in batches)
-        together: pl.DataFrame = pl.concat(parts, how="diagonal_relaxed")
-        return together
 
     def _anchor(self) -> Reference | None:
         """Return the reference of the first champion, where another serves."""

@@ -124,8 +124,8 @@ class DetectorAdvanced(Fact, frozen=True, kw_only=True):
 
     ``state`` is what it goes on from with the next batch, where evidence adds up; then
     ``evidence`` is held against ``threshold``, and ``provisional`` says that the reference
-    is short for the rate of false alarms that it promises. ``together`` is how many batches, up to
-    this one, it looked at as one.
+    is short for the rate of false alarms that it promises. ``together`` is how many batches it looked
+    at as one: up to this one, or to the one before where this one is the first of a new cadence.
     """
 
     batch: int

@@ -109,7 +109,7 @@ def crown(state: State, name: str, at: datetime) -> None:
         return
     state.moved = {}
     # What adds up against a reference begins anew with another; what was said is not.
-    lasting = ("anchor", "muted", "held")
+    lasting = ("anchor", "muted", "held", "since")
     state.detectors = {
         detector: {key: known[key] for key in lasting if known.get(key)}
         for detector, known in state.detectors.items()
