@@ -273,8 +273,8 @@ def test_train_trains_now_and_the_gate_still_judges(ran: Path) -> None:
     said = keepfit(ran, "train", "churn.py", "--reason", "new prices", "--json")
     assert said.status == 4
     kinds = [fact["kind"] for fact in said.told["facts"]]
-    # Two windows have come to differ, and are both tried.
-    assert kinds == ["Decided", *["TrainingStarted"] * 2, *["Trained"] * 2, *["Judged"] * 2]
+    # Three windows have come to differ, and are all tried.
+    assert kinds == ["Decided", *["TrainingStarted"] * 3, *["Trained"] * 3, *["Judged"] * 3]
     assert "new prices" in said.told["facts"][0]["decision"]["reason"]
 
 
