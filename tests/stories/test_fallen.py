@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,27 +57,33 @@ def test_a_concept_that_turns_around_is_learnt_in_three_batches(
     assert "SinceChange" in kept
 
 
-@pytest.mark.parametrize(("first", "every"), [(1, 10), (5, 8)])
-def test_a_concept_that_turns_around_again_and_again_is_learnt_each_time(
-    tmp_path: Path, first: int, every: int
-) -> None:
-    frame = stream(70, 200, seed=4)
+def turning(home: Path, learner: Any, days: int, turned: Callable[[Any], Any]) -> list[Any]:
+    """Return the scored batches of a pipeline without settings; ``turned`` says which days are."""
+    frame = stream(days, 200, seed=4)
     day = (frame["time"] - frame["time"][0]).dt.total_days().to_numpy()
-    turned = (day - first + every) // every % 2 == 1
-    label = np.where(turned, 1 - frame["label"].to_numpy(), frame["label"].to_numpy())
+    label = np.where(turned(day), 1 - frame["label"].to_numpy(), frame["label"].to_numpy())
     made = Pipeline(
         "churn",
         sources.Frame(frame.with_columns(label=label), id="id", time="time", label="label"),
-        LEARNERS["with leaves"],
+        learner,
         metric="accuracy",
         every="1d",
-        home=tmp_path,
+        home=home,
         executor=executors.Inline(),
     )
     found: list[Any] = []
     made.backtest(compare=False, listen=lambda entry: found.append(entry.fact))
     made.close()
-    late = [fact.value for fact in found if fact.kind == "Scored" and fact.batch > 30]
+    return [fact for fact in found if fact.kind == "Scored"]
+
+
+@pytest.mark.parametrize(("first", "every"), [(1, 10), (5, 8)])
+def test_a_concept_that_turns_around_again_and_again_is_learnt_each_time(
+    tmp_path: Path, first: int, every: int
+) -> None:
+    leaves = LEARNERS["with leaves"]
+    scored = turning(tmp_path, leaves, 70, lambda day: (day - first + every) // every % 2 == 1)
+    late = [fact.value for fact in scored if fact.batch > 30]
     # A batch of each is answered as it was before, and then its labels are known.
     assert np.mean(late) > 0.72
 
@@ -85,20 +92,6 @@ def test_a_concept_that_turns_around_again_and_again_is_learnt_each_time(
 def test_what_turns_before_a_level_is_known_is_learnt_from_one_step(
     tmp_path: Path, turn: int
 ) -> None:
-    frame = stream(30, 200, seed=4)
-    day = (frame["time"] - frame["time"][0]).dt.total_days().to_numpy()
-    label = np.where(day < turn, 1 - frame["label"].to_numpy(), frame["label"].to_numpy())
-    made = Pipeline(
-        "churn",
-        sources.Frame(frame.with_columns(label=label), id="id", time="time", label="label"),
-        LEARNERS["a line"],
-        metric="accuracy",
-        every="1d",
-        home=tmp_path,
-        executor=executors.Inline(),
-    )
-    found: list[Any] = []
-    made.backtest(compare=False, listen=lambda entry: found.append(entry.fact))
-    made.close()
-    scored = [fact.value for fact in found if fact.kind == "Scored"]
-    assert 1 <= sum(value < 0.5 for value in scored) <= 2, "most windows are still of before"
+    scored = turning(tmp_path, LEARNERS["a line"], 30, lambda day: day < turn)
+    low = sum(fact.value < 0.5 for fact in scored)
+    assert 1 <= low <= 2, "most windows are still of before"
