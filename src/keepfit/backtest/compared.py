@@ -283,7 +283,7 @@ class Compared(Backtest):
     def _beside(self, other: Standing, taken: Standing) -> str:
         assert other.beside is not None
         whose = f"{other.name} (yours)" if other.kind == "yours" else other.name
-        cost = f"{whose} costs {_times(other, taken)} of it"
+        cost = f"{whose} costs {_times(other, taken)}"
         if other.beside.apart:
             word = "better" if other.beside.value > 0 else "worse"
             return f"{whose} is {word}: {other.beside}; {cost}"
@@ -329,7 +329,7 @@ def _per_cent(share: float | None) -> str:
 
 def _times(one: Standing, other: Standing) -> str:
     cost, beside = one.policy.fit_cpu_seconds, other.policy.fit_cpu_seconds
-    return f"{cost / beside:.2g}" if beside > 0 else "more"
+    return f"{cost / beside:.2g} times as much" if beside > 0 else "more"
 
 
 def _rounded(length: timedelta) -> timedelta:
