@@ -60,6 +60,41 @@ def test_one_odd_row_is_not_the_fault_of_all() -> None:
     assert len(ask.sizes) < 50
 
 
+@pytest.mark.parametrize(("infinite", "odd"), [((7, 57), (7, 57)), ((7, 57, 58, 59), (58,))])
+def test_rows_with_infinite_values_are_asked_apart_from_the_others(
+    infinite: tuple[int, ...], odd: tuple[int, ...]
+) -> None:
+    ask = Asked(lambda ids: np.isin(ids, odd))
+    x = [float("inf") if place in infinite else 0.5 for place in range(1_000)]
+    said = answers.asked(ask, pl.DataFrame({"id": range(1_000), "x": x}))
+    assert np.flatnonzero(~said.right).tolist() == list(odd)
+    assert ask.sizes[:2] == [1_000, 1_000 - infinite[-1] - 1]
+    assert len(ask.sizes) <= 10
+
+
+def test_an_odd_row_is_found_where_infinite_values_are_no_fault() -> None:
+    ask = Asked(lambda ids: ids == 900)
+    x = [float("inf") if place == 7 else 0.5 for place in range(1_000)]
+    said = answers.asked(ask, pl.DataFrame({"id": range(1_000), "x": x}))
+    assert np.flatnonzero(~said.right).tolist() == [900]
+
+
+def test_what_answers_no_row_with_infinite_values_or_without_is_given_up_on_soon() -> None:
+    ask = Asked(lambda ids: ids >= 0)
+    x = [float("inf") if place % 50 == 7 else 0.5 for place in range(1_000)]
+    said = answers.asked(ask, pl.DataFrame({"id": range(1_000), "x": x}))
+    assert not said.right.any()
+    assert ask.sizes == [1_000, 49, *[1] * LONE]
+
+
+def test_more_runs_than_are_asked_are_halved_as_others_are() -> None:
+    ask = Asked(lambda ids: ids % 100 == 3)
+    x = [float("inf") if place % 2 else 0.5 for place in range(1_000)]
+    said = answers.asked(ask, pl.DataFrame({"id": range(1_000), "x": x}))
+    assert np.flatnonzero(~said.right).tolist() == list(range(3, 1_000, 100))
+    assert len(ask.sizes) < 200
+
+
 def test_what_answers_no_row_is_given_up_on_soon() -> None:
     ask = Asked(lambda ids: ids >= 0)
     said = answers.asked(ask, pl.DataFrame({"id": range(100_000)}), 3)

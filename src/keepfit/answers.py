@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from keepfit.batch import SCORE, VERSION
+from keepfit.batch import SCORE, VERSION, infinite
 from keepfit.errors import SchemaMismatch
 from keepfit.facts import FAILING, Finding, Outcome
 
@@ -22,6 +23,9 @@ WORDS = 300
 
 TRIES = 1_000
 """Questions asked at most to find the odd rows: each costs two per halving that isolates it."""
+
+RUNS = 200
+"""Runs of rows with infinite values, and without, of which each is asked at once."""
 
 
 class Said(NamedTuple):
@@ -67,11 +71,13 @@ def asked(
 ) -> Said:
     """Return what rows are answered; ``answer`` takes the place of the first one, and the rows.
 
-    One odd row is not the fault of all. Where all at once cannot be answered, a few are asked
-    alone; what answers none of those is taken to answer none at all, and is given up on. Else
-    halves are asked, and halves of those that fail, the largest first, until the odd rows are
-    alone. When too many were asked for that, what has not been answered yet stays without an
-    answer. A column that is missing is missing from all of them: nothing more is asked then.
+    One odd row is not the fault of all. Where all at once cannot be answered, and some hold
+    infinite values, the runs of rows that do and do not are asked, the longest first. Where that
+    fails too, or there are none, a few rows are asked alone; what answers none of those is taken to
+    answer none at all, and is given up on. Else halves are asked of what failed, and halves of
+    those that fail, the largest first, until the odd rows are alone. When too many were asked for
+    that, what has not been answered yet stays without an answer. A column that is missing is
+    missing from all of them: nothing more is asked then.
     """
     import numpy as np
 
@@ -96,18 +102,37 @@ def asked(
         return False
 
     if count and fails(0, count) and not isinstance(error, SchemaMismatch):
-        alone = np.unique(np.linspace(0, count - 1, LONE).astype(int)).tolist()
-        unanswered = [fails(place, 1) for place in alone]
-        if count > len(alone) and not all(unanswered):
-            _parted(fails, count)
+        runs = _runs(rows)
+        if len(runs) > 1 and not fails(*runs[0]):
+            rest = [run for run in runs[1:] if fails(*run)]
+            _parted(fails, rest, TRIES - len(runs))
+        else:
+            alone = np.unique(np.linspace(0, count - 1, LONE).astype(int)).tolist()
+            unanswered = [fails(place, 1) for place in alone]
+            if count > len(alone) and not all(unanswered):
+                _parted(fails, [(0, count)], TRIES)
     right = finite_rows(scores)
     scores[~right] = np.nan
     return Said(scores, right, error)
 
 
-def _parted(fails: Callable[[int, int], bool], count: int) -> None:
-    """Ask halves of rows that fail together, the largest first."""
-    failing, left = deque([(0, count)]), TRIES
+def _runs(rows: pl.DataFrame) -> list[tuple[int, int]]:
+    """Return the first row and size of each run with infinite values or without, longest first.
+
+    They are what most often cannot be answered; none where they would be too many to ask.
+    """
+    import numpy as np
+
+    odd = infinite(rows).to_numpy()
+    starts = [0, *(np.flatnonzero(odd[1:] != odd[:-1]) + 1).tolist(), rows.height]
+    if len(starts) > RUNS:
+        return []
+    return sorted(((a, b - a) for a, b in pairwise(starts)), key=lambda run: -run[1])
+
+
+def _parted(fails: Callable[[int, int], bool], parts: Iterable[tuple[int, int]], left: int) -> None:
+    """Ask halves of rows that fail together, the largest first, ``left`` times at most."""
+    failing = deque(part for part in parts if part[1] > 1)
     while failing and left > 0:
         first, size = failing.popleft()
         half = size // 2
