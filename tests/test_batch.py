@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
-from keepfit.batch import complete, digest
+from keepfit.batch import complete, digest, spread
 
 DAY = datetime(2024, 3, 9, tzinfo=UTC)
 COLUMNS: dict[str, tuple[list[Any], Any]] = {
@@ -56,3 +57,21 @@ def test_rows_are_complete_where_named_columns_have_a_value() -> None:
     assert complete(frame, "x", "y")["x"].to_list() == [3]
     whole = frame.tail(1)
     assert complete(whole, "x", "y") is whole
+
+
+@pytest.mark.parametrize("rhythm", [2, 3, 7, 24, 48])
+@pytest.mark.parametrize("times", [1, 2, 24])
+def test_rows_evenly_spread_keep_no_rhythm(rhythm: int, times: int) -> None:
+    rows = 2_000 * rhythm * times
+    found = spread(rows, 2_000)
+    assert (np.diff(found) > 0).all()
+    assert np.abs(found - np.linspace(0, rows, found.size, endpoint=False)).max() < 2 * rows / 2_000
+    seen = np.bincount(found % rhythm, minlength=rhythm)
+    assert seen.min() > 0.5 * found.size / rhythm
+
+
+@pytest.mark.parametrize("rows", [0, 1, 9, 10, 11, 95, 1_001])
+def test_rows_evenly_spread_are_as_many_as_asked_for_at_most(rows: int) -> None:
+    found = spread(rows, 10)
+    assert min(rows, 5) <= found.size <= 10
+    assert found.size == 0 or (found[0] == 0 and found[-1] < rows)

@@ -174,7 +174,7 @@ def test_every_map_of_probabilities_rises_and_stays_between_0_and_1(
             return
         made = maps.Map("platt", slopes=(line[0],), points=(line[1],))
     else:
-        made = maps.prior_shift(given_scores, maps.shares_of(hits.astype(int), 2))
+        made = maps.prior_shift(given_scores, maps.shares_of(hits.astype(int), given_scores))
     grid = np.linspace(0.0, 1.0, 201)
     mapped = made.apply(grid)
     assert (np.diff(mapped) >= -1e-12).all()
@@ -201,6 +201,27 @@ def test_scores_that_say_what_is_are_left_as_they_are() -> None:
     knots = maps.isotonic(scores, hits, probabilities=True)
     grid = np.linspace(0.05, 0.95, 50)
     assert np.abs(maps.Map("isotonic", knots=(knots,)).apply(grid) - grid).max() < 0.05
+
+
+@pytest.mark.parametrize("base", [0.01, 0.1])
+def test_few_rows_of_classes_as_rare_as_ever_hardly_move_scores(base: float) -> None:
+    rng = np.random.default_rng(1)
+    moved = []
+    for _ in range(60):
+        hits = rng.random(20) < base
+        # What a model that knows the classes says: their shares, times how much a row tells.
+        scores = 1 / (
+            1 + np.exp(-(1.5 * rng.normal(1.5 * hits) - 1.125 + np.log(base / (1 - base))))
+        )
+        made = maps.prior_shift(scores, maps.shares_of(hits.astype(int), scores))
+        moved.append(made.apply(scores).mean() / scores.mean())
+    assert np.median(moved) == pytest.approx(1.0, abs=0.25)
+
+
+def test_shares_of_many_rows_are_those_of_their_labels() -> None:
+    known = np.repeat([0, 1, 2], [7_000, 2_990, 10])
+    found = maps.shares_of(known, np.full((10_000, 3), 1 / 3))
+    assert found == pytest.approx([0.7, 0.299, 0.001], abs=0.001)
 
 
 # In a pipeline ----------------------------------------------------------------------------

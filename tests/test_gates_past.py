@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
 
-from keepfit import Challenger, Ledger, gates, selection, triggers
+from keepfit import Challenger, Ledger, gates, past, selection, triggers
+from keepfit.batch import LABEL, TIME
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Judged
 from keepfit.protocols import Past
@@ -216,6 +219,22 @@ def test_nothing_is_forgotten_where_there_is_no_past() -> None:
 def test_an_argument_out_of_range_fails_at_construction(make: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         make()
+
+
+def test_a_stretch_is_asked_at_every_hour_of_the_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pl.DataFrame(
+        {TIME: [START + i * timedelta(hours=1) for i in range(4 * 24 * 300)], LABEL: 0}
+    )
+    hours = rows.get_column(TIME).dt.hour()
+
+    def beside(scorer: Any, new: Any, old: Any, asked: pl.DataFrame) -> Any:
+        codes = asked.get_column(TIME).dt.hour().to_numpy()
+        return None, codes, codes, codes
+
+    monkeypatch.setattr("keepfit.unknown.beside", beside)
+    model = SimpleNamespace(task="regression")
+    for one in past.stretches(None, rows, model, model, at_most=300):  # type: ignore[arg-type]
+        assert set(one.labels) == set(hours)
 
 
 # In the loop ----------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from keepfit.errors import ConfigError, SourceError
 from keepfit.facts import Finding, Outcome
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+    from numpy.typing import NDArray
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -40,6 +42,9 @@ RESERVED = frozenset(
 CARRIED = (PROPENSITY, PASSED)
 """Own columns that stay with a row beside its features, where labels exist only for what was let
 through (`keepfit.explore`): with what probability it was, and whether it was."""
+
+GOLDEN = 0.6180339887498949
+"""The share of the golden ratio that is below one: its multiples keep no rhythm."""
 
 _DIFFERENCE = "~"
 _LONG = 256
@@ -241,6 +246,32 @@ def border(times: pl.Series, moment: datetime, side: Literal["left", "right"]) -
     # Twenty times as quick as `Series.search_sorted`, which makes a query of it.
     wanted = np.datetime64((moment - _EPOCH) // _MICROSECOND, "us")
     return int(times.to_numpy().searchsorted(wanted, side=side))
+
+
+def spread(rows: int, at_most: int) -> NDArray[np.intp]:
+    """Return the places of at most so many of some rows, evenly spread and in order.
+
+    Rows often follow a rhythm, as hours of a day or sensors in turn. Every k-th of them may be the
+    same hour each time, so of each k that follow each other one is taken, now here, now there.
+
+    Examples
+    --------
+    >>> spread(12, 4).tolist()
+    [0, 4, 6, 11]
+
+    References
+    ----------
+    Weyl, Über die Gleichverteilung von Zahlen mod. Eins (1916); by the golden ratio.
+    """
+    import numpy as np
+
+    step = -(-rows // at_most)
+    if step <= 1:
+        return np.arange(rows)
+    cells = np.arange(-(-rows // step))
+    within = (cells * GOLDEN % 1.0 * step).astype(np.intp)
+    found: NDArray[np.intp] = np.minimum(cells * step + within, rows - 1)
+    return found
 
 
 def shortened(cursor: str, before: str | None) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from keepfit import unknown
-from keepfit.batch import TIME
+from keepfit.batch import TIME, spread
 from keepfit.explore import Explore, weights
 from keepfit.facts import PastScored
 from keepfit.metrics import value_of
@@ -38,15 +38,13 @@ def stretches(
 ) -> tuple[Past, ...]:
     """Return both models on stretches of labelled rows, oldest first; none of too few rows."""
     import numpy as np
-    import polars as pl
 
     size = rows.height // STRETCHES
     if size < TO_SHOW:
         return ()
-    step = -(-size // at_most)
-    places = [np.arange(i * size, (i + 1) * size, step) for i in range(STRETCHES)]
+    places = [i * size + spread(size, at_most) for i in range(STRETCHES)]
     # Asked at once: a model takes little longer for four stretches than for one.
-    asked = rows[pl.Series(np.concatenate(places, dtype=np.uint32, casting="unsafe"))]
+    asked = rows[np.concatenate(places)]
     times = asked.get_column(TIME)
     _, labels, ours, theirs = unknown.beside(scorer, new, old, asked)
     weighed = weights(asked, explore)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from keepfit import explore, interrupts, learners, relevance, triggers
-from keepfit.batch import LABEL
+from keepfit.batch import LABEL, spread
 from keepfit.facts import UNLEARNT, Cost, Fact, Finding, Trained, TrainingFailed
 from keepfit.learnt import learnt, wrong
 
@@ -152,10 +152,9 @@ def _described(loop: Loop, version: Version, model: Any) -> str:
     from keepfit.drift import Reference
 
     rows = explore.repeated(loop.turns.rows_of(version), loop.pipeline.explore).drop(LABEL)
-    step = -(-rows.height // REFERENCE_ROWS)
     importances = getattr(model, "importances", None)
     reference = Reference.fit(
-        rows if step <= 1 else rows.gather_every(step),
+        rows[spread(rows.height, REFERENCE_ROWS)] if rows.height > REFERENCE_ROWS else rows,
         detectors=loop.pipeline.detectors,
         every=loop.every,
         weights=None if importances is None else importances(),

@@ -104,6 +104,20 @@ def test_what_differs_is_told(tmp_path: Path) -> None:
     assert "C" in told.to_frame()["name"].to_list()
 
 
+def test_a_model_that_is_gone_is_trained_again_to_the_byte(tmp_path: Path) -> None:
+    loop = lived(tmp_path)
+    kept = tmp_path / "home" / "artifacts" / loop.state.versions["v1"].artifact
+    kept.unlink()
+    assert reproduce(again(loop, tmp_path), "v1").same
+
+
+def test_a_column_that_is_left_out_by_now_is_told(tmp_path: Path) -> None:
+    told = reproduce(again(lived(tmp_path), tmp_path, exclude=["y"]), "v1")
+    assert (told.reproduced, told.compared, told.furthest) == (False, 0, None)
+    assert ("column y", "there", None) in [(one.name, one.a, one.b) for one in told.differences]
+    assert "the one kept answers none of the rows" in repr(told)
+
+
 def test_packages_of_another_version_are_told(tmp_path: Path) -> None:
     loop = lived(tmp_path)
     version = loop.state.versions["v1"]

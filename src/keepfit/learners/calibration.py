@@ -188,7 +188,7 @@ def _of_classes(scores: np.ndarray, known: np.ndarray, classes: int, method: str
         if len(lines) == len(fitted):
             return _lines("platt", lines)
     # Where scores rank rows no better than chance, their shares are all there is to mend.
-    return maps.prior_shift(scores, maps.shares_of(known, classes))
+    return maps.prior_shift(scores, maps.shares_of(known, scores))
 
 
 def _of_values(scores: np.ndarray, known: np.ndarray, method: str | None) -> Map:

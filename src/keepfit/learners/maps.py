@@ -67,13 +67,25 @@ class Map(msgspec.Struct, frozen=True):
 # Prior shift ------------------------------------------------------------------------------
 
 
-def shares_of(known: np.ndarray, classes: int) -> np.ndarray:
-    """Return the share of each class among codes of labels; none is nothing, after Laplace."""
+def shares_of(known: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the share of each class among rows, near to what their scores say where these are few.
+
+    To the labels of a class, and to those that the scores lead one to expect, one is added: a
+    class that a few rows happen not to show is hardly rarer than it was, and never gone.
+
+    Parameters
+    ----------
+    known
+        Labels as places of classes, (n,).
+    scores
+        Probabilities of the second class, (n,), or of each class, (n, classes).
+    """
     import numpy as np
 
-    counts = np.bincount(known, minlength=classes).astype(np.float64)
-    shares: np.ndarray = (counts + 1.0) / (counts.sum() + classes)
-    return shares
+    said = np.maximum(_wide(scores).mean(axis=0), TINY)
+    counts = np.bincount(known, minlength=said.size)
+    shares: np.ndarray = said * (counts + 1.0) / (known.size * said + 1.0)
+    return shares / float(shares.sum())
 
 
 def prior_shift(scores: np.ndarray, shares: np.ndarray) -> Map:

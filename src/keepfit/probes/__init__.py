@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from keepfit import costs, explore, facts, triggers
-from keepfit.batch import TIME, border
+from keepfit.batch import TIME, border, spread
 from keepfit.challenger import distinct
 from keepfit.learners.novel import learnable
 from keepfit.probes.losses import check, loss
@@ -82,7 +82,7 @@ class Prober:
         if judges < FEWEST:
             return None
         pool, judged = labelled.head(labelled.height - judges), labelled.tail(judges)
-        judged = judged.gather_every(-(-judges // ASKED))
+        judged = judged[spread(judges, ASKED)]
         chosen = self._chosen(pool, champion, now)
         trial = Trial(model, losses, judged, loop.pipeline.seed + loop.state.batch)
         measured = trial.best(self._learnt(champion, labelled), _distinct(chosen, champion))

@@ -79,6 +79,8 @@ class Reproduced:
         if self.same:
             return "the same model, to the byte"
         if self.furthest is None or self.changed is None:
+            if not self.compared:
+                return "not to be compared: the one kept answers none of the rows as they are now"
             return "not to be compared: the models answer in different forms"
         where = f"on {counted(self.compared, 'row')}"
         if self.furthest == 0.0:
