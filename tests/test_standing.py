@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 
 from keepfit import Challenger, Ledger, gates, selection, triggers
-from keepfit.beside import ENOUGH, standard_errors
+from keepfit.beside import ENOUGH, Beside, standard_errors
 from keepfit.challenger import default
 from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
@@ -77,7 +77,8 @@ def served(*versions: Version, batch: int = 50) -> State:
     recipes: dict[str, Recipe] = {}
     for one in versions:
         kept = recipes.setdefault(one.challenger, Recipe())
-        kept.trainings, kept.last = kept.trainings + 1, one.name
+        kept.ran(one.snapshot.batch)
+        kept.last = one.name
         kept.failures = kept.failures + 1 if one.state == "failed" else 0
     return State(
         champion=versions[-1].name, versions=found, batch=batch, turn=len(found), recipes=recipes
@@ -85,10 +86,11 @@ def served(*versions: Version, batch: int = 50) -> State:
 
 
 def often_tried(state: State) -> State:
-    """Let all windows but the leader have been tried often enough, long ago."""
-    for i, (name, tries) in enumerate({SHORT: 16, BRIEF: 80, WHOLE: 4}.items()):
+    """Let all windows but the leader have been tried often enough beside it, long ago."""
+    state.recipes[MIDDLE].tried = [*range(20, 40)]
+    for i, (name, tries) in enumerate({SHORT: 20, BRIEF: 20, WHOLE: 4}.items()):
         state.versions[f"v{90 + i}"] = version(f"v{90 + i}", name, 20)
-        state.recipes[name] = Recipe(trainings=tries, last=f"v{90 + i}")
+        state.recipes[name] = Recipe(last=f"v{90 + i}", tried=[*range(40 - tries, 40)])
     return state
 
 
@@ -194,12 +196,30 @@ def test_the_others_are_tried_in_a_few_of_the_leaders_trainings() -> None:
         found = running(state, 60 if count > 10 else 24)
         assert found >= {MIDDLE, UPDATE}
         for name in found - {UPDATE}:
-            record = state.recipes.setdefault(name, Recipe(last="v1"))
-            record.trainings += 1
+            state.recipes.setdefault(name, Recipe(last="v1")).ran(100 + count)
             tried.get(name, []).append(count)
-    # A try on a quarter of the leader's rows counts a quarter, one on three times as many three.
+    # A try on a quarter of the leader's rows counts a quarter, one on three times as many 1.7.
     short = [*range(2, 22), *range(32, 36)]
-    assert tried == {SHORT: short, WHOLE: [11, 12]}
+    assert tried == {SHORT: short, WHOLE: [11, 12, 13, 32]}
+
+
+def test_who_led_is_tried_beside_another_leader_as_one_that_never_did() -> None:
+    state = served(version("v1", WHOLE, 40), version("v2", MIDDLE, 40))
+    state.recipes[WHOLE].tried = [*range(11, 41)]
+    state.recipes[MIDDLE].tried = [*range(40, 48)]
+    assert WHOLE in running(state, 60), "trained 30 times, and once beside it"
+    state.recipes[MIDDLE].tried = [*range(36, 44)]
+    assert WHOLE not in running(state, 60), "five times beside it"
+
+
+def test_what_was_tried_long_ago_is_as_good_as_not_tried() -> None:
+    state = served(version("v1", MIDDLE, 40))
+    for batch in range(200):
+        state.recipes[MIDDLE].ran(batch)
+    state.recipes[WHOLE] = Recipe(last="v1", tried=[*range(100, 120)])
+    assert WHOLE in running(state, 300)
+    state.recipes[WHOLE].tried = [*range(180, 200)]
+    assert WHOLE not in running(state, 300)
 
 
 def since(middle: float, kept: float, count: int, noise: np.random.Generator) -> list[Side]:
@@ -463,12 +483,14 @@ def test_what_would_tell_nothing_is_not_tried() -> None:
     state.compared = [side(0.8, 0.7, np.random.default_rng(7)) for _ in range(8)]
     assert running(state, 60) == {MIDDLE, WHOLE, UPDATE}
     assert "did better, by" in standings(state).held(chosen(60), Why.STEP)[SHORT]
-    tried = []
-    for count in range(1, 70):
-        state.recipes[MIDDLE].trainings = count - 1
-        tried += [count] if SHORT in running(state, 60) else []
-    assert tried == [4, 16, 64], "but not for good"
-    state.recipes[MIDDLE].trainings = 1
+    tried, state.recipes[MIDDLE].tried = [], []
+    for count in range(1, 66):
+        if SHORT in running(state, 60):
+            tried.append(count)
+            state.recipes.setdefault(SHORT, Recipe(last="v1")).ran(100 + count)
+        state.recipes[MIDDLE].ran(100 + count)
+    assert tried == [4, 5, 16, 64], "but not for good"
+    state.recipes[MIDDLE].tried, state.recipes[SHORT].tried = [1], []
     assert SHORT in running(state, 60, Why.ALARM)
     assert SHORT in running(fallen(state), 60), "something has changed"
 
@@ -590,6 +612,40 @@ def test_where_nothing_changes_little_is_trained_and_nothing_lost(tmp_path: Path
     always = sum(150 * day for day in range(10, 80))
     assert rows_trained < 0.4 * always
     assert "not_run" in [f for f in found if f.kind == "Decided"][-1].decision.evidence
+
+
+@pytest.mark.parametrize(("per_day", "last"), [(300, 4), (100, 10), (40, 16)])
+def test_recipes_are_compared_on_a_few_batches_or_on_rows_that_tell(
+    tmp_path: Path, per_day: int, last: int
+) -> None:
+    recipes = [Challenger(select=selection.Sliding(days)) for days in (5, 15)]
+    made = pipeline(
+        shifting(60, per_day, length=None),
+        tmp_path,
+        challengers=recipes,
+        trigger=triggers.Every("20d"),
+    )
+    heard: list[Any] = []
+    made.backtest(since=START + 20 * DAY, compare=False, listen=lambda one: heard.append(one.fact))
+    began = {f.version: f.snapshot.batch for f in heard if f.kind == "TrainingStarted"}
+    served = {f.version for f in heard if f.kind == "Promoted"}
+    ages = {
+        fact.batch - began[name]
+        for fact in heard
+        if fact.kind == "Compared"
+        for name in fact.values.keys() - served
+    }
+    assert max(ages) == last
+
+
+def test_small_batches_tell_together_whether_trainings_pay() -> None:
+    noise = np.random.default_rng(5)
+    known = [*since(1.1, 0.8, 24, noise), *since(0.8, 0.9, 16, noise)]
+    many = [replace(one, n=1_000) for one in known]
+    found = [Beside(sides, 1.0).trained(MIDDLE) for sides in (known, many)]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0] > 0 > found[1], "40 batches of 100 rows, and 16 of 1,000"
 
 
 def test_a_learner_without_a_cheap_update_lives_by_its_windows(tmp_path: Path) -> None:

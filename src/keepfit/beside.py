@@ -11,8 +11,12 @@ from keepfit.registry import Side
 ENOUGH = 5
 """Batches without which no recipe is held to do better than another."""
 
-RECENT = 16
-"""Newest batches that tell whether trainings do better than updates: some four trainings."""
+RECENT, MOST = 16, 64
+"""Newest batches that tell whether trainings do better than updates, at least and at most: some four
+trainings."""
+
+TELLING = 4_000
+"""Rows that tell it, where so few batches have fewer."""
 
 TOLD = 0.15
 """The share of new rows from which on a training tells whether trainings pay: one that learnt nearly
@@ -57,7 +61,10 @@ class Beside:
             for one, before in self._pairs(name, None)
             if one.new.get(name, 1.0) >= TOLD
         ]
-        return self._errors(found[-RECENT:])
+        size = min(RECENT, len(found))
+        while size < min(MOST, len(found)) and sum(one.n for one, _ in found[-size:]) < TELLING:
+            size += 1
+        return self._errors(found[-size:])
 
     def turns(self, name: str, other: str) -> set[int]:
         """Return the turns in which two recipes were asked about the same holdout."""

@@ -98,8 +98,9 @@ class Standings:
     at as often as their rows change.
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, those of fewer rows more
-    often, so that trying costs less the longer it brought nothing; not with nearly the leader's rows.
-    One that was shown to do worse is tried in the 4th, 16th, 64th, … alone. After an alarm all are.
+    often, of more less, so that trying costs less the longer it brought nothing; not with nearly the
+    leader's rows. One that was shown to do worse is tried in the 4th, 16th, 64th alone. What was tried
+    long ago, or beside another leader, counts as not tried. After an alarm all are.
 
     Parameters
     ----------
@@ -251,15 +252,27 @@ class Standings:
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
             said = f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
             return said if share < wanted else ""
-        training = self._record(leader).trainings + 1
-        # What a try costs are its rows: one on half the leader's counts half.
-        if training < _next(int(self._record(one).trainings * own / max(others, 1))):
+        led, tries = self._tries(one, leader, rows[one.name])
+        # What a try costs are its rows: on half the leader's it counts half, on four times as many twice.
+        part = own / max(others, 1)
+        if led + 1 < _next(int(tries * min(part, math.sqrt(part)))):
             return f"{leader.name} leads; tried again later"
         if one.way == leader.way and max(own, others) < ALIKE * min(own, others):
             return f"its rows are nearly those of {leader.name}"
-        if not worse or _seldom(training):
+        if not worse or led + 1 >= _seldom(tries):
             return ""
         return f"{leader.name} did better, by {gain:.1f} standard errors; tried again later"
+
+    def _tries(self, one: Challenger, leader: Challenger, rows: pl.DataFrame) -> tuple[int, int]:
+        """Return how often the leader ran lately, and how often a window beside it.
+
+        Where its rows are all of since a change, what was before that does not count.
+        """
+        since = self.level.since
+        first = 0 if since is None or rows[TIME][0] < since else self.level.batch
+        led, own = ({*self._record(recipe).tried} for recipe in (leader, one))
+        counted = [batch for batch in led if batch >= first]
+        return len(counted), len(own.intersection(counted))
 
     def _small(self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame]) -> str:
         """Return that a window has too few rows to learn from, if so, where the leader's has more."""
@@ -481,6 +494,6 @@ def _next(tries: int) -> int:
     return tries + 2 if tries < 3 else 2 ** min(tries, 60)
 
 
-def _seldom(training: int) -> bool:
-    """Return whether those are tried that did worse: in the 4th, 16th, 64th and so on."""
-    return training >= 4 and training & -training == training and training.bit_length() % 2 == 1
+def _seldom(tries: int) -> int:
+    """Return in which training one is tried that did worse and was tried so often: 4, 16, 64."""
+    return 4 ** max(tries, 1)

@@ -37,11 +37,14 @@ LEARNT_AGAIN = 1.1
 """An estimate is learnt again when its labelled rows have grown by this factor."""
 
 
-FRESH = 4
-"""Batches after a training on which its recipes are compared.
+FRESH, STALE = 4, 16
+"""Batches after a training on which its recipes are compared, at least and at most.
 
 What is compared is windows, and not how models age: updates and the next training see to that.
 """
+
+TELLING = 1_000
+"""Rows on which they are, where so few batches have fewer: small ones tell little each."""
 
 
 class Watch:
@@ -100,7 +103,7 @@ class Watch:
             fresh = [
                 one
                 for one in followed
-                if one.snapshot.to < fact.from_ and fact.batch <= one.snapshot.batch + FRESH
+                if one.snapshot.to < fact.from_ and self._fresh(one, fact.batch)
             ]
             if not fresh:
                 continue
@@ -109,6 +112,14 @@ class Watch:
                 facts.Compared(batch=fact.batch, metric=fact.metric, n=fact.n, values=values)
             )
         return found
+
+    def _fresh(self, version: Version, batch: int) -> bool:
+        """Return whether what a training made is compared on a batch still."""
+        first = version.snapshot.batch
+        if batch <= first + FRESH:
+            return True
+        sides = (one for one in self.loop.state.compared if one.batch > first and not one.turn)
+        return batch <= first + STALE and sum(one.n for one in sides) < TELLING
 
     def _reached(self, versions: Sequence[Version], served: facts.Scored) -> dict[str, float]:
         """Return the metric of versions that do not serve on a batch, where it is defined."""

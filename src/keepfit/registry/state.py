@@ -385,7 +385,8 @@ class State(msgspec.Struct):
         self.training.append(fact.version)
         self.counts.trainings += 1
         recipe = self.recipes.setdefault(fact.challenger, Recipe())
-        recipe.trainings += fact.retry_of is None
+        if fact.retry_of is None:
+            recipe.ran(fact.snapshot.batch)
         recipe.last = fact.version
         reached = (self.learnt_to, self.labelled_to, fact.snapshot.to)
         self.learnt_to = max(moment for moment in reached if moment is not None)

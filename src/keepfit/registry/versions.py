@@ -30,6 +30,9 @@ from keepfit.facts import (
 KEPT = 64
 """Batches remembered: those let in for the checks, and what was reached on the latest."""
 
+TRIED = 64
+"""Batches remembered with which a recipe ran: what was tried before is as good as not tried."""
+
 FIRST = 4
 """Windows that a version served first, and that tell what it promises where no gate does."""
 
@@ -212,11 +215,21 @@ class Side(msgspec.Struct, frozen=True):
 
 
 class Recipe(msgspec.Struct):
-    """How often a challenger ran, its newest version, and how often in a row it failed."""
+    """How often a challenger ran, its newest version, and how often in a row it failed.
+
+    ``tried`` are the batches with which it ran lately, the newest last.
+    """
 
     trainings: int = 0
     last: str = ""
     failures: int = 0
+    tried: list[int] = []
+
+    def ran(self, batch: int) -> None:
+        """Keep that it ran with a batch."""
+        self.trainings += 1
+        if batch not in self.tried[-1:]:
+            self.tried = [*self.tried[-TRIED + 1 :], batch]
 
 
 class Counts(msgspec.Struct):
