@@ -496,4 +496,4 @@ def _next(tries: int) -> int:
 
 def _seldom(tries: int) -> int:
     """Return in which training one is tried that did worse and was tried so often: 4, 16, 64."""
-    return 4 ** max(tries, 1)
+    return 1 << 2 * max(tries, 1)
