@@ -13,6 +13,7 @@ from keepfit.gates.paired import Measured
 from keepfit.plan import Why
 from keepfit.registry import Recipe, State, Version
 from keepfit.registry.level import beneath
+from keepfit.registry.versions import TRIED
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,8 +100,8 @@ class Standings:
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, those of fewer rows more
     often, of more less, so that trying costs less the longer it brought nothing; not with nearly the
-    leader's rows. One that was shown to do worse is tried in the 4th, 16th, 64th alone. What was tried
-    long ago, or beside another leader, counts as not tried. After an alarm all are.
+    leader's rows. One that was shown to do worse is tried in the 4th, 16th and each 64th alone. What was
+    tried long ago, or beside another leader, counts as not tried. After an alarm all are.
 
     Parameters
     ----------
@@ -259,7 +260,7 @@ class Standings:
             return f"{leader.name} leads; tried again later"
         if one.way == leader.way and max(own, others) < ALIKE * min(own, others):
             return f"its rows are nearly those of {leader.name}"
-        if not worse or led + 1 >= _seldom(tries):
+        if not worse or _seldom(led + 1) or (led >= TRIED and not tries):
             return ""
         return f"{leader.name} did better, by {gain:.1f} standard errors; tried again later"
 
@@ -494,6 +495,6 @@ def _next(tries: int) -> int:
     return tries + 2 if tries < 3 else 2 ** min(tries, 60)
 
 
-def _seldom(tries: int) -> int:
-    """Return in which training one is tried that did worse and was tried so often: 4, 16, 64."""
-    return 1 << 2 * max(tries, 1)
+def _seldom(training: int) -> bool:
+    """Return whether those are tried that did worse: in the 4th, 16th and 64th."""
+    return training in (4, 16, 64)
