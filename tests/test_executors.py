@@ -599,6 +599,20 @@ def test_inline_tells_failures_as_the_worker_does() -> None:
     assert_works(here)
 
 
+class Daily(Own):
+    """Answers no number at the last hour of the day, which is 1.66 deviations above the mean."""
+
+    def predict(self, X: Any) -> Any:
+        return np.where(np.asarray(X)[:, 0] > 1.6, np.nan, self.mean)
+
+
+def test_a_model_that_answers_no_number_at_one_hour_is_found_among_many_rows() -> None:
+    hours = np.arange(96_000) % 24
+    rows = pl.DataFrame({"hour": hours, "_label": hours * 0.5})
+    result = executors.Inline().run(Task(learner=learners.Sklearn(Daily()), rows=rows))
+    assert result.reason == "not finite"
+
+
 def test_inline_leaves_the_callers_chance_as_it_was() -> None:
     np.random.seed(1)
     wanted = np.random.random()

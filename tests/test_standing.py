@@ -19,10 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from keepfit import Challenger, Ledger, gates, selection, triggers
 from keepfit.beside import ENOUGH, Beside, standard_errors
 from keepfit.challenger import default
+from keepfit.clock import SimulatedClock
 from keepfit.costs import Forecast
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Compared, Cost, Decision, Entry, Judged, Scored, Snapshot, Verdict
 from keepfit.learners import resolve
+from keepfit.loop import Loop
 from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
 from keepfit.standing import GLANCE, IDLES, NEW, PAYS, SPAN, Standings
@@ -636,6 +638,18 @@ def test_recipes_are_compared_on_a_few_batches_or_on_rows_that_tell(
         for name in fact.values.keys() - served
     }
     assert max(ages) == last
+
+
+def test_batches_whose_labels_come_together_are_compared_on_no_more_rows(tmp_path: Path) -> None:
+    made = pipeline(stream(20, 50), tmp_path)
+    loop = Loop(made, made.memory(), SimulatedClock(START))
+    loop.state.compared = [Side(400, {}, batch=41 + day) for day in range(2)]
+    found = [Compared(batch=43, metric="accuracy", n=199, values={})]
+    trained = version("v1", MIDDLE, 40)
+    told = [loop.watcher._fresh(trained, batch, found) for batch in (45, 56, 57)]
+    assert told == [True, True, False], "999 rows, 16 batches"
+    found += [Compared(batch=44, metric="accuracy", n=1, values={})]
+    assert [loop.watcher._fresh(trained, batch, found) for batch in (44, 45)] == [True, False]
 
 
 def test_small_batches_tell_together_whether_trainings_pay() -> None:

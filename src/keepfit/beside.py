@@ -11,12 +11,20 @@ from keepfit.registry import Side
 ENOUGH = 5
 """Batches without which no recipe is held to do better than another."""
 
-RECENT, MOST = 16, 64
-"""Newest batches that tell whether trainings do better than updates, at least and at most: some four
-trainings."""
+FRESH, STALE = 4, 16
+"""Batches after a training on which its recipes are compared, at least and at most.
 
-TELLING = 4_000
-"""Rows that tell it, where so few batches have fewer."""
+What is compared is windows, and not how models age: updates and the next training see to that.
+"""
+
+TELLING = 1_000
+"""Rows on which they are, where so few batches have fewer: small ones tell little each."""
+
+LATELY = 4
+"""Trainings whose batches tell whether trainings do better than updates."""
+
+RECENT = LATELY * FRESH
+"""Newest batches that tell what is usual lately."""
 
 TOLD = 0.15
 """The share of new rows from which on a training tells whether trainings pay: one that learnt nearly
@@ -62,7 +70,8 @@ class Beside:
             if one.new.get(name, 1.0) >= TOLD
         ]
         size = min(RECENT, len(found))
-        while size < min(MOST, len(found)) and sum(one.n for one, _ in found[-size:]) < TELLING:
+        most = min(LATELY * STALE, len(found))
+        while size < most and sum(one.n for one, _ in found[-size:]) < LATELY * TELLING:
             size += 1
         return self._errors(found[-size:])
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit import answers, estimates, explore, facts, maturity, relevance, triggers, unknown
 from keepfit.batch import ID, LABEL, RESERVED, SCORE, VERSION, complete
+from keepfit.beside import FRESH, STALE, TELLING
 from keepfit.errors import KeepfitError
 from keepfit.facts import ColumnDrift, Fact
 from keepfit.metrics import mature
@@ -35,16 +36,6 @@ ANSWERED = 0.99
 
 LEARNT_AGAIN = 1.1
 """An estimate is learnt again when its labelled rows have grown by this factor."""
-
-
-FRESH, STALE = 4, 16
-"""Batches after a training on which its recipes are compared, at least and at most.
-
-What is compared is windows, and not how models age: updates and the next training see to that.
-"""
-
-TELLING = 1_000
-"""Rows on which they are, where so few batches have fewer: small ones tell little each."""
 
 
 class Watch:
@@ -92,18 +83,18 @@ class Watch:
         """Return rows that may come to have a label, with what they weigh."""
         return explore.weighted(explore.observed(rows), self.loop.pipeline.explore)
 
-    def compare(self, scored: Sequence[Fact]) -> list[Fact]:
+    def compare(self, scored: Sequence[Fact]) -> Sequence[Fact]:
         """Return what the recipes of one turn reach on batches just scored, beside the champion."""
         state = self.loop.state
         followed = [state.versions[name] for name in state.followed]
-        found: list[Fact] = []
+        found: list[facts.Compared] = []
         for fact in scored if followed else ():
             if not isinstance(fact, facts.Scored) or fact.value is None or fact.from_ is None:
                 continue
             fresh = [
                 one
                 for one in followed
-                if one.snapshot.to < fact.from_ and self._fresh(one, fact.batch)
+                if one.snapshot.to < fact.from_ and self._fresh(one, fact.batch, found)
             ]
             if not fresh:
                 continue
@@ -113,13 +104,15 @@ class Watch:
             )
         return found
 
-    def _fresh(self, version: Version, batch: int) -> bool:
-        """Return whether what a training made is compared on a batch still."""
+    def _fresh(self, version: Version, batch: int, found: Sequence[facts.Compared]) -> bool:
+        """Return whether what a training made is compared on a batch still; ``found`` comes before it."""
         first = version.snapshot.batch
         if batch <= first + FRESH:
             return True
-        sides = (one for one in self.loop.state.compared if one.batch > first and not one.turn)
-        return batch <= first + STALE and sum(one.n for one in sides) < TELLING
+        sides = self.loop.state.compared
+        rows = sum(one.n for one in sides if one.batch > first and not one.turn)
+        rows += sum(one.n for one in found if one.batch > first)
+        return batch <= first + STALE and rows < TELLING
 
     def _reached(self, versions: Sequence[Version], served: facts.Scored) -> dict[str, float]:
         """Return the metric of versions that do not serve on a batch, where it is defined."""

@@ -33,7 +33,7 @@ import polars as pl
 import psutil
 
 from keepfit import learners, pickles
-from keepfit.batch import infinite
+from keepfit.batch import infinite, spread
 from keepfit.errors import KeepfitError
 from keepfit.facts import Cost, Finding, Outcome
 from keepfit.learners.models import FittedModel
@@ -175,8 +175,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def _not_finite(model: Model, rows: pl.DataFrame) -> str | None:
     if isinstance(model, FittedModel) and model.finite:
         return None  # known without asking it
-    step = -(-rows.height // SAMPLE)
-    sample = rows.gather_every(step) if step > 1 else rows
+    sample = rows[spread(rows.height, SAMPLE)] if rows.height > SAMPLE else rows
     scores = np.asarray(model.predict(sample))
     bad = ~np.isfinite(scores.reshape(sample.height, -1)).all(axis=1)
     if not bad.any():
