@@ -93,6 +93,53 @@ def test_what_does_not_change_seldom_falls() -> None:
     assert all(0 < many <= 0.01 * draws for many in fell.values()), fell
 
 
+def test_on_a_level_that_stays_less_than_one_batch_in_a_hundred_falls() -> None:
+    fell, batches = 0, 60
+    for values in np.random.default_rng(3).normal(size=(1_000, batches)).tolist():
+        level = Level()
+        for batch, value in enumerate(values, 1):
+            below = level.below
+            fell += take(level, value, batch, learnt_to=batch, error=1.0)[0] > 0 and not below
+    assert 0 < fell <= 0.01 * 1_000 * batches
+
+
+def test_what_falls_less_is_seen_by_some_batches_together() -> None:
+    seen, began, draws = 0, [], 500
+    for values in np.random.default_rng(4).normal(size=(draws, 24)).tolist():
+        level = taken(values[:16], error=1.0)
+        if level.below:
+            continue
+        for batch, value in enumerate(values[16:], 17):
+            if take(level, value - 2.5, batch, error=1.0)[0]:
+                seen += 1
+                began.append(level.batch)
+                break
+    # No batch alone shows as much in every second draw.
+    assert seen > 0.8 * draws
+    assert np.mean([14 <= batch <= 20 for batch in began]) > 0.8
+
+
+def test_some_batches_that_fell_together_begin_with_the_first_and_come_back_together() -> None:
+    noise, error = [0.2, -0.2, 0.15, -0.15, 0.1, -0.1, 0.2, -0.2, 0.1, -0.1], 0.15
+    level = taken((0.6 + one for one in noise), error)
+    assert take(level, 0.15, 11, error=error)[0] == 0
+    assert take(level, 0.1, 12, error=error) == (2, 11), "both together"
+    assert level.since == day(11)
+    assert level.usual == [0.6 + one for one in noise]
+    assert take(level, 0.15, 13, error=error) == (3, 11), "though it is near enough alone"
+    assert take(level, 0.55, 14, learnt_to=13, error=error) == (0, 11)
+    assert level.since == day(11)
+
+
+def test_low_ones_in_a_row_are_no_fall_where_values_hang_together() -> None:
+    noise = [0.2, -0.2, 0.15, -0.15, 0.1, -0.1, 0.2, -0.2, 0.1, -0.1]
+    for error, together in ((0.15, 2), (0.05, 0), (0.0, 0)):
+        level = taken((0.6 + one for one in noise), error)
+        take(level, 0.15, 11, error=error)
+        # Their rows alone scatter values by far less: what else moves them lasts for some batches.
+        assert take(level, 0.1, 12, error=error)[0] == together
+
+
 def test_a_fall_of_six_deviations_is_seldom_missed() -> None:
     drawn = np.random.default_rng(1).normal(size=(2_000, USUAL + 1))
     drawn[:, -1] -= 6.0

@@ -793,6 +793,18 @@ def test_where_it_leads_and_updates_do_as_well_the_holdout_decides() -> None:
         assert standings(state).best(both, names, judges).version == found
 
 
+def test_what_a_holdout_does_not_tell_apart_is_no_reason_for_an_update() -> None:
+    update = replace(version("v3", UPDATE, 40), start="champion", parent="v1")
+    state = served(version("v1", MIDDLE, 20), version("v2", MIDDLE, 40), update)
+    names, judges = dict.fromkeys(("v2", "v3"), 0), [gates.NoWorse()]
+    noise = np.random.default_rng(3)
+    state.compared = since(0.8, 0.82, 12, noise)
+    assert standings(state).preferred() == {MIDDLE, UPDATE}
+    for value, found in ((0.0, "v2"), (0.1, "v3")):
+        both = [passed("v3", -0.1, 0.1, value=value), passed("v2", -0.1, 0.1, value=0.0)]
+        assert standings(state).best(both, names, judges).version == found
+
+
 def test_whether_it_pays_where_it_leads_is_told_by_the_batches_next_to_it() -> None:
     state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40), version("v3", UPDATE, 40))
     near, far = brief_sides(1, 0.2, 8), [one for i in (2, 3, 4) for one in brief_sides(i, -0.2, 5)]
@@ -829,6 +841,33 @@ def test_a_window_of_one_step_leads_by_the_batches_next_to_it() -> None:
     assert standings(state).leader().name == MIDDLE  # type: ignore[union-attr]
 
 
+def test_who_outdoes_one_that_outdid_the_first_leads() -> None:
+    state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40), version("v3", SHORT, 40))
+    state.compared = brief_sides(1, 0.1, 8)
+    assert standings(state).leader().name == BRIEF  # type: ignore[union-attr]
+    ages = {BRIEF: 1, SHORT: 1}
+    # The first named was hardly ever asked beside the short one: it was seldom trained since.
+    pairs = [(0.7 + 0.01 * i, 0.75 + 0.011 * i) for i in range(8)]
+    state.compared += [Side(100, {BRIEF: one, SHORT: other}, ages=ages) for one, other in pairs]
+    assert standings(state).leader().name == SHORT  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("fitted", [False, True], ids=["as it passed", "with a last fit"])
+def test_where_one_step_serves_and_does_not_lead_it_is_trained_with_the_next(
+    fitted: bool,
+) -> None:
+    state = often_tried(served(version("v1", MIDDLE, 40), version("v2", BRIEF, 40)))
+    if fitted:
+        last = replace(version("v3", UPDATE, 40), start="champion", parent="v2", final_of="v2")
+        state.versions["v3"] = last
+    state.champion, state.recipes[UPDATE] = "v3" if fitted else "v2", Recipe(last="v3")
+    state.compared = brief_sides(1, -0.1, ENOUGH)
+    assert standings(state).leader().name == MIDDLE  # type: ignore[union-attr]
+    assert BRIEF in running(state, 41, brief=True)
+    state.champion = "v1"
+    assert BRIEF not in running(state, 41, brief=True)
+
+
 def test_beside_updates_alone_a_window_of_one_step_may_lead_too() -> None:
     state = served(version("v1", MIDDLE, 20), version("v2", BRIEF, 40))
     known = [replace(one, values={BRIEF: one.values[BRIEF]}) for one in brief_sides(1, 0.1, 6)]
@@ -854,8 +893,9 @@ def test_it_joins_what_runs_until_it_is_shown_to_do_worse() -> None:
     state.versions["v99"] = version("v99", BRIEF, 41)
     state.recipes[BRIEF].last = "v99"
     state.recipes[MIDDLE].last = "v98"
+    state.level.batch = 40
     for gain, first in ((0.0, 41 + GLANCE), (0.008, 42), (-0.1, None)):
-        state.compared = brief_sides(1, gain, ENOUGH)
+        state.compared = [replace(one, batch=40) for one in brief_sides(1, gain, ENOUGH)]
         state.versions["v98"] = version("v98", MIDDLE, 46)
         days = [day for day in range(42, 48) if BRIEF in running(state, day, brief=True)]
         assert days[:1] == ([] if first is None else [first])
@@ -863,6 +903,20 @@ def test_it_joins_what_runs_until_it_is_shown_to_do_worse() -> None:
     values = [0.8, 0.82, 0.79, 0.81, 0.8, 0.82]
     state.realised = [(35 + i, value) for i, value in enumerate(values)]
     assert running(state, 41, brief=True) == set(), "alone it does not run"
+
+
+def test_where_it_does_as_well_it_is_looked_at_more_seldom_the_longer_nothing_changes() -> None:
+    state = often_tried(served(version("v1", MIDDLE, 10), version("v2", BRIEF, 41)))
+    state.champion, state.recipes[MIDDLE].last, state.recipes[BRIEF].last = "v1", "v98", "v2"
+    found = []
+    for changed in (0, 38, 30):
+        state.level.batch = changed
+        state.compared = [replace(one, batch=40) for one in brief_sides(1, 0.0, ENOUGH)]
+        state.versions["v98"] = version("v98", MIDDLE, 80)
+        looks = [day for day in range(42, 81) if BRIEF in running(state, day, brief=True)]
+        found.append(looks[:1])
+    # Half as many batches since the last look as since the first training, or a change.
+    assert found == [[72], [41 + GLANCE], [52]]
 
 
 def test_of_several_windows_of_one_step_each_joins_while_it_may_do_better() -> None:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from keepfit import waiting
 from keepfit.batch import LABEL, TIME, border
-from keepfit.beside import ENOUGH, RECENT, Beside, above
+from keepfit.beside import Beside, above
 from keepfit.facts import Judged
 from keepfit.gates.paired import Measured
 from keepfit.plan import Why
 from keepfit.registry import Recipe, State, Version
-from keepfit.registry.level import beneath
 from keepfit.registry.versions import TRIED
 
 if TYPE_CHECKING:
@@ -55,16 +55,9 @@ WORSE = 2.0
 """Standard errors by which updates of the champion, or a recipe that is tried, must have done
 worse to be left out."""
 
-GLANCE = 4
-"""Batches after which the window of one step is looked at again, while it does as well as others."""
-
-FEW = 0.06
-"""New rows beside the leader's own, below which an update waits for the next batch, and no longer:
-one step of a window of twenty, less the holdout, is fewer; one of five is more."""
-
-DULL = 1.0
-"""Standard deviations between batches by which the newest one must be worse than those lately, or
-the champion have been better at its gate than the one before, for an update not to wait."""
+GLANCE, QUIET = 4, 0.5
+"""Batches after which the window of one step is looked at again at the soonest, while it does as well
+as others, and the share of those since a change after which it is at the latest."""
 
 ALIKE = 1.25
 """Two recipes of which one sees fewer than so many times the rows of the other are alike."""
@@ -93,10 +86,10 @@ class Standings:
     where the leader still learns rows from before it. What recipes reached before the change counts
     no more, and what serves leads until another does better.
 
-    The window of a single step joins whatever runs: with every turn at first and while it does better
-    than the leader or the updates, every few batches while it does as well, no more once it does
-    worse. It leads by what it reached on the batches next to it; then the other windows are looked
-    at as often as their rows change.
+    The window of a single step joins whatever runs: with every turn at first and while it does better than
+    the leader or the updates, more seldom the longer nothing changes while it does as well, no more once it
+    does worse. Where it serves it runs with the next batch, whatever else does. It leads by what it reached
+    on the batches next to it; then the other windows are looked at as often as their rows change.
 
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, those of fewer rows more
     often, of more less, so that trying costs less the longer it brought nothing; not with nearly the
@@ -187,15 +180,21 @@ class Standings:
         if self.state.champion is not None and leader is not None:
             early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
             early = "" if self.level.below else early
+            # Of one step it is of use for the step after it: there it is trained again.
+            served = self._served()
             free = [one for one in runnable if one.every is None and not held[one.name]]
             for one in free:
                 own = rows[one.name]
-                if one.start == "scratch":
+                if one.brief and one.name == served:
+                    said = self._small(one, leader, rows) or _alike(own)
+                elif one.start == "scratch":
                     said = early or self._untried(one, leader, rows, why) or _alike(own)
                 else:
                     said = self._harm(one, leader)
                     if early and one.updates and not said:
-                        said = self._few(own.height, rows[leader.name].height)
+                        said = waiting.few(
+                            self.state, self.sign, own.height, rows[leader.name].height
+                        )
                 held[one.name] = said
             for one in free if not all(held.values()) else ():
                 if one.brief and held[one.name] and self._open(one, leader):
@@ -288,7 +287,11 @@ class Standings:
         gains = [gain for gain in known if gain is not None]
         if any(gain < -WORSE for gain in gains):
             return False
-        return not gains or max(gains) > BETTER or self._age(brief) >= GLANCE
+        if not gains or max(gains) > BETTER:
+            return True
+        first = min(one.snapshot.batch for one in self.state.versions.values())
+        quiet = self.state.batch - max(first, self.level.batch)
+        return self._age(brief) >= max(GLANCE, QUIET * quiet)
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
@@ -313,30 +316,6 @@ class Standings:
         """Return how many times as many new rows the leader waits for as while nothing is known."""
         found = None if self.level.below else self.beside.trained(leader.name)
         return 1 if found is None else PAYS if found > BETTER else IDLES
-
-    def _few(self, new: int, many: int) -> str:
-        """Return why an update waits for one more batch, if it does."""
-        champion = self.state.versions[self.state.champion or ""]
-        if new >= FEW * many or self.state.batch - champion.snapshot.batch > 1:
-            return ""
-        values = [self.sign * value for _, value in self.state.realised[-RECENT:]]
-        if len(values) <= ENOUGH or beneath(values[-1], values[:-1]) > DULL:
-            return ""
-        gained, shown = self._gained(champion)
-        now = beneath(values[-1], values)
-        if shown or beneath(values[-1] - gained, values) - now > DULL:
-            return ""
-        return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
-
-    def _gained(self, champion: Version) -> tuple[float, bool]:
-        """Return by how much the champion was better at its gate than the last, and if it was shown."""
-        judged = self.state.versions.get(champion.final_of or champion.name, champion).judged
-        if judged is None or judged.value is None or judged.champion_value is None:
-            return 0.0, False
-        known = ((one.low, one.needs) for one in judged.verdicts)
-        # A gain is held against nothing or against a loss, what else is measured against more.
-        shown = any(low is not None and low > 0 >= (needs or 0.0) for low, needs in known)
-        return self.sign * (judged.value - judged.champion_value), shown
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
@@ -383,22 +362,31 @@ class Standings:
         """Return the recipe from scratch that has done best; before all are known that of `_heir`."""
         able = [one for one in self.windows if self.rests_until(one) <= self.state.batch]
         leader = self._heir(able)
-        for one in able:
-            if leader is None:
-                continue
-            found = [self._gain(one.name, leader.name)]
-            # Better than updates is enough where the leader would not take its place back.
-            if one.brief and -(found[0] or 0.0) <= self._asked(leader, one):
-                found.append(self._gain(one.name))
-            if any(gain is not None and gain > self._asked(one, leader) for gain in found):
-                leader = one
+        rivals = [one for one in able if one is not leader]
+        # Who did not outdo the one before may outdo this one, beside which it was tried more often.
+        while leader and (better := next((r for r in rivals if self._outdoes(r, leader)), None)):
+            rivals.remove(better)
+            leader = better
         return leader
+
+    def _outdoes(self, one: Challenger, leader: Challenger) -> bool:
+        """Return whether a recipe has done so much better than the leader that it leads."""
+        found = [self._gain(one.name, leader.name)]
+        # Better than updates is enough where the leader would not take its place back.
+        if one.brief and -(found[0] or 0.0) <= self._asked(leader, one):
+            found.append(self._gain(one.name))
+        return any(gain is not None and gain > self._asked(one, leader) for gain in found)
 
     def _asked(self, one: Challenger, leader: Challenger) -> float:
         """Return by how much a recipe must have done better to lead: by more where it sees less."""
         mine, others = self._last(one), self._last(leader)
         fewer = mine and others and mine.snapshot.rows < others.snapshot.rows
         return WORSE if fewer else BETTER
+
+    def _served(self) -> str:
+        """Return the recipe of which the champion is as it was trained, but for its last fit."""
+        champion = self.state.versions[self.state.champion or ""]
+        return self.state.versions.get(champion.final_of or champion.name, champion).challenger
 
     def _heir(self, able: Sequence[Challenger]) -> Challenger | None:
         """Return who leads without evidence: the first named; after a change who made what serves."""
@@ -457,11 +445,12 @@ class Standings:
         """
         preferred = self.preferred()
 
-        def worth(one: Judged) -> tuple[int, bool, bool, float]:
-            name = self.state.versions[one.version].challenger
-            leads = name in preferred
-            proven = leads or name not in self.beside.brief
-            return learnt[one.version], leads, proven, self._value(one)
+        def worth(one: Judged) -> tuple[int, bool, bool, float, bool]:
+            version = self.state.versions[one.version]
+            leads = version.challenger in preferred
+            proven = leads or version.challenger not in self.beside.brief
+            # As good on the rows, say where none is of a rare class: what was trained, no update.
+            return learnt[one.version], leads, proven, self._value(one), not version.updated
 
         best = max(passed, key=worth)
         gains = {

@@ -37,6 +37,13 @@ Beside all values, as for normal ones; and beside the higher ones alone, as the 
 fell and was not seen, which would hide for long what falls next. Higher ones lie closer together,
 so that it takes more of their deviations."""
 
+RUNS, LONG, CHANCE = (2, 4), 8, 1.5
+"""How many of the newest batches may show together that they fell, beside how many before them; and how
+many of its standard errors values may scatter by for that.
+
+Where a batch holds few rows of a rare class its value scatters so far that no single one shows it. What
+scatters by more than the draw of its rows has values that hang together, and low ones in a row are no news."""
+
 ACCEPTED = 8
 """Batches after which a level that did not come back is the usual one."""
 
@@ -50,10 +57,14 @@ class Level(msgspec.Struct):
     ``below`` counts the batches since they fell, while they have not come back: 0 on a level. One
     that stays below is the usual one in the end; one that falls further has fallen again.
 
+    Where no single value is far enough, the mean of the newest two or four may be; then their mean
+    tells too whether they came back.
+
     A change is seen in what serves and not in the rows: it is what counts for which rows to train
     on, and is what ADWIN keeps its window by (Bifet and Gavaldà, Learning from time-changing data with
     adaptive windowing, 2007); unlike there a single far value is enough, as a batch is a mean
-    of many rows.
+    of many rows. That means of more of them show less and see it later is what Page has runs added up
+    for (Continuous inspection schemes, 1954).
     """
 
     since: datetime | None = None
@@ -64,6 +75,8 @@ class Level(msgspec.Struct):
     scatter: list[float] = []
     fell: datetime | None = None
     before: tuple[datetime | None, int] = (None, 0)
+    run: int = 1
+    places: list[tuple[datetime, int]] = []
 
     @property
     def told(self) -> str:
@@ -103,23 +116,47 @@ class Level(msgspec.Struct):
             return
         own, error = error, self._unsure(error, rows)
         if not self.below:
-            if not _fell(value, self.usual, error):
-                self.usual = [*self.usual[-USUAL + 1 :], value]
+            run = self._falling(value, error)
+            if not run:
+                self._usually(value, batch, since)
                 if own > 0:
                     self.scatter = [*self.scatter[-USUAL + 1 :], own * math.sqrt(rows)]
                 return
-            self.before, self.fell = (self.since, self.batch), since
-            self._fall(value, batch, since)
-        elif not _fell(value, self.usual, error):
+            self.before = self.since, self.batch
+            self._fall(value, batch, since, run)
+            self.fell = self.since
+        elif not self._fallen(value, error):
             if self.fell is None or learnt_to < self.fell:
                 self.since, self.batch = self.before
-            self.usual, self.below = [*self.usual[-USUAL + 1 :], value], 0
-        elif _fell(value, self.usual, error, beside=self.fresh[0]):
+            self._usually(value, batch, since)
+            self.below = 0
+        elif _fell(value, self.usual, error, beside=_mean(self.fresh[: self.run])):
             self._fall(value, batch, since)
         else:
             self.below, self.fresh = self.below + 1, [*self.fresh, value]
             if self.below > ACCEPTED:
-                self.usual, self.below = self.fresh, 0
+                self.usual, self.places, self.below = self.fresh, [], 0
+
+    def _usually(self, value: float, batch: int, since: datetime) -> None:
+        self.usual = [*self.usual[-USUAL + 1 :], value]
+        self.places = [*self.places[-RUNS[-1] + 2 :], (since, batch)]
+
+    def _falling(self, value: float, error: float) -> int:
+        """Return how many of the newest batches show that they fell, one of them where that is enough."""
+        if _fell(value, self.usual, error):
+            return 1
+        for run in RUNS:
+            rest, newest = self.usual[: 1 - run], self.usual[1 - run :]
+            known = len(rest) >= LONG and len(self.places) >= run - 1
+            if known and _slid([*newest, value], rest, error):
+                return run
+        return 0
+
+    def _fallen(self, value: float, error: float) -> bool:
+        """Whether what fell is still down: by as many batches as had shown it."""
+        if self.run == 1:
+            return _fell(value, self.usual, error)
+        return _slid([*self.fresh, value][-self.run :], self.usual, error)
 
     def _unsure(self, error: float, rows: int) -> float:
         """Return the standard error that so many rows have on the level.
@@ -131,8 +168,12 @@ class Level(msgspec.Struct):
             return error
         return math.hypot(*self.scatter) / math.sqrt(len(self.scatter) * max(rows, 1))
 
-    def _fall(self, value: float, batch: int, since: datetime) -> None:
-        self.since, self.batch, self.below, self.fresh = since, batch, 1, [value]
+    def _fall(self, value: float, batch: int, since: datetime, run: int = 1) -> None:
+        places = [*self.places[len(self.places) + 1 - run :], (since, batch)]
+        self.since, self.batch = places[0]
+        self.fresh = [*self.usual[len(self.usual) + 1 - run :], value]
+        self.usual = self.usual[: len(self.usual) + 1 - run]
+        self.places, self.run, self.below = [], run, run
 
 
 def beneath(value: float, usual: Sequence[float], error: float = 0.0) -> float:
@@ -160,6 +201,24 @@ def _fell(value: float, usual: Sequence[float], error: float, beside: float | No
         # The higher ones may be equal for no other reason than that values come in steps.
         error = max(error, min((b - a for a, b in pairwise(ordered) if b > a), default=math.inf))
     return False
+
+
+def _slid(newest: Sequence[float], usual: Sequence[float], error: float) -> bool:
+    """Whether the mean of some values is too far below that of usual ones to be of their level."""
+    many, size = len(newest), len(usual)
+    if beneath(_mean(usual) - CHANCE * error, usual) < 1:
+        return False
+    allowed = RULES[0].deviations * (1 + RULES[0].few / size)
+    # Values that follow each other may be alike, and means of them lie further apart then.
+    means = [_mean(usual[i : i + many]) for i in range(size - many + 1)]
+    middle = _mean(means)
+    apart = math.hypot(*(one - middle for one in means)) / math.sqrt(len(means) - 1)
+    error = max(error, apart * math.sqrt(many))
+    return beneath(_mean(newest), usual, error) > allowed * math.sqrt(1 / many + 1 / size)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(one / len(values) for one in values)
 
 
 def _beyond(

@@ -1,0 +1,44 @@
+"""When an update of the champion waits for one more batch."""
+
+from __future__ import annotations
+
+from keepfit.beside import ENOUGH, RECENT
+from keepfit.registry import State, Version
+from keepfit.registry.level import beneath
+
+FEW = 0.06
+"""New rows beside the leader's own, below which an update waits for the next batch, and no longer:
+one step of a window of twenty, less the holdout, is fewer; one of five is more."""
+
+DULL = 1.0
+"""Standard deviations between batches by which the newest one must be worse than those lately, or
+the champion have been better at its gate than the one before, for an update not to wait."""
+
+
+def few(state: State, sign: float, new: int, many: int) -> str:
+    """Return why an update with so many ``new`` rows, beside the leader's, waits, if it does; else ``""``.
+
+    ``sign`` is 1 where the greater value of the metric is the better one, else -1.
+    """
+    champion = state.versions[state.champion or ""]
+    if new >= FEW * many or state.batch - champion.snapshot.batch > 1:
+        return ""
+    values = [sign * value for _, value in state.realised[-RECENT:]]
+    if len(values) <= ENOUGH or beneath(values[-1], values[:-1]) > DULL:
+        return ""
+    gained, shown = _gained(state, sign, champion)
+    now = beneath(values[-1], values)
+    if shown or beneath(values[-1] - gained, values) - now > DULL:
+        return ""
+    return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
+
+
+def _gained(state: State, sign: float, champion: Version) -> tuple[float, bool]:
+    """Return by how much the champion was better at its gate than the last, and if it was shown."""
+    judged = state.versions.get(champion.final_of or champion.name, champion).judged
+    if judged is None or judged.value is None or judged.champion_value is None:
+        return 0.0, False
+    known = ((one.low, one.needs) for one in judged.verdicts)
+    # A gain is held against nothing or against a loss, what else is measured against more.
+    shown = any(low is not None and low > 0 >= (needs or 0.0) for low, needs in known)
+    return sign * (judged.value - judged.champion_value), shown
