@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,33 @@ def test_of_several_classes_the_one_that_moves_most_counts() -> None:
     assert found.at is None
     assert found.distance > 0.1
     assert gates.moved(compare(np.zeros(3), champion[:3], champion[:3])).distance == 0  # type: ignore[union-attr]
+
+
+def test_of_several_classes_a_cut_off_is_not_asked_for_and_the_verdict_says_so() -> None:
+    rng = np.random.default_rng(0)
+    champion = rng.dirichlet(np.ones(3), 1_000)
+    comparison = compare(rng.integers(0, 3, 1_000), champion[:, [0, 2, 1]], champion)
+    found = gates.StableScores(0.2, at=0.5).judge(comparison)
+    everywhere = gates.StableScores(0.2).judge(comparison)
+    assert (found.answer, found.value) == (everywhere.answer, everywhere.value)
+    assert found.reason.startswith("several classes have no rate at 0.5000; the rate at the worst")
+
+
+def test_a_row_that_stands_for_several_counts_as_several() -> None:
+    comparison = shifted(0.1, rows=500)
+    times = np.random.default_rng(2).integers(1, 6, 500)
+    weighed = replace(comparison, weights=times.astype(float))
+    repeated = compare(
+        *(one.repeat(times) for one in (comparison.labels, comparison.challenger)),
+        comparison.champion.repeat(times),
+    )
+    for at in (0.3, 0.8):
+        found, known = gates.moved(weighed, at), gates.moved(repeated, at)
+        assert found is not None
+        assert known is not None
+        assert found.distance == pytest.approx(known.distance)
+        assert (found.before, found.now) == pytest.approx((known.before, known.now))
+    assert gates.moved(replace(comparison, weights=np.zeros(500))) is None
 
 
 def test_too_few_rows_and_no_champion_say_nothing_of_a_rate() -> None:

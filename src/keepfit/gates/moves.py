@@ -14,9 +14,9 @@ CUT_OFF = 0.5
 
 
 def moved(comparison: Comparison, at: float | None = CUT_OFF) -> ScoresMoved | None:
-    """Return how far the challenger's scores lie from the champion's on the same rows.
+    """Return how far the challenger's scores lie from the champion's on the same rows, as they weigh.
 
-    None without a champion, without rows, or with scores that are not finite. The rate at a
+    None without a champion, without rows that weigh, or with scores that are not finite. The rate at a
     cut-off is that of two classes and of numbers.
     """
     import numpy as np
@@ -26,27 +26,30 @@ def moved(comparison: Comparison, at: float | None = CUT_OFF) -> ScoresMoved | N
         return None
     if not (np.isfinite(theirs).all() and np.isfinite(ours).all()):
         return None
+    weights = np.ones(len(ours)) if comparison.weights is None else comparison.weights
+    if not weights.sum() > 0:
+        return None
     if ours.ndim == 2:
-        columns = range(ours.shape[1])
-        return ScoresMoved(
-            distance=max(_distance(theirs[:, code], ours[:, code]) for code in columns)
-        )
+        pairs = zip(theirs.T, ours.T, strict=True)
+        return ScoresMoved(distance=max(_distance(*pair, weights) for pair in pairs))
     if at is None:
-        return ScoresMoved(distance=_distance(theirs, ours))
+        return ScoresMoved(distance=_distance(theirs, ours, weights))
     return ScoresMoved(
-        distance=_distance(theirs, ours),
+        distance=_distance(theirs, ours, weights),
         at=at,
-        before=float((theirs >= at).mean()),
-        now=float((ours >= at).mean()),
+        before=float(np.average(theirs >= at, weights=weights)),
+        now=float(np.average(ours >= at, weights=weights)),
     )
 
 
-def _distance(first: np.ndarray, second: np.ndarray) -> float:
+def _distance(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> float:
     """Return the largest difference of the shares above any cut-off (Kolmogorov and Smirnov)."""
     import numpy as np
 
     both = np.concatenate([first, second])
-    shares = [
-        np.searchsorted(np.sort(one), both, side="right") / one.size for one in (first, second)
-    ]
+    shares = []
+    for one in (first, second):
+        ordered = np.argsort(one)
+        below = np.append(0.0, np.cumsum(weights[ordered]))
+        shares.append(below[np.searchsorted(one[ordered], both, side="right")] / below[-1])
     return float(np.abs(shares[0] - shares[1]).max())

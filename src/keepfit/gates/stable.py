@@ -31,7 +31,8 @@ class StableScores(Part):
     within
         The move that is not minded: of the rate at the cut-off, or at the worst one.
     at
-        The cut-off; all of them when not given. Several classes have no single one.
+        The cut-off; all of them when not given. Several classes have no single one: of them all
+        are looked at too, and the verdict says so.
     holdout
         As for `NoWorse`.
 
@@ -84,10 +85,10 @@ class StableScores(Part):
         if found is None:
             return self._verdict(Answer.REFUSE, "scores that are not finite", rows)
         if self.at is None or found.before is None or found.now is None:
-            move, said = (
-                found.distance,
-                f"the rate at the worst cut-off moves by {plain(found.distance)}",
-            )
+            move = found.distance
+            said = f"the rate at the worst cut-off moves by {plain(move)}"
+            if self.at is not None:
+                said = f"several classes have no rate at {plain(self.at)}; {said}"
         else:
             move = abs(found.now - found.before)
             said = f"the rate at {plain(self.at)} goes from {plain(found.before)} to {plain(found.now)}"
