@@ -140,6 +140,14 @@ def test_low_ones_in_a_row_are_no_fall_where_values_hang_together() -> None:
         assert take(level, 0.1, 12, error=error)[0] == together
 
 
+def test_runs_are_not_asked_where_a_single_batch_would_show_a_loss_by_half() -> None:
+    noise = [0.2, -0.2, 0.15, -0.15, 0.1, -0.1, 0.2, -0.2, 0.1, -0.1]
+    for lower, together in ((0.0, 2), (0.6, 0)):
+        level = taken((0.6 + lower + one for one in noise), error=0.15)
+        take(level, 0.15 + lower, 11, error=0.15)
+        assert take(level, 0.1 + lower, 12, error=0.15)[0] == together
+
+
 def test_a_fall_of_six_deviations_is_seldom_missed() -> None:
     drawn = np.random.default_rng(1).normal(size=(2_000, USUAL + 1))
     drawn[:, -1] -= 6.0

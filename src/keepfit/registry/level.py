@@ -41,8 +41,10 @@ RUNS, LONG, CHANCE = (2, 4), 8, 1.5
 """How many of the newest batches may show together that they fell, beside how many before them; and how
 many of its standard errors values may scatter by for that.
 
-Where a batch holds few rows of a rare class its value scatters so far that no single one shows it. What
-scatters by more than the draw of its rows has values that hang together, and low ones in a row are no news."""
+Where a batch holds few rows of a rare class its value scatters so far that none alone would show that
+half of what is usual is lost. Where one would, runs of them are not asked: they see slow changes too, which
+the windows follow without. What scatters by more than the draw of its rows has values that hang
+together, and low ones in a row are no news."""
 
 ACCEPTED = 8
 """Batches after which a level that did not come back is the usual one."""
@@ -205,10 +207,11 @@ def _fell(value: float, usual: Sequence[float], error: float, beside: float | No
 
 def _slid(newest: Sequence[float], usual: Sequence[float], error: float) -> bool:
     """Whether the mean of some values is too far below that of usual ones to be of their level."""
-    many, size = len(newest), len(usual)
-    if beneath(_mean(usual) - CHANCE * error, usual) < 1:
-        return False
+    many, size, middle = len(newest), len(usual), _mean(usual)
     allowed = RULES[0].deviations * (1 + RULES[0].few / size)
+    shown_by_one = beneath(middle - abs(middle) / 2, usual, error) > allowed
+    if shown_by_one or beneath(middle - CHANCE * error, usual) < 1:
+        return False
     # Values that follow each other may be alike, and means of them lie further apart then.
     means = [_mean(usual[i : i + many]) for i in range(size - many + 1)]
     middle = _mean(means)
