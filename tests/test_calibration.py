@@ -186,6 +186,15 @@ def test_every_map_of_probabilities_rises_and_stays_between_0_and_1(
         assert (np.diff(made.apply(apart)) > 0).all()
 
 
+def test_levels_that_differ_by_rounding_alone_are_one() -> None:
+    scores, known = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.3, 0.1 + 0.2, 0.5, 0.6])
+    assert known[0] < known[1]
+    knots = maps.isotonic(scores, known, probabilities=False)
+    assert [at for at, _ in knots] == pytest.approx([0.15, 0.3, 0.4])
+    made = maps.Map("isotonic", knots=(knots,), probabilities=False)
+    assert (np.diff(made.apply(scores)) > 1e-3).all()
+
+
 @given(probabilities, st.floats(0.05, 0.95))
 def test_a_prior_shift_meets_the_shares_it_is_given(scores: list[float], share: float) -> None:
     made = maps.prior_shift(np.array(scores), np.array([1 - share, share]))

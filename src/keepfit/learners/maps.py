@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 TINY = 1e-9
 """How near to 0 and 1 a probability is taken to come, so that its logarithm is a number."""
 
+ROUNDED = 1e-12
+"""The share of a level by which another is above it by rounding alone."""
+
 MOVED = 1e-10
 ROUNDS = 200
 RIDGE = 1e-6
@@ -252,15 +255,25 @@ def isotonic(
     values, first, counts = np.unique(x, return_index=True, return_counts=True)
     means = np.add.reduceat(y, first) / counts
     levels = isotonic_regression(means, sample_weight=counts.astype(np.float64))
-    starts = np.flatnonzero(np.r_[True, np.diff(levels) > 0.0])
+    starts = np.flatnonzero(_rises(levels))
     sizes = np.add.reduceat(counts, starts)
     centres = np.add.reduceat(values * counts, starts) / sizes
     heights = levels[starts]
     if probabilities:
         low, high = 1.0 / (sizes[0] + 2.0), 1.0 - 1.0 / (sizes[-1] + 2.0)
         heights = np.clip(heights, min(low, high), max(low, high))
-    kept = np.r_[True, np.diff(heights) > 0.0] & np.r_[True, np.diff(centres) > 0.0]
+    kept = _rises(heights) & np.r_[True, np.diff(centres) > 0.0]
     return tuple((float(a), float(b)) for a, b in zip(centres[kept], heights[kept], strict=True))
+
+
+def _rises(levels: np.ndarray) -> np.ndarray:
+    """Return which levels are above the one before, the first among them.
+
+    Two that were added up in another order differ by the last bits: between them nothing rises.
+    """
+    import numpy as np
+
+    return np.r_[True, np.diff(levels) > ROUNDED * np.abs(levels[1:])]
 
 
 def _interpolated(
