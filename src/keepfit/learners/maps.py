@@ -273,7 +273,8 @@ def _rises(levels: np.ndarray) -> np.ndarray:
     """
     import numpy as np
 
-    return np.r_[True, np.diff(levels) > ROUNDED * np.abs(levels[1:])]
+    rises: np.ndarray = np.r_[True, np.diff(levels) > ROUNDED * np.abs(levels[1:])]
+    return rises
 
 
 def _interpolated(
