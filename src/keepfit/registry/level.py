@@ -65,8 +65,8 @@ class Level(msgspec.Struct):
     A change is seen in what serves and not in the rows: it is what counts for which rows to train
     on, and is what ADWIN keeps its window by (Bifet and Gavaldà, Learning from time-changing data with
     adaptive windowing, 2007); unlike there a single far value is enough, as a batch is a mean
-    of many rows. That means of more of them show less and see it later is what Page has runs added up
-    for (Continuous inspection schemes, 1954).
+    of many rows. Where none is far enough, some in a row add up (Page, Continuous inspection schemes,
+    1954).
     """
 
     since: datetime | None = None
@@ -140,6 +140,7 @@ class Level(msgspec.Struct):
                 self.usual, self.places, self.below = self.fresh, [], 0
 
     def _usually(self, value: float, batch: int, since: datetime) -> None:
+        """Keep a value of the level, and where the newest ones stand, as a run may begin there."""
         self.usual = [*self.usual[-USUAL + 1 :], value]
         self.places = [*self.places[-RUNS[-1] + 2 :], (since, batch)]
 
@@ -214,8 +215,8 @@ def _slid(newest: Sequence[float], usual: Sequence[float], error: float) -> bool
         return False
     # Values that follow each other may be alike, and means of them lie further apart then.
     means = [_mean(usual[i : i + many]) for i in range(size - many + 1)]
-    middle = _mean(means)
-    apart = math.hypot(*(one - middle for one in means)) / math.sqrt(len(means) - 1)
+    usually = _mean(means)
+    apart = math.hypot(*(one - usually for one in means)) / math.sqrt(len(means) - 1)
     error = max(error, apart * math.sqrt(many))
     return beneath(_mean(newest), usual, error) > allowed * math.sqrt(1 / many + 1 / size)
 
