@@ -92,6 +92,20 @@ def test_never_is_written_with_a_maximum_age_and_the_file_is_kept_as_it_was(
     assert (tmp_path / "churn.py.before").read_text() == text
 
 
+def test_a_file_written_twice_is_kept_as_it_was_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "churn.py"
+    for content in (b"first", b"second", b"first", b"third", b"second"):
+        file.write_bytes(content)
+        assert backtesting._put(file, content, b"written").read_bytes() == content
+        assert file.read_bytes() == b"written"
+    kept = {one.name: one.read_bytes() for one in tmp_path.glob("churn.py.*")}
+    assert kept == {
+        "churn.py.before": b"first",
+        "churn.py.before2": b"second",
+        "churn.py.before3": b"third",
+    }
+
+
 def test_a_link_stays_one_and_the_file_behind_it_is_written(folder: Path, tmp_path: Path) -> None:
     text = SMALL.replace('"10d"', '"2d"')
     (tmp_path / "rows").symlink_to(folder / "rows")

@@ -12,7 +12,7 @@ from sklearn.metrics import precision_score, recall_score
 
 from keepfit import estimates, metrics
 from keepfit.errors import ConfigError, SchemaMismatch
-from keepfit.estimates import expected, ratio
+from keepfit.estimates import dle, expected, ratio
 from keepfit.estimates.calibration import Calibration, calibration, smoothed, way
 from keepfit.estimates.curve import curve
 from keepfit.estimates.intervals import wander
@@ -407,6 +407,17 @@ def test_intervals_of_harder_rows_grow_with_what_the_reference_wandered() -> Non
     assert hard.high - hard.low > 3 * (easy.high - easy.low)
     for level in (0.75, 1.35):
         assert hard.low < 8 * level / 2 < hard.high
+
+
+def test_errors_are_estimated_for_every_one_of_some_sensors_in_turn() -> None:
+    generator = np.random.default_rng(3)
+    sensor = np.arange(3 * dle.MOST) % 3
+    scores = generator.uniform(1, 9, sensor.size)
+    labels = scores + generator.uniform(-1, 1, sensor.size) * (1 + 2 * sensor)
+    state = estimates.DLE(metrics=["mae"]).fit(labels, scores, pl.DataFrame({"sensor": sensor}))
+    for one, truth in enumerate((0.5, 1.5, 2.5)):
+        rows = pl.DataFrame({"sensor": np.full(900, one)})
+        assert state.estimate(scores[:900], rows, "mae").value == pytest.approx(truth, rel=0.1)
 
 
 def test_features_may_be_missing_or_a_matrix_or_none() -> None:

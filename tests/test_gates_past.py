@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from lightgbm import LGBMClassifier
 
-from keepfit import Challenger, Ledger, gates, past, selection, triggers
+from keepfit import Challenger, Ledger, gates, metrics, past, selection, triggers
 from keepfit.batch import LABEL, TIME
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Judged
@@ -224,6 +224,34 @@ def test_challengers_that_lost_no_more_are_refused_in_at_most_the_stated_share()
     ]
     # 10 % are allowed; three standard deviations above that is 15 %.
     assert sum(refused) <= 0.15 * len(refused)
+
+
+def test_what_may_be_forgotten_is_a_part_of_what_the_champion_reached() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.uniform(500, 1_500, 400)
+    noise = rng.normal(0, 100, 400)
+
+    def answer(worse: float, within: float | None = None) -> str:
+        stretch = Past(
+            from_=START,
+            to=START + DAY,
+            labels=labels,
+            challenger=labels + worse * noise,
+            champion=labels + noise,
+        )
+        asked = compare(
+            labels[:9],
+            labels[:9],
+            labels[:9],
+            metrics.get("mae", task="regression"),
+            past=(stretch,),
+        )
+        return gates.NoForgetting(within).judge(asked).answer
+
+    # Errors of eighty: three are 4 % of them, by far more than 0.02.
+    assert answer(1.03) == Answer.PROMOTE
+    assert answer(1.2) == Answer.REFUSE
+    assert answer(1.03, within=0.02) == Answer.REFUSE
 
 
 def test_nothing_is_forgotten_where_there_is_no_past() -> None:

@@ -8,7 +8,7 @@ from scipy.stats import binom
 from keepfit.facts import ColumnDrift, Finding, Outcome, decode, encode
 from keepfit.profile import Profile
 from keepfit.relevance import Change, Known, RowMemory, Told, Usual, assess, row_relevance
-from keepfit.relevance.memory import CELLS
+from keepfit.relevance.memory import CELLS, SAMPLE
 from keepfit.relevance.rows import RULE, SAME, weigh
 
 
@@ -47,6 +47,14 @@ def test_a_memory_knows_its_own_rows_and_near_ones_and_no_others() -> None:
     assert MEMORY.redundant(TRAINED.with_columns(plan=pl.lit("new"))) == 0.0
     assert MEMORY.redundant(TRAINED.with_columns(x=pl.lit(99.0))) == 0.0
     assert MEMORY.redundant(TRAINED.with_columns(size=pl.lit(None, dtype=pl.Int64))) == 0.0
+
+
+def test_rows_that_follow_a_rhythm_are_told_from_none_like_them() -> None:
+    count = 24 * (SAMPLE - 1) + 1
+    rows = table(count).with_columns(size=np.arange(count) % 24)
+    told = memory_of(rows).told(rows[500:1_500])
+    assert told is not None
+    assert told.auc <= told.limit
 
 
 def test_a_value_between_the_few_that_occurred_is_near_none_of_them() -> None:

@@ -43,9 +43,6 @@ CARRIED = (PROPENSITY, PASSED)
 """Own columns that stay with a row beside its features, where labels exist only for what was let
 through (`keepfit.explore`): with what probability it was, and whether it was."""
 
-GOLDEN = 0.6180339887498949
-"""The share of the golden ratio that is below one: its multiples keep no rhythm."""
-
 _DIFFERENCE = "~"
 _LONG = 256
 
@@ -249,7 +246,7 @@ def border(times: pl.Series, moment: datetime, side: Literal["left", "right"]) -
 
 
 def spread(rows: int, at_most: int) -> NDArray[np.intp]:
-    """Return the places of at most so many of some rows, evenly spread and in order.
+    """Return the places of so many of some rows, of all where they are fewer, evenly spread and in order.
 
     Rows often follow a rhythm, as hours of a day or sensors in turn. Every k-th of them may be the
     same hour each time, so of each k that follow each other one is taken, now here, now there.
@@ -257,20 +254,20 @@ def spread(rows: int, at_most: int) -> NDArray[np.intp]:
     Examples
     --------
     >>> spread(12, 4).tolist()
-    [0, 4, 6, 11]
+    [1, 3, 6, 9]
 
     References
     ----------
-    Weyl, Über die Gleichverteilung von Zahlen mod. Eins (1916); by the golden ratio.
+    Cochran, Sampling techniques (1977): stratified, one of each stratum.
     """
     import numpy as np
 
-    step = -(-rows // at_most)
-    if step <= 1:
+    if rows <= at_most:
         return np.arange(rows)
-    cells = np.arange(-(-rows // step))
-    within = (cells * GOLDEN % 1.0 * step).astype(np.intp)
-    found: NDArray[np.intp] = np.minimum(cells * step + within, rows - 1)
+    edges = np.arange(at_most + 1) * rows // at_most
+    # Drawn, and always alike: multiples of any number meet some rhythm.
+    within = np.random.default_rng(0).random(at_most)
+    found: NDArray[np.intp] = edges[:-1] + (within * np.diff(edges)).astype(np.intp)
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from keepfit.batch import LABEL, RESERVED, TIME, border
+from keepfit.batch import LABEL, RESERVED, TIME, border, spread
 from keepfit.clock import duration
 from keepfit.errors import ConfigError
 from keepfit.parts import Part
@@ -387,7 +387,7 @@ def _halvings(table: np.ndarray, labels: np.ndarray) -> list[int]:
         return []
     from sklearn.tree import DecisionTreeClassifier
 
-    some = np.linspace(0, size - 1, min(size, _LOOKED_AT)).astype(np.int64)
+    some = spread(size, _LOOKED_AT)
     # A tree grown to the end takes every column that tells something, not the first few alone.
     tree = DecisionTreeClassifier(min_samples_leaf=_LEAF, random_state=0)
     worth = tree.fit(table[some], labels[some]).feature_importances_

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -217,13 +218,19 @@ def _put(path: Path, before: bytes, after: bytes) -> Path:
     path = path.resolve() if path.is_symlink() else path
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "it is not to be written to")
-    kept = path.with_name(f"{path.name}.before")
+    kept = _kept(path, before)
     for file, content in ((kept, before), (path, after)):
         unfinished = file.with_name(f".{file.name}.unfinished")
         unfinished.write_bytes(content)
         unfinished.chmod(path.stat().st_mode)
         unfinished.replace(file)
     return kept
+
+
+def _kept(path: Path, before: bytes) -> Path:
+    """Return where a file is kept as it was: beside what was kept of it before, if that differs."""
+    places = (path.with_name(f"{path.name}.before{i if i > 1 else ''}") for i in count(1))
+    return next(one for one in places if not one.exists() or one.read_bytes() == before)
 
 
 def parts_to_write(

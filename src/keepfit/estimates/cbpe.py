@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.batch import spread
 from keepfit.estimates import expected
 from keepfit.estimates.calibration import (
     Calibration,
@@ -130,8 +131,8 @@ class CBPE(Part):
 
         How to calibrate was settled with all rows, and is not asked again of each nine tenths.
         """
-        thin = slice(None, None, -(-len(scores) // MOST))
-        codes, scores = codes[thin], scores[thin]
+        some = spread(len(scores), MOST)
+        codes, scores = codes[some], scores[some]
         # In order once, so that no fit without a stretch has anything left to sort.
         columns = [
             (one, order, column[order], labels[order])

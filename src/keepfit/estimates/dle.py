@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.batch import spread
 from keepfit.errors import ConfigError
 from keepfit.estimates.estimate import Estimate, none
 from keepfit.estimates.expected import checked, known
@@ -111,16 +112,16 @@ class DLE(Part):
         losses = {metric: MEASURES[metric].losses(labels, scores) for metric in self.metrics}
         encoding, columns = features_of(features, losses[self.metrics[0]])
         rows = [scores, *columns]
-        thin = slice(None, None, -(-scores.size // MOST))
-        cuts = [cuts_of(column) for column in _every(rows, thin)]
-        codes = np.stack([coded(*pair) for pair in zip(_every(rows, thin), cuts, strict=True)])
+        some = spread(scores.size, MOST)
+        cuts = [cuts_of(column) for column in _of(rows, some)]
+        codes = np.stack([coded(*pair) for pair in zip(_of(rows, some), cuts, strict=True)])
         ridge = min(TREES.ridge, codes.shape[1] / PER_RIDGE)
         grower = _Grower(replace(TREES, ridge=ridge), codes, cuts, self.seed)
         return LossModel(
             rows=scores.size,
             support=support(scores, gaps=False),
             features=encoding,
-            losses={metric: grower.fit(loss, rows, thin) for metric, loss in losses.items()},
+            losses={metric: grower.fit(loss, rows, some) for metric, loss in losses.items()},
         )
 
 
@@ -210,6 +211,9 @@ class LossModel(State, frozen=True, kw_only=True):
         )
 
 
+Places = NDArray[np.intp]
+
+
 @dataclass(frozen=True)
 class _Grower:
     """Grows trees for one loss after another on the same columns."""
@@ -219,15 +223,13 @@ class _Grower:
     cuts: Sequence[Array]
     seed: int
 
-    def fit(self, loss: Array, rows: Sequence[Array], thin: slice) -> Loss:
-        trees = self._grown(self.codes, loss[thin])
-        sample = slice(None, None, -(-loss.size // LEVELLED))
-        trees = trees.moved(float((loss[sample] - trees(_every(rows, sample))).mean()))
-        few = slice(None, None, -(-self.codes.shape[1] // LEFT_OUT))
-        answers, pairs = self._left_out(
-            trees, loss[thin][few], _every(_every(rows, thin), few), few
-        )
-        away = (loss[thin][few] - answers) ** 2
+    def fit(self, loss: Array, rows: Sequence[Array], some: Places) -> Loss:
+        trees = self._grown(self.codes, loss[some])
+        sample = spread(loss.size, LEVELLED)
+        trees = trees.moved(float((loss[sample] - trees(_of(rows, sample))).mean()))
+        few = some[spread(some.size, LEFT_OUT)]
+        answers, pairs = self._left_out(trees, loss[few], _of(rows, few))
+        away = (loss[few] - answers) ** 2
         order = np.argsort(answers, kind="stable")
         parts = np.array_split(order, min(STEPS, order.size))
         return Loss(
@@ -239,7 +241,7 @@ class _Grower:
         )
 
     def _left_out(
-        self, trees: Trees, loss: Array, rows: Sequence[Array], few: slice
+        self, trees: Trees, loss: Array, rows: Sequence[Array]
     ) -> tuple[Array, list[tuple[float, float]]]:
         """Return answers for stretches that trees did not learn from, and how far off."""
         answers, pairs = np.full(loss.size, loss.mean()), []
@@ -252,7 +254,7 @@ class _Grower:
                 answers[out] = self.boost.answered(places, loss, left)
             else:
                 trees = self._grown(self.codes[:, ~left], loss[~left])
-                answers[out] = trees(_every(rows, out))
+                answers[out] = trees(_of(rows, out))
             away = loss[out] - answers[out]
             of_mean = float(away.var()) * (1 / away.size + 1 / (~left).sum())
             level = float(answers[out].mean())
@@ -264,7 +266,7 @@ class _Grower:
         return self.boost.grow(codes, self.cuts, loss, seed=self.seed)
 
 
-def _every(rows: Sequence[Array], part: slice) -> list[Array]:
+def _of(rows: Sequence[Array], part: slice | Places) -> list[Array]:
     """Return some values of each column, each as one piece of memory."""
     return [np.ascontiguousarray(column[part]) for column in rows]
 

@@ -8,6 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.batch import spread
+
 Array = NDArray[np.float64]
 
 WIDE = 0.02
@@ -60,9 +62,10 @@ def support(values: Array, *, gaps: bool) -> Support:
     if gaps or not found.size:
         return stretched(np.sort(found), gaps=gaps)
     low, high = float(found.min()), float(found.max())
-    inner, thin = _inner(found.size), -(-found.size // MOST)
+    some = found[spread(found.size, MOST)]
     # The same share of fewer values lies as far within, about.
-    found, inner = found[::thin].copy(), -(-inner // thin)
+    inner = -(-_inner(found.size) * some.size // found.size)
+    found = some
     found.partition([inner, found.size - 1 - inner])
     return _within(low, float(found[inner]), float(found[found.size - 1 - inner]), high)
 

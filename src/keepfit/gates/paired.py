@@ -224,13 +224,9 @@ class Within(Measured):
     def _needs(self, comparison: Comparison) -> float:
         if self.within is not None:
             return -self.within
-        metric, champion = comparison.metric, comparison.champion
-        value = math.nan
-        if champion is not None:
-            value = abs(value_of(metric, comparison.labels, champion, comparison.weights))
-        if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
-            return -0.01
-        return -0.02 * value
+        return -unminded(
+            comparison.metric, comparison.labels, comparison.champion, comparison.weights
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -406,6 +402,16 @@ class AtLeast(Measured):
             high=high,
             needs=needs,
         )
+
+
+def unminded(metric: Metric, labels: Any, champion: Any, weights: Any) -> float:
+    """Return the loss that is not minded where none is named: 0.01, or 2 % of a large value or a loss."""
+    value = math.nan
+    if champion is not None:
+        value = abs(value_of(metric, labels, champion, weights))
+    if not math.isfinite(value) or (metric.greater_is_better and value <= 1):
+        return 0.01
+    return 0.02 * value
 
 
 def check_within(within: Any, kind: str) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from keepfit.errors import ConfigError
 from keepfit.facts import Answer, Verdict
-from keepfit.gates.paired import HOLDOUT, check_within, is_number, length_of, plain
+from keepfit.gates.paired import HOLDOUT, check_within, is_number, length_of, plain, unminded
 from keepfit.parts import Part
 from keepfit.protocols import Comparison, Past
 
@@ -26,7 +26,9 @@ class NoForgetting(Part):
     Parameters
     ----------
     within
-        The loss on a stretch that is not minded, in units of the metric.
+        The loss on a stretch that is not minded, in units of the metric. None for twice what `NoWorse`
+        does not mind: 0.02 where the metric is a share, 4 % of what the champion reaches on the
+        stretch where it is a loss or has no bound.
     level
         1 minus the share of challengers that are refused although they lost no more.
     holdout
@@ -39,11 +41,11 @@ class NoForgetting(Part):
 
     Examples
     --------
-    >>> NoForgetting(0.02).name
-    'Forgets no more than 0.0200'
+    >>> NoForgetting().name, NoForgetting(0.02).name
+    ('Forgets nothing', 'Forgets nothing beyond 0.0200')
     """
 
-    within: float = 0.02
+    within: float | None = None
     _: KW_ONLY
     level: float = 0.95
     holdout: float | str = HOLDOUT
@@ -51,7 +53,8 @@ class NoForgetting(Part):
     paired: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_within(self.within, "NoForgetting")
+        if self.within is not None:
+            check_within(self.within, "NoForgetting")
         if not (is_number(self.level) and 0.5 <= self.level < 1):
             raise ConfigError(
                 f"NoForgetting: expected a level from 0.5 to below 1, got {self.level!r}"
@@ -61,7 +64,7 @@ class NoForgetting(Part):
     @property
     def name(self) -> str:
         """The gate with its margin."""
-        return f"Forgets no more than {plain(self.within)}"
+        return "Forgets nothing" + ("" if self.within is None else f" beyond {plain(self.within)}")
 
     def judge(self, comparison: Comparison) -> Verdict:
         """Return refuse where forgetting is shown, promote where it is not."""
@@ -87,14 +90,17 @@ class NoForgetting(Part):
             return None
         tail = (1 - self.level) / max(1, len(comparison.past) * comparison.challengers)
         low, high = found.bounds(tail)
-        forgot = high < -self.within
+        within = self.within
+        if within is None:
+            within = 2 * unminded(comparison.metric, past.labels, past.champion, past.weights)
+        forgot = high < -within
         value = found.mean.mean
         span = f"{past.from_:%Y-%m-%d} to {past.to:%Y-%m-%d}"
         figures = f"{plain(value, sign=True)} [{plain(low, sign=True)}, {plain(high, sign=True)}]"
         return Verdict(
             gate=self.name,
             answer=Answer.REFUSE if forgot else Answer.PROMOTE,
-            reason=f"{figures} on {span}, {plain(-self.within, sign=True)} allowed",
+            reason=f"{figures} on {span}, {plain(-within, sign=True)} allowed",
             value=value,
             low=low,
             high=high,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from keepfit.batch import RESERVED
+from keepfit.batch import RESERVED, spread
 from keepfit.profile import Column, floats, kind_of
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class RowMemory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         cells = np.unique(_cells(codes, rows.height))
         below = int(cells[CELLS]) if cells.size > CELLS else 1 << 32
         most = min(SAMPLE, SAMPLE_BYTES // max(1, len(columns)))
-        kept = np.linspace(0, rows.height - 1, min(most, rows.height)).astype(np.int64)
+        kept = spread(rows.height, most)
         sample = [_folded(one[kept]).tobytes() for one in codes]
         return cls(
             rows=rows.height,
@@ -208,7 +208,7 @@ class RowMemory(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         there = np.frombuffer(self.sample, dtype=np.uint8).reshape(len(self.columns), -1)
         if min(there.shape[1], rows.height) < LEAST:
             return None
-        kept = np.linspace(0, rows.height - 1, min(SAMPLE, rows.height)).astype(np.int64)
+        kept = spread(rows.height, SAMPLE)
         here = np.stack([_folded(one[kept]) for one in _codes(self.columns, rows)])
         auc, limit, guilty = told_apart(there, here)
         return Told(auc=auc, limit=limit, columns=tuple(self.columns[i].name for i in guilty))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.batch import LABEL
+from keepfit.batch import LABEL, spread
 from keepfit.relevance.probe import Probe, Table
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class _Trial:
     def __init__(self, table: Table, cut: int, seed: int) -> None:
         self.table, self.cut = table, cut
         middle = (cut + table.rows) // 2
-        self.shown = _spread(cut, middle)
-        self.judges = _spread(middle, table.rows)
+        self.shown = cut + spread(middle - cut, JUDGES)
+        self.judges = middle + spread(table.rows - middle, JUDGES)
         rng = np.random.default_rng(seed)
         # The same chances for all, so that they differ by their weights alone.
         self.chances = np.log(rng.random(cut))
@@ -157,17 +157,12 @@ class _Trial:
 
     def _same_concept(self) -> Array:
         """Return how much better each label fits the newest rows than the older ones."""
-        older = np.linspace(0, self.cut - 1, self.shown.size).astype(np.int64)
+        older = spread(self.cut, self.shown.size)
         now, then = Probe.fit(self.table, self.shown), Probe.fit(self.table, older)
         places = np.arange(self.cut)
         ratio = np.exp(then.losses(places) - now.losses(places))
         newest = np.full(self.table.rows - self.cut, FAVOUR)
         return np.concatenate([np.clip(ratio, 1 / FAVOUR, FAVOUR), newest])
-
-
-def _spread(first: int, end: int) -> NDArray[np.int64]:
-    """Return places from one to another, of many an even share."""
-    return np.linspace(first, end - 1, min(end - first, JUDGES)).astype(np.int64)
 
 
 def _sure(gain: Array) -> bool:
