@@ -150,8 +150,9 @@ def test_the_looking_verbs_take_the_file_that_run_takes(
         assert from_there.told["champion"] == heard[0]["champion"]
     else:
         assert list(from_there) == heard
-    # Anywhere before the other words, after options, and as an option.
+    # Before the other words and after them, after options, and as an option.
     assert keepfit(tmp_path, verb, "--json", f"{file}:churn", *others).status == 0
+    assert keepfit(tmp_path, verb, *others, file).status == 0
     assert keepfit(tmp_path, *words, "--file", file).status == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import msgspec
@@ -272,6 +273,16 @@ def test_the_status_is_one_screen() -> None:
     golden("status", shown)
     assert len(shown.splitlines()) <= 24
     assert max(map(len, shown.splitlines())) <= 86
+
+
+def test_of_many_batches_in_quarantine_the_newest_are_shown_and_the_others_counted() -> None:
+    status = Status.of("churn", churn().state())
+    for many, shown, told in ((4, 4, False), (5, 3, True), (17, 3, True)):
+        held = tuple(replace(status.quarantined[0], batch=i + 1, rows=100) for i in range(many))
+        text = repr(replace(status, quarantined=held))
+        assert text.count("100 rows, ") == shown
+        assert (f"{many - 3} batches up to {many - 3}, {(many - 3) * 100:,} rows" in text) == told
+        assert f"--accept {many} " in text
 
 
 def test_the_performance_is_that_of_rows_enough_and_not_of_a_batch_of_one() -> None:

@@ -13,7 +13,7 @@ _OPTION = "--file"
 
 
 class Command(TyperCommand):
-    """A verb. One that knows ``--file`` takes the file also as its first word."""
+    """A verb. One that knows ``--file`` takes the file also as a word, before others or after them."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return what is left over, once options and arguments are read."""
@@ -32,13 +32,16 @@ class Command(TyperCommand):
         return any(_OPTION in param.opts for param in self.params)
 
     def _file(self, args: Sequence[str]) -> int | None:
-        """Return at which place the first word that is no option is a file of Python."""
+        """Return at which place a word that is no option is a file of Python."""
         valued = {name for param in self.params if not _is_flag(param) for name in param.opts}
         place = 0
-        while place < len(args) and args[place].startswith("-"):
-            place += 2 if args[place] in valued else 1
-        if place < len(args) and named(args[place])[0].suffix == ".py":
-            return place
+        while place < len(args):
+            if args[place].startswith("-"):
+                place += 2 if args[place] in valued else 1
+            elif named(args[place])[0].suffix == ".py":
+                return place
+            else:
+                place += 1
         return None
 
 

@@ -33,7 +33,7 @@ OfFile = Annotated[
     typer.Option(
         "--file",
         metavar="FILE",
-        help="Whose home and pipeline: churn.py, or churn.py:churn; also as the first word.",
+        help="Whose home and pipeline: churn.py, or churn.py:churn; also as a word of its own.",
         show_default=False,
     ),
 ]

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from keepfit.ledger.steps import Steps
 
 
+NEWEST = 3
+"""Batches in quarantine that are shown one by one; those before them together, where more than one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A batch in quarantine."""
@@ -376,10 +380,15 @@ class Status:
         return lines
 
     def _quarantine(self) -> list[str]:
+        held = self.quarantined
+        older, newest = (held[:-NEWEST], held[-NEWEST:]) if len(held) > NEWEST + 1 else ((), held)
         shown = [
             f"batch {one.batch}, {counted(one.rows, 'row')}, {page.span(one.from_, one.to)}"
-            for one in self.quarantined
+            for one in newest
         ]
+        if older:
+            rows = counted(sum(one.rows for one in older), "row")
+            shown.insert(0, f"{len(older)} batches up to {older[-1].batch}, {rows}")
         if shown:
             shown.append(
                 f"`keepfit check FILE --accept {self.quarantined[-1].batch} --reason …` lets it in"
