@@ -6,36 +6,14 @@ or never, in all rows or a part of them, and some have numbers to answer.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import polars as pl
+from hindsight import BATCHES, FIRST, ROWS, TREES, WINDOWS, Stream, default, reached, timed
 from peers import say
 from peers.report import table
-from stream_models import lived
-
-ROWS, BATCHES, FIRST, TREES = 20_000, 100, 10, 60
-DAY = 86_400_000_000
-WINDOWS: dict[str, int | None] = {
-    **{f"{n} batches": n for n in (2, 5, 10, 20, 40)},
-    "1 batch": 1,
-    "all rows": None,
-}
-
-
-class Stream(NamedTuple):
-    """What to measure: rows with their labels, batch by batch, and whether these are numbers."""
-
-    frame: pl.DataFrame
-    numbers: bool
-
-    def estimator(self) -> Any:
-        kind = lgb.LGBMRegressor if self.numbers else lgb.LGBMClassifier
-        return kind(n_estimators=TREES, n_jobs=1, random_state=0, verbose=-1)
 
 
 def main(*, quick: bool = False) -> Iterator[str]:
@@ -67,7 +45,7 @@ def generators() -> dict[str, Callable[[], Stream]]:
     from river.datasets import synth
 
     def one(made: Any, *, numbers: bool = False) -> Callable[[], Stream]:
-        return lambda: Stream(_frame([(made, ROWS)]), numbers)
+        return lambda: Stream(_frame([(made, ROWS)]), "mae" if numbers else "accuracy")
 
     def parts(kind: Any, turns: Sequence[int], **known: Any) -> Callable[[], Stream]:
         each = ROWS // len(turns)
@@ -75,7 +53,7 @@ def generators() -> dict[str, Callable[[], Stream]]:
             (kind(classification_function=turn, seed=i, **known), each)
             for i, turn in enumerate(turns)
         ]
-        return lambda: Stream(_frame(made), numbers=False)
+        return lambda: Stream(_frame(made), "accuracy")
 
     def moved(
         seed: int, *, classes: int, columns: int, centres: int, speed: float
@@ -133,14 +111,16 @@ def _turning() -> Stream:
     angle = 2 * np.pi * 12 * np.arange(ROWS) / ROWS
     score = 1.8 * (rows[:, 0] * np.cos(angle) + rows[:, 1] * np.sin(angle))
     score += 0.7 * np.sin(2 * rows[:, 0]) * rows[:, 1]
-    return Stream(_timed(rows, (1.5 * score + noise.logistic(size=ROWS) > 0).astype(int)), False)
+    return Stream(
+        timed(rows, (1.5 * score + noise.logistic(size=ROWS) > 0).astype(int)), "accuracy"
+    )
 
 
 def _wandering() -> Stream:
     """Return numbers whose slopes are a random walk."""
     rows, noise = _numbers(11)
     slopes = np.cumsum(noise.normal(size=rows.shape) * 0.03, axis=0)
-    return Stream(_timed(rows, (rows * slopes).sum(axis=1) + noise.normal(size=ROWS)), True)
+    return Stream(timed(rows, (rows * slopes).sum(axis=1) + noise.normal(size=ROWS)), "mae")
 
 
 def _numbers(seed: int) -> tuple[np.ndarray, np.random.Generator]:
@@ -156,58 +136,18 @@ def _frame(made: Sequence[tuple[Any, int]]) -> pl.DataFrame:
         for x, y in generator.take(many):
             rows.append({str(name): value for name, value in x.items()})
             labels.append(y)
-    return _timed(pl.DataFrame(rows, infer_schema_length=None), labels)
-
-
-def _timed(rows: Any, labels: Any) -> pl.DataFrame:
-    """Return rows with their labels, a batch a day."""
-    start = int(datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1e6)
-    times = start + np.arange(len(rows)) * (BATCHES * DAY // len(rows))
-    return pl.DataFrame(rows).with_columns(
-        id=pl.Series(np.arange(len(rows))),
-        time=pl.Series(times).cast(pl.Datetime("us", "UTC")),
-        label=pl.Series(labels),
-    )
+    return timed(pl.DataFrame(rows, infer_schema_length=None), labels)
 
 
 def _cells(stream: Stream) -> list[str]:
     """Return which window does best, what it and keepfit reach, and what that costs."""
     sign = -1.0 if stream.numbers else 1.0
-    found = {name: _window(stream, length) for name, length in WINDOWS.items()}
+    found = {name: reached(stream, length) for name, length in WINDOWS.items()}
     best = max(found, key=lambda name: sign * found[name][0])
-    told = lived(
-        "made",
-        stream.frame,
-        stream.estimator(),
-        metric="mae" if stream.numbers else "accuracy",
-        since=stream.frame["time"][0] + timedelta(days=FIRST),
-    )
-    value = float(told.value or 0.0) * (1 if stream.numbers else 100)
+    value, spent = default(stream)
     top = found[best][0]
     away = sign * (value - top) * (100 / top if stream.numbers else 1.0)
     digits = 3 if stream.numbers else 1
-    share = f"{100 * told.fit_cpu_seconds / found['all rows'][1]:.0f} %"
+    share = f"{100 * spent / found['all rows'][1]:.0f} %"
     unit = " %" if stream.numbers else ""
     return [best, f"{top:.{digits}f}", f"{value:.{digits}f}", f"{away:+.1f}{unit}", share]
-
-
-def _window(stream: Stream, length: int | None) -> tuple[float, float]:
-    """Return what a window trained with every batch reaches, and the CPU seconds of its fits."""
-    taken = stream.frame.drop("id", "time", "label")
-    rows = taken.select(pl.all().cast(pl.Float64)).to_numpy()
-    labels = stream.frame.get_column("label").to_numpy()
-    cuts = np.linspace(0, len(labels), BATCHES + 1).round().astype(int)
-    values, spent = [], 0.0
-    for batch in range(FIRST, BATCHES):
-        known = slice(0 if length is None else cuts[max(0, batch - length)], cuts[batch])
-        ahead = slice(cuts[batch], cuts[batch + 1])
-        started = time.process_time()
-        if np.unique(labels[known]).size > 1:
-            model = stream.estimator().fit(rows[known], labels[known])
-            spent += time.process_time() - started
-            said = model.predict(rows[ahead])
-        else:
-            said = np.full(len(labels[ahead]), labels[known][0])
-        right = said == labels[ahead]
-        values.append(np.abs(said - labels[ahead]).mean() if stream.numbers else 100 * right.mean())
-    return float(np.mean(values)), spent
