@@ -74,7 +74,7 @@ class Trees:
 
     def lines(self, name: str) -> list[str]:
         """Return a line of each tree; an empty one where a tree does not have it."""
-        return [tree.get(name, "") for tree in self._lines]
+        return [tree.get(name, "").strip() for tree in self._lines]
 
     def numbers(self, name: str) -> list[Floats]:
         """Return the numbers on a line of each tree; none where a tree does not have it.
@@ -103,9 +103,7 @@ class Trees:
     def _lines(self) -> list[dict[str, str]]:
         """What stands on the lines of each tree, by name."""
         return [
-            dict(
-                line.strip().split("=", 1) for line in f"{before}{after}".split("\n") if "=" in line
-            )
+            dict([line.split("=", 1) for line in f"{before}{after}".split("\n") if "=" in line])
             for before, after in self.parts
         ]
 
