@@ -167,7 +167,9 @@ class _Tests:
         thresholds = read(lines)
         thresholds[thresholds == float(_ENDLESS)] = np.inf
         self.threshold = self._filled(thresholds)
-        self.bounds, self.words = trees.numbers("cat_boundaries"), trees.numbers("cat_threshold")
+        # Of categories alone: where none is asked for, half of each tree's lines is not looked at.
+        names = ("cat_boundaries", "cat_threshold") if self._categories.any() else ()
+        self.told = [trees.numbers(name) for name in names]
         self.kind: type[Any] = np.uint32 if counts.max() < 32 else np.uint64
 
     def _filled(self, values: Floats) -> Floats:
@@ -273,6 +275,7 @@ class _Tests:
     def _asked(self, tree: int, node: int) -> NDArray[np.bool_]:
         """Return for each code whether a test of categories asks for it."""
         place = int(self.threshold[tree, node])
-        first, last = self.bounds[tree][place : place + 2].astype(int)
-        words = self.words[tree][first:last].astype("<u4")
+        bounds, words = (one[tree] for one in self.told)
+        first, last = bounds[place : place + 2].astype(int)
+        words = words[first:last].astype("<u4")
         return np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool)
