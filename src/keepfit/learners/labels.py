@@ -132,9 +132,10 @@ def surely_among(labels: pl.Series, classes: tuple[Any, ...]) -> bool:
     """
     if not labels.dtype.is_integer() or type(classes[0]) is not int:
         return False
-    low, high = labels.min(), labels.max()
-    inside = low is None or (classes[0] <= low and high <= classes[-1])
-    return inside and classes[-1] - classes[0] == len(classes) - 1
+    first, last = int(classes[0]), int(classes[-1])
+    ends: list[Any] = [labels.min(), labels.max()]
+    inside = all(one is None or first <= one <= last for one in ends)
+    return inside and last - first == len(classes) - 1
 
 
 def _like(labels: pl.Series, example: Any) -> pl.Series:
