@@ -333,6 +333,40 @@ def beside(folder: Path, new: Any, old: Any) -> tuple[np.ndarray, np.ndarray]:
     return unknown.beside(scorer, *both, ROWS)[2:]
 
 
+def test_the_same_rows_are_asked_of_a_model_once_and_others_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lately, asked = answers.Lately(), list[int]()
+
+    def predict(rows: pl.DataFrame) -> np.ndarray:
+        asked.append(rows.height)
+        return rows["a"].to_numpy() / 2
+
+    one, other = (SimpleNamespace(task="binary", classes=(0, 1), predict=predict) for _ in "ab")
+    rows = pl.DataFrame({"a": [0.0, 1.0, None, 0.5]}).fill_null(float("nan"))
+    first = lately.of(one, rows)
+    assert np.isnan(first.scores[2])
+    first.scores[:] = 9.0  # whoever asks may do with it what he likes
+    again = lately.of(one, rows.clone())
+    assert (again.scores[1], again.right.tolist()) == (0.5, [True, True, False, True])
+    assert asked == [4]
+    lately.of(other, rows)
+    lately.of(one, rows.with_columns(a=pl.col("a") + 1))
+    lately.of(one, rows.cast(pl.Float32))
+    assert asked == [4] * 4
+    monkeypatch.setattr(answers, "FEW", 3)
+    lately.of(one, rows)
+    assert asked == [4] * 5
+
+
+def test_rows_that_a_model_fails_are_asked_again() -> None:
+    lately = answers.Lately()
+    odd = SimpleNamespace(task="binary", classes=(0, 1), predict=failing(3))
+    assert (~lately.of(odd, ROWS).right).sum() == 1
+    odd.predict = failing()
+    assert lately.of(odd, ROWS).right.all()
+
+
 def test_what_the_champion_cannot_answer_counts_against_it(tmp_path: Path) -> None:
     ours, theirs = beside(tmp_path, failing(), failing(3, 4))
     assert (theirs[3], theirs[4], theirs[5]) == (0.0, 1.0, 0.05)

@@ -36,6 +36,7 @@ from keepfit.errors import (
     SchemaMismatch,
     TrainingError,
 )
+from keepfit.learners import lightgbm
 from keepfit.learners.encoding import LARGEST, Encoding
 from keepfit.learners.used import used
 from keepfit.testing.learners import rows_to_learn
@@ -181,6 +182,16 @@ def test_packages_are_found_beside_neighbours_and_what_fails_when_looked_at() ->
     made = make_pipeline(FunctionTransformer(names["doubled"]), Ridge())
     assert used(made) & {"", "trainings", "xgboost", "lightgbm"} == {"lightgbm"}
     assert {"scikit-learn", "lightgbm"} <= worker._packages(learners.resolve(made)).keys()
+
+
+def test_what_a_learner_is_made_with_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(worker, "used", lambda parts: asked.append(parts) or used(parts))
+    made = learners.resolve(Ridge())
+    assert worker._packages(made) == worker._packages(made)
+    assert len(asked) == 1
+    assert "lightgbm" in worker._packages(learners.resolve(LGBMRegressor()))
+    assert len(asked) == 2
 
 
 def test_versions_are_those_of_what_is_imported_under_a_name_else_of_what_is_installed(
@@ -509,6 +520,46 @@ def test_trees_are_to_the_bit_those_that_the_estimator_grows(estimator: Any) -> 
     whole = estimator.booster_.model_to_string().partition("[num_threads")
     assert model.text.startswith(whole[0])
     assert whole[2].endswith(model.text[-100:])
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in params")
+@pytest.mark.parametrize(
+    ("shape", "stated", "straight"),
+    [
+        ("binary", {}, True),
+        ("binary", {"subsample": 0.5, "subsample_freq": 1, "random_state": 5}, True),
+        ("binary", {"is_unbalance": True, "max_bin": 15, "n_jobs": 2}, True),
+        ("binary", {"boosting": "goss", "num_iterations": 7, "seed": 4}, True),
+        ("multiclass", {"colsample_bytree": 0.5, "extra_trees": True}, True),
+        ("multiclass", {"objective": "ova"}, True),
+        ("regression", {"objective": "huber", "reg_lambda": 2.0}, True),
+        ("regression", {"boosting_type": "dart", "path_smooth": 1.0}, True),
+        ("binary", {"class_weight": "balanced"}, False),
+        ("binary", {"metric": "auc"}, False),
+        ("binary", {"app": "cross_entropy"}, False),
+        ("binary", {"n_jobs": -1}, False),
+        ("multiclass", {"num_class": 3}, False),
+        ("regression", {"random_state": np.random.RandomState(3)}, False),
+        ("regression", {"objective": lambda known, scores: (scores - known, known * 0 + 1)}, False),
+    ],
+)
+def test_trees_are_the_same_whether_the_estimator_hands_the_rows_on_or_is_left_out(
+    shape: str, stated: dict[str, Any], straight: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grown() -> str:
+        # A random state moves on with each training.
+        if isinstance(state := stated.get("random_state"), np.random.RandomState):
+            state.seed(3)
+        made = (LGBMRegressor if shape == "regression" else LGBMClassifier)(n_estimators=12)
+        return str(fit(made.set_params(**stated), rows_to_learn(shape)).text)
+
+    handed_on = lightgbm._grown
+    asked: list[Any] = []
+    monkeypatch.setattr(lightgbm, "_grown", lambda *all_: asked.append(0) or handed_on(*all_))
+    text = grown()
+    assert bool(asked) is not straight
+    monkeypatch.setattr(lightgbm.LightGBM, "_parameters", lambda *_: None)
+    assert grown() == text
 
 
 def test_new_leaves_read_the_champions_categories() -> None:

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from keepfit import checks, facts, learners
 from keepfit.batch import Batch, Roles
 from keepfit.facts import Cost, Finding, Outcome
-from keepfit.learners.novel import ENOUGH, counted, learnable, named, without
+from keepfit.learners.novel import ENOUGH, counted, learnable, named, strangers, without
 from keepfit.protocols import CheckContext, Model
 from keepfit.results import Status
 from keepfit.results.sentences import Story
@@ -42,6 +42,19 @@ def test_one_wrong_label_is_left_out(wrong: float) -> None:
     assert known(found.rows) == {0, 1}
     assert sum(found.unlearnt.values()) == 1
     assert found.rows.height == 800
+
+
+@given(
+    st.lists(st.none() | st.integers(-2, 6), min_size=1),
+    st.lists(st.integers(-1, 5), min_size=2, unique=True).map(sorted),
+    st.sampled_from([pl.Int64, pl.Int8, pl.Float64]),
+)
+def test_labels_are_strange_where_no_class_is_theirs(
+    labels: list[int | None], classes: list[int], dtype: Any
+) -> None:
+    found = strangers(pl.Series(labels, dtype=dtype), classes)
+    told = [False] * len(labels) if found is None else found.to_list()
+    assert told == [one is not None and one not in classes for one in labels]
 
 
 def test_texts_and_truth_values_are_classes_too() -> None:

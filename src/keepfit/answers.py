@@ -24,6 +24,9 @@ WORDS = 300
 TRIES = 1_000
 """Questions asked at most to find the odd rows: each costs two per halving that isolates it."""
 
+FEW, AT_HAND = 5_000, 4
+"""Rows of which is kept what a model said, at most, and of how many questions."""
+
 RUNS = 200
 """Runs of rows with infinite values, and without, of which each is asked at once."""
 
@@ -44,6 +47,39 @@ class Said(NamedTuple):
 def of(model: Any, rows: pl.DataFrame) -> Said:
     """Return what a model says of rows, as far as it can."""
     return asked(lambda _, part: model.predict(part), rows, several(model))
+
+
+class Lately:
+    """What models said of the few rows that they were asked about lately.
+
+    The challengers of a turn are held against the same champion, mostly on the same rows.
+    """
+
+    def __init__(self) -> None:
+        self._kept: deque[tuple[Any, pl.DataFrame, Said]] = deque(maxlen=AT_HAND)
+
+    def of(self, model: Any, rows: pl.DataFrame) -> Said:
+        """Return what a model says of rows, as far as it can."""
+        if rows.height > FEW:
+            return of(model, rows)
+        for known, asked, said in self._kept:
+            if known is model and _same(asked, rows):
+                return said._replace(scores=said.scores.copy(), right=said.right.copy())
+        said = of(model, rows)
+        if said.error is None:  # which would hold on to what raised it
+            kept = said._replace(scores=said.scores.copy(), right=said.right.copy())
+            self._kept.append((model, rows, kept))
+        return said
+
+
+def _same(rows: pl.DataFrame, others: pl.DataFrame) -> bool:
+    """Return whether rows are others, value by value; False where that cannot be told."""
+    import polars as pl
+
+    if rows.height != others.height:
+        return False
+    types = rows.dtypes
+    return types == others.dtypes and pl.Object not in types and rows.equals(others)
 
 
 def answered(model: Any, rows: pl.DataFrame) -> tuple[pl.DataFrame, np.ndarray]:

@@ -76,6 +76,7 @@ class Scorer:
         none: Kept | None = {} if shared is True else None
         self._said = none if isinstance(shared, bool) else shared
         self._once: dict[Hashable, Any] = {}
+        self.lately = answers.Lately()
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what some work gives; policies that share the scorer, and come to it too, share it.

@@ -162,7 +162,7 @@ def beside(
     """
     labels, metric = rows.get_column(LABEL), scorer.metric(new)
     codes = new.codes(labels)
-    ours, known = _both(new, old, rows, codes)
+    ours, known = _both(scorer, new, old, rows, codes)
     if new.task == "regression" or new.classes == old.classes:
         return metric, codes, ours, known
     import numpy as np
@@ -176,10 +176,10 @@ def beside(
 
 
 def _both(
-    new: Model, old: Model, rows: pl.DataFrame, codes: np.ndarray
+    scorer: Scorer, new: Model, old: Model, rows: pl.DataFrame, codes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what two models answer, the rows that the old one cannot as wrong in either."""
-    ours, known = answers.of(new, rows), answers.of(old, rows)
+    ours, known = answers.of(new, rows), scorer.lately.of(old, rows)
     if isinstance(known.error, SchemaMismatch):
         raise known.error
     fails = (known.right & ~ours.right).any() or not ours.right.any()

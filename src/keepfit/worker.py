@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 import numpy as np
@@ -51,6 +52,9 @@ WORDS = 200
 
 MARK = b"\x1eend of task\n"
 """What the worker writes to standard error after each task."""
+
+_looked_for: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+"""The packages of learners, as long as these are at hand."""
 
 _FRAMES = 3
 _PUBLISHED = {"sklearn": "scikit-learn"}
@@ -210,7 +214,7 @@ def _message(error: BaseException) -> str:
 def _packages(learner: Any) -> dict[str, str]:
     """Return the versions of what a training rests on."""
     names = {"keepfit", "numpy", "polars", *getattr(learner, "packages", ())}
-    names |= used((learner, *getattr(learner, "__dict__", {}).values()))
+    names |= _used(learner)
     if "sklearn" in names:
         names.add("scipy")  # which it solves with
     versions = {
@@ -218,6 +222,16 @@ def _packages(learner: Any) -> dict[str, str]:
     }
     found = {name: version for name, version in versions.items() if version is not None}
     return dict(sorted({**found, "python": platform.python_version()}.items()))
+
+
+def _used(learner: Any) -> set[str]:
+    """Return the packages that a learner is made with, which are looked for once."""
+    with contextlib.suppress(KeyError, TypeError):  # one that cannot be a key
+        return _looked_for[learner]
+    found = used((learner, *getattr(learner, "__dict__", {}).values()))
+    with contextlib.suppress(TypeError):
+        _looked_for[learner] = found
+    return found
 
 
 def _version(name: str) -> str | None:

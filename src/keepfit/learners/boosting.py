@@ -48,7 +48,7 @@ class Boosting(ABC):
         own = "".join(f", {name}={value!r}" for name, value in self._own(changed=True).items())
         return f"learners.{type(self).__name__}({self.name}{own})"
 
-    @property
+    @cached_property
     def name(self) -> str:
         """What trains, with the parameters that differ from their defaults."""
         return estimators.described(self.estimator)

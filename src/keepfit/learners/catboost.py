@@ -214,7 +214,7 @@ class CatBoost(Boosting):
         From weights by name CatBoost takes the order of the names for the order of the
         classes, and answers with the probability of another one.
         """
-        found = estimators.weights_by_code(self.estimator, classes).get("class_weights")
+        found = estimators.weights_by_code(self._given, classes).get("class_weights")
         if found is None:
             return {}
         return {"class_weights": [found.get(code, 1.0) for code in range(len(classes))]}

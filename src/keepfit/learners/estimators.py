@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from keepfit.errors import ConfigError
@@ -194,8 +194,8 @@ def seeded(estimator: Any, seed: int) -> dict[str, int]:
     }
 
 
-def weights_by_code(estimator: Any, classes: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the class weights that name labels, by the codes that the estimator sees.
+def weights_by_code(given: Mapping[str, Any], classes: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the class weights among parameters that name labels, by the codes that are seen.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def weights_by_code(estimator: Any, classes: tuple[Any, ...]) -> dict[str, Any]:
         A weight is for a label that does not occur.
     """
     found: dict[str, Any] = {}
-    for name, value in parameters(estimator, deep=True).items():
+    for name, value in given.items():
         named = name.rpartition("__")[2] in ("class_weight", "class_weights")
         if not named or not isinstance(value, dict):
             continue

@@ -125,6 +125,19 @@ def codes(labels: pl.Series, classes: tuple[Any, ...]) -> np.ndarray:
     return found.fill_null(-1).to_numpy()
 
 
+def surely_among(labels: pl.Series, classes: tuple[Any, ...]) -> bool:
+    """Return whether the labels there are lie among whole classes that follow one another.
+
+    The least and the greatest say so, in a tenth of the time of the place of each.
+    """
+    if not labels.dtype.is_integer() or type(classes[0]) is not int:
+        return False
+    first, last = int(classes[0]), int(classes[-1])
+    ends: list[Any] = [labels.min(), labels.max()]
+    inside = all(one is None or first <= one <= last for one in ends)
+    return inside and last - first == len(classes) - 1
+
+
 def _like(labels: pl.Series, example: Any) -> pl.Series:
     """Return labels in the type of the classes, because a source may change its mind."""
     import polars as pl

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keepfit.batch import LABEL
-from keepfit.learners.labels import codes
+from keepfit.learners.labels import codes, surely_among
 from keepfit.profile import kind_of
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def strangers(labels: pl.Series, classes: Sequence[Any]) -> pl.Series | None:
     """Return which labels are there and none of the classes; None where no label is."""
     import polars as pl
 
-    if not classes:
+    if not classes or surely_among(labels, tuple(classes)):
         return None
     other = codes(labels, tuple(classes)) < 0
     if not other.any():

@@ -33,11 +33,11 @@ WIDEST = 64
 TOGETHER = 128
 """Trees that share tables, whose size grows with the square of the trees."""
 
-BLOCK = 256
+BLOCK = 512
 """Rows that are looked up at a time, so that what is worked with stays in the processor's cache."""
 
-_FRACTION, _BIAS = 23, 127
-"""Bits of a float32 below its exponent, and what is added to the exponent (IEEE 754)."""
+_FRACTION, _BIAS = 52, 1023
+"""Bits of a float64 below its exponent, and what is added to the exponent (IEEE 754)."""
 
 _CATEGORY, _LEFT, _ZERO, _NAN = 1, 2, 4, 8
 """What LightGBM's `decision_type` holds: the kind, where missing values go, and which are missing."""
@@ -106,13 +106,15 @@ class Paths:
 
     def leaves(self, table: Floats) -> Integers:
         """Return the leaf of each row in each tree, (trees, rows)."""
+        if len(self._groups) == 1 and len(table) <= BLOCK:
+            return self._groups[0].leaves(table)
         found = np.empty((self._trees, len(table)), dtype=np.int64)
         for at in range(0, len(table), BLOCK):
             first = 0
             for group in self._groups:
-                part = group.leaves(table[at : at + BLOCK])
-                found[first : first + part.shape[1], at : at + BLOCK] = part.T
-                first += part.shape[1]
+                last = first + group.trees
+                found[first:last, at : at + BLOCK] = group.leaves(table[at : at + BLOCK])
+                first = last
         return found
 
 
@@ -123,20 +125,24 @@ class _Group:
         self.trees = len(order)
         self._columns = columns
         self._order = order
-        self._places = np.arange(0, order.size, order.shape[1]) - _BIAS
+        self._places = np.arange(0, order.size, order.shape[1])[:, None] - _BIAS
 
     def leaves(self, table: Floats) -> Integers:
-        """Return the leaf of each row in each tree, (rows, trees)."""
+        """Return the leaf of each row in each tree, (trees, rows)."""
         if not self._columns:
-            return np.repeat(self._order[:, :1].T, len(table), axis=0)
+            return np.repeat(self._order[:, :1], len(table), axis=1)
         first, *others = self._columns
         left = first.left.take(first.lines(table[:, first.column]), axis=0)
         for one in others:
             left &= one.left.take(one.lines(table[:, one.column]), axis=0)
         left &= -left
         # The exponent of a power of two is the place of its bit.
-        exponents = left.astype(np.float32).view(np.int32) >> _FRACTION
-        return self._order.take(exponents + self._places)
+        powers = np.empty(left.shape[::-1])
+        powers[...] = left.T
+        places = powers.view(np.int64)
+        places >>= _FRACTION
+        places += self._places
+        return self._order.take(places, mode="clip")
 
 
 def _past_nothing(thresholds: Floats) -> Floats:
@@ -161,7 +167,9 @@ class _Tests:
         thresholds = read(lines)
         thresholds[thresholds == float(_ENDLESS)] = np.inf
         self.threshold = self._filled(thresholds)
-        self.bounds, self.words = trees.numbers("cat_boundaries"), trees.numbers("cat_threshold")
+        # Of categories alone: where none is asked for, half of each tree's lines is not looked at.
+        names = ("cat_boundaries", "cat_threshold") if self._categories.any() else ()
+        self.told = [trees.numbers(name) for name in names]
         self.kind: type[Any] = np.uint32 if counts.max() < 32 else np.uint64
 
     def _filled(self, values: Floats) -> Floats:
@@ -196,18 +204,23 @@ class _Tests:
         below each, and one back gives each its place.
         """
         trees, nodes = self.here.shape
-        every = np.arange(trees)
-        # Behind the nodes stands one for all leaves, and for what is not there.
-        left, right = (np.where(self.here & (side >= 0), side, nodes) for side in self.children)
-        below = np.ones((trees, nodes + 1), dtype=np.int64)
+        # Behind the nodes stands one for all leaves, and for what is not there. A node of all
+        # trees lies side by side, which is what is worked on at once.
+        left, right = (
+            np.where(self.here & (side >= 0), side, nodes).T * trees + np.arange(trees)
+            for side in self.children
+        )
+        below = np.ones((nodes + 1) * trees, dtype=np.int64)
+        own = below.reshape(-1, trees)
         for node in range(nodes - 1, -1, -1):
-            below[:, node] = below[every, left[:, node]] + below[every, right[:, node]]
-        sizes = np.take_along_axis(below, left, axis=1)
-        start = np.zeros((trees, nodes + 1), dtype=np.int64)
+            np.add(below.take(left[node]), below.take(right[node]), out=own[node])
+        apart = below.take(left)
+        start = np.zeros((nodes + 1) * trees, dtype=np.int64)
+        own = start.reshape(-1, trees)
         for node in range(nodes):
-            start[every, left[:, node]] = start[:, node]
-            start[every, right[:, node]] = start[:, node] + sizes[:, node]
-        begin = start[:, :-1]
+            start[left[node]] = own[node]
+            start[right[node]] = own[node] + apart[node]
+        begin, sizes = (np.ascontiguousarray(one.T) for one in (own[:-1], apart))
         order = np.zeros((trees, nodes + 1), dtype=np.int64)
         for side, place in zip(self.children, (begin, begin + sizes), strict=True):
             above = np.nonzero(self.here & (side < 0))
@@ -236,18 +249,18 @@ class _Tests:
         ascending = np.argsort(self.threshold[tree, node], kind="stable")
         tree, node = tree[ascending], node[ascending]
         threshold, over = self.threshold[tree, node], self._ranked[1][tree, node]
-        left = self._all(len(tree) + 2)
-        left[np.arange(1, len(tree) + 1), tree] = over
+        # Many tests ask for the same threshold: one line for them all is quicker to find.
+        past = _past_nothing(threshold)
+        new = np.append(True, past[1:] != past[:-1])
+        lines = np.cumsum(new)
+        left = self._all(int(lines[-1]) + 2)
+        np.bitwise_and.at(left.reshape(-1), lines * len(self.here) + tree, over)
         np.bitwise_and.accumulate(left[:-1], axis=0, out=left[:-1])
         # Where nothing was missing in training, LightGBM takes what is for zero.
         decision = self.decision[tree, node]
         fails = np.where(decision & _NAN, ~decision & _LEFT, threshold < 0).astype(bool)
         np.bitwise_and.at(left[-1], tree[fails], over[fails])
-        # Many tests ask for the same threshold: one line for them all is quicker to find.
-        past = _past_nothing(threshold)
-        first = np.flatnonzero(np.append(True, past[1:] != past[:-1]))
-        lines = np.append(first, [len(tree), len(tree) + 1])
-        return Thresholds(column, np.append(past[first], np.inf), left[lines])
+        return Thresholds(column, np.append(past[new], np.inf), left)
 
     def _codes(self, column: int, tree: Integers, node: Integers) -> Categories:
         over = self._ranked[1][tree, node]
@@ -262,6 +275,7 @@ class _Tests:
     def _asked(self, tree: int, node: int) -> NDArray[np.bool_]:
         """Return for each code whether a test of categories asks for it."""
         place = int(self.threshold[tree, node])
-        first, last = self.bounds[tree][place : place + 2].astype(int)
-        words = self.words[tree][first:last].astype("<u4")
+        bounds, words = (one[tree] for one in self.told)
+        first, last = bounds[place : place + 2].astype(int)
+        words = words[first:last].astype("<u4")
         return np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool)

@@ -180,7 +180,8 @@ class Sklearn:
     def _settings(self, classes: tuple[Any, ...], seed: int, values: int) -> dict[str, Any]:
         """Return the parameters that are keepfit's to set: seeds, threads, weights by code."""
         settings: dict[str, Any] = estimators.seeded(self.estimator, seed)
-        settings |= estimators.weights_by_code(self.estimator, classes)
+        every = estimators.parameters(self.estimator, deep=True)
+        settings |= estimators.weights_by_code(every, classes)
         if (
             estimators.derives(self.estimator, "sklearn", *_FORESTS)
             and self.estimator.n_jobs is None

@@ -74,7 +74,12 @@ class Trees:
 
     def lines(self, name: str) -> list[str]:
         """Return a line of each tree; an empty one where a tree does not have it."""
-        return [tree.get(name, "") for tree in self._lines]
+        found = [tree.get(name) for tree in self._before]
+        if None in found:
+            # What is not there comes behind the leaves, or not at all.
+            pairs = zip(found, self._after, strict=True)
+            found = [tree.get(name, "") if one is None else one for one, tree in pairs]
+        return [(one or "").strip() for one in found]
 
     def numbers(self, name: str) -> list[Floats]:
         """Return the numbers on a line of each tree; none where a tree does not have it.
@@ -100,14 +105,18 @@ class Trees:
         return np.bincount(asked, np.maximum(gain, 0.0), columns).astype(np.float64)
 
     @cached_property
-    def _lines(self) -> list[dict[str, str]]:
-        """What stands on the lines of each tree, by name."""
-        return [
-            dict(
-                line.strip().split("=", 1) for line in f"{before}{after}".split("\n") if "=" in line
-            )
-            for before, after in self.parts
-        ]
+    def _before(self) -> list[dict[str, str]]:
+        """What stands on the lines of each tree before its leaves, by name."""
+        return [_named(before) for before, _ in self.parts]
+
+    @cached_property
+    def _after(self) -> list[dict[str, str]]:
+        """What stands on the lines of each tree behind its leaves, by name."""
+        return [_named(after) for _, after in self.parts]
+
+
+def _named(text: str) -> dict[str, str]:
+    return dict([line.split("=", 1) for line in text.split("\n") if "=" in line])
 
 
 def split(values: Floats, counts: Sequence[int]) -> list[Floats]:
