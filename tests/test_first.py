@@ -147,6 +147,13 @@ def test_where_the_window_of_one_step_is_best_the_best_of_the_others_leads(tmp_p
     assert [name for name, one in trial(found).items() if one.ahead] == ["Sliding(5)"]
 
 
+def test_where_no_other_is_shown_to_do_better_who_leads_is_as_ever(tmp_path: Path) -> None:
+    recipes = windows(selection.Sliding(1))
+    found = lived(tmp_path, per_day=600, flip_at=18, challengers=recipes)
+    assert made_first(found) == "Sliding(1)"
+    assert not any(one.ahead for one in trial(found).values())
+
+
 def test_a_day_of_enough_rows_judges_alone(tmp_path: Path) -> None:
     told = trial(lived(tmp_path, per_day=TELLING))
     assert told["Expanding"].rows == (DAYS - 1) * TELLING + 1

@@ -46,7 +46,7 @@ class First:
     that sees clearly fewer rows than the longest is trained beside it on what they would have seen a
     step or more ago, and asked about the rows since. The longest makes the first model, unless a
     shorter one does better for sure. Who does leads from then on; where it is the window of one
-    step, which is of use for the next step alone, the best of the others.
+    step, which is of use for the next step alone, the best of those that do better than the longest.
     """
 
     def __init__(self, turn: Turn) -> None:
@@ -134,20 +134,19 @@ class First:
         for one in others:
             comparison, gain = self._gain(one, longest, judging)
             if comparison is None or gain is None:
-                one.told = f"not to be compared with {longest.version.challenger}"
+                one.told = one.told or f"not to be compared with {longest.version.challenger}"
                 continue
             metric = comparison.metric.name
             values = zip((one, longest), self.turn.values(comparison), strict=True)
             for either, value in values:
                 either.told = f"{metric} undefined" if value is None else f"{metric} {value:,.4g}"
-            if gain.mean.mean > most and not one.version.brief:
-                lead, most = one, gain.mean.mean
             over = gain if best is longest else self._gain(one, best, judging)[1]
-            if over is not None and over.mean.mean > SURE * error_of(over):
+            if _sure(over):
                 best = one
-        if best is longest:
-            return best, None
-        return best, lead if best.version.brief else best
+            if _sure(gain) and gain.mean.mean > most and not one.version.brief:
+                lead, most = one, gain.mean.mean
+        lead = lead if best.version.brief else best
+        return best, None if lead is longest else lead
 
     def _gain(
         self, one: Entrant, other: Entrant, judging: pl.DataFrame
@@ -155,6 +154,11 @@ class First:
         if one.model is None or other.model is None:
             return None, None
         return gain_on(self.turn, judging, one.model, other.model)
+
+
+def _sure(gain: Gain | None) -> bool:
+    """Return whether a gain is no chance."""
+    return gain is not None and gain.mean.mean > SURE * error_of(gain)
 
 
 def _fact(one: Entrant, best: Entrant, lead: Entrant | None, judged: int) -> Sampled:
