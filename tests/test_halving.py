@@ -30,7 +30,7 @@ from keepfit.facts import (
 from keepfit.metrics.evidence import Gain
 from keepfit.metrics.series import Mean
 from keepfit.protocols import Result, Task
-from keepfit.registry import State
+from keepfit.registry import Recipe, State
 from keepfit.standing import Standings
 from tests.worlds import START, live, pipeline, play, stream
 
@@ -205,14 +205,14 @@ def started(name: str, turn: int = 1) -> TrainingStarted:
     )
 
 
-def folded(*facts: Fact) -> State:
+def folded(*facts: Fact, champion: str | None = "v0") -> State:
     from keepfit.facts import Entry
 
     entries = [
         Entry(pipeline="churn", seq=i, at=START, fact=fact)  # type: ignore[arg-type]
         for i, fact in enumerate(facts, start=1)
     ]
-    return State(trained_at=START).fold(entries)
+    return State(trained_at=START, champion=champion).fold(entries)
 
 
 def test_a_recipe_that_is_left_out_was_tried_and_has_not_failed() -> None:
@@ -229,6 +229,18 @@ def test_a_recipe_that_is_left_out_was_tried_and_has_not_failed() -> None:
     assert state.trainings == []
     assert state.probe_costs == [(START, 2.0)]
     assert State.loads(state.dumps()).dumps() == state.dumps()
+
+
+def test_a_recipe_that_is_left_out_of_the_first_turn_is_as_good_as_not_tried() -> None:
+    told = Sampled(version="v1", rows=3, reason="no better", cost=Cost(), skipped=True)
+    state = folded(started("v1"), told, champion=None)
+    assert state.recipes["one"] == Recipe()
+    assert state.outset == ""
+
+
+def test_who_is_ahead_before_the_first_model_is_kept() -> None:
+    told = Sampled(version="v1", rows=3, reason="better", cost=Cost(), ahead=True)
+    assert folded(started("v1"), told, champion=None).outset == "one"
 
 
 def test_a_recipe_that_is_tried_is_trained_still() -> None:

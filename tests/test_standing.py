@@ -408,6 +408,17 @@ def test_who_made_what_serves_before_a_change_does_not_lead_for_it() -> None:
     assert standings(state).leader().name == MIDDLE, "trained after it, on rows before"  # type: ignore[union-attr]
 
 
+def test_who_leads_as_history_says_does_until_something_changes() -> None:
+    state = served(version("v1", BRIEF, 30))
+    state.outset = WHOLE
+    assert standings(state).leader().name == WHOLE, "one step alone tells no more"  # type: ignore[union-attr]
+    state.versions["v2"] = version("v2", SHORT, 40)
+    state.champion = "v2"
+    assert standings(state).leader().name == SHORT, "the holdout decided"  # type: ignore[union-attr]
+    state.level.since = START + 60 * DAY
+    assert standings(state).leader().name == MIDDLE, "all of it was before"  # type: ignore[union-attr]
+
+
 def test_until_a_leader_has_let_go_of_rows_from_before_a_change_the_holdout_decides() -> None:
     state = fallen(served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40)))
     state.level.take(0.8, 33, START + 33 * DAY, learnt_to=START + 33 * DAY)

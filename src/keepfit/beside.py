@@ -30,6 +30,9 @@ TOLD = 0.15
 """The share of new rows from which on a training tells whether trainings pay: one that learnt nearly
 the rows of the model before it does as well, however well it would pay to wait less."""
 
+ALIKE = 1.25
+"""Two recipes of which one sees fewer than so many times the rows of the other are alike."""
+
 MEMORY = 0.97
 """What a batch counts less with each batch that follows it."""
 

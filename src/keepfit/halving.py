@@ -230,7 +230,7 @@ class Race:
         values = "" if new is None or old is None else f" {new:,.4g} against {old:,.4g}"
         said = f"{comparison.metric.name}{values} of {best.version.challenger}"
         one.told = f"{_on(part, one.least)}, {said}"
-        if one.leads or gain is None or gain.mean.mean + SURE * _error(gain) >= 0:
+        if one.leads or gain is None or gain.mean.mean + SURE * error_of(gain) >= 0:
             return False
         smaller = one.models.get(part * 3)
         if smaller is None and self.halving.fit(one, part * 3):
@@ -243,15 +243,21 @@ class Race:
         return not one.beaten
 
     def _gain(self, new: Model, old: Model) -> tuple[Comparison | None, Gain | None]:
-        """Return two models on the rows that judge, and what the one gains over the other."""
-        from keepfit.metrics.evidence import cleaned, gain_of
+        return gain_on(self.halving.turn, self.judging, new, old)
 
-        try:
-            found = cleaned(self.halving.turn.comparison(self.judging, new, old, look=1))
-            own = found.labels, found.challenger, found.champion, found.weights
-            return found, gain_of(found.metric, *own)
-        except Exception:  # a model of the user's own may fail in any way it likes
-            return None, None
+
+def gain_on(
+    turn: Turn, rows: pl.DataFrame, new: Model, old: Model
+) -> tuple[Comparison | None, Gain | None]:
+    """Return two models on rows that judge, and what the one gains over the other."""
+    from keepfit.metrics.evidence import cleaned, gain_of
+
+    try:
+        found = cleaned(turn.comparison(rows, new, old, look=1))
+        own = found.labels, found.challenger, found.champion, found.weights
+        return found, gain_of(found.metric, *own)
+    except Exception:  # a model of the user's own may fail in any way it likes
+        return None, None
 
 
 def behind(gain: Gain, slope: Gain, steps: int) -> bool:
@@ -267,7 +273,7 @@ def behind(gain: Gain, slope: Gain, steps: int) -> bool:
         How often the part is to be tripled until it is all rows.
     """
     reached = gain.mean.mean + steps * max(slope.mean.mean, 0.0)
-    return reached + SURE * math.hypot(_error(gain), steps * _error(slope)) < 0
+    return reached + SURE * math.hypot(error_of(gain), steps * error_of(slope)) < 0
 
 
 def let_off(tries: int) -> bool:
@@ -317,7 +323,8 @@ def _seconds(versions: Sequence[Version]) -> float:
     return sum(told) * sum(1 / part for part in NAMED)
 
 
-def _error(gain: Gain) -> float:
+def error_of(gain: Gain) -> float:
+    """Return the standard error of a gain, with what a single row can move it."""
     return math.hypot(gain.mean.error, gain.slack)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from keepfit import waiting
 from keepfit.batch import LABEL, TIME, border
-from keepfit.beside import Beside, above
+from keepfit.beside import ALIKE, Beside, above
 from keepfit.facts import Judged
 from keepfit.gates.paired import Measured
 from keepfit.plan import Why
@@ -59,9 +59,6 @@ GLANCE, QUIET = 4, 0.5
 """Batches after which the window of one step is looked at again at the soonest, while it does as well
 as others, and the share of those since a change after which it is at the latest."""
 
-ALIKE = 1.25
-"""Two recipes of which one sees fewer than so many times the rows of the other are alike."""
-
 SPAN = 16
 """Batches after a change for which a leader is preferred no more, while it learns rows of before."""
 
@@ -70,7 +67,7 @@ class Standings:
     """What the facts so far say of each recipe.
 
     A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
-    the pipeline names, until another has shown that it does better. Recipes that start from
+    the pipeline names, or that history shows to do better (`First`), until another does better. Recipes that start from
     the champion run in every turn, unless that has done worse than leaving it alone; where new
     rows are few beside the leader's, no worse answered than others lately, and the last update
     gained little, with the next.
@@ -389,10 +386,15 @@ class Standings:
         return self.state.versions.get(champion.final_of or champion.name, champion).challenger
 
     def _heir(self, able: Sequence[Challenger]) -> Challenger | None:
-        """Return who leads without evidence: the first named; after a change who made what serves."""
+        """Return who leads without evidence: the first named; after a change who made what serves.
+
+        Also where history held one, before anything served.
+        """
         version = self.state.root(self.state.versions.get(self.state.champion or ""))
-        first = able[0] if able else None
-        if version is None or self.level.since is None or version.snapshot.to < self.level.since:
+        since, outset = self.level.since, self.state.outset
+        named = (one for one in able if since is None and one.name == outset)
+        first = next(named, able[0] if able else None)
+        if version is None or (not outset if since is None else version.snapshot.to < since):
             return first
         made = (one for one in able if one.name == version.challenger and not one.brief)
         return next(made, first)

@@ -34,6 +34,7 @@ from keepfit.facts import (
     TrainingStarted,
 )
 from keepfit.final import FinalFit, refused
+from keepfit.first import First
 from keepfit.halving import Halving
 from keepfit.learners.novel import without
 from keepfit.learnt import again
@@ -62,6 +63,7 @@ class Turn:
     def __init__(self, loop: Loop) -> None:
         self.loop, self.asking = loop, Asking(loop)
         self.last_fit, self.allowance, self.halving = FinalFit(self), Allowance(self), Halving(self)
+        self.first = First(self)
         self._rows: dict[str, pl.DataFrame] = {}
 
     # Start ------------------------------------------------------------------------------
@@ -86,9 +88,11 @@ class Turn:
         chosen = [one for one in able if one.rows.height and not held[one.challenger.name]]
         chosen.sort(key=lambda one: one.cost)
         if champion is None:
-            # Nothing to compare with yet: the recipe that sees the most rows goes first and alone.
-            chosen = chosen[-1:]
+            # Nothing serves yet: the recipe that sees the most rows goes first, or a shorter window of it.
+            chosen = self.first.beside(chosen, standings.enough)
         if budget:
+            if champion is None and self.allowance.held(chosen):
+                chosen = chosen[-1:]
             dear = self.allowance.held(chosen)
             held |= dear
             chosen = [one for one in chosen if one.challenger.name not in dear]
@@ -243,7 +247,8 @@ class Turn:
         while loop.state.paused is None and self.due(now):
             name = next(n for n in loop.state.training if loop.state.versions[n].ready_at <= now)
             version = loop.state.versions[name]
-            if self.halving.sampled(version, self._moment(version, now)):
+            at = self._moment(version, now)
+            if self.first.sampled(version, at) or self.halving.sampled(version, at):
                 continue
             ended = train(loop, version)
             ended, retried = self.allowance.retry(version, ended, again(loop, version, ended))
@@ -282,10 +287,10 @@ class Turn:
             rows = explore.repeated(rows, asked).drop(CARRIED, strict=False)
         return explore.weighted(rows, asked)
 
-    def rows_of(self, version: Version) -> pl.DataFrame:
-        """Return the rows a version is trained on, read again from its snapshot if need be."""
+    def rows_of(self, version: Version, before: datetime | None = None) -> pl.DataFrame:
+        """Return the rows a version is trained on, or those that it would have been before a moment."""
         kept = self._rows.get(version.name)
-        if kept is not None:
+        if kept is not None and before is None:
             return kept
         snapshot = version.snapshot
         lake = self.loop.memory.lake
@@ -300,6 +305,7 @@ class Turn:
             )
         )
         pool = labelled if snapshot.until is None else _before(labelled, snapshot.until)
+        pool = pool if before is None else _before(pool, before)
         pool = without(pool, snapshot.unlearnt)
         challenger = self.challenger(version)
         if challenger is None:

@@ -67,7 +67,8 @@ class Sampled(Fact, frozen=True, kw_only=True):
     """A recipe was tried on parts of its rows, beside the others of its turn.
 
     ``rows`` are those of the largest part, ``cost`` is that of all. Where it was ``skipped``, it is
-    not trained on all rows, and its training ends here; ``reason`` is what the parts told.
+    not trained on all rows, and its training ends here; ``reason`` is what the parts told. Before the
+    first model it is ``ahead`` where it leads then, as it did better than one of more rows.
     """
 
     version: str
@@ -75,6 +76,7 @@ class Sampled(Fact, frozen=True, kw_only=True):
     reason: str
     cost: Cost
     skipped: bool = False
+    ahead: bool = False
 
 
 class Trained(Fact, frozen=True, kw_only=True):

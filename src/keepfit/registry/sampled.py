@@ -20,6 +20,12 @@ def sampled(state: State, fact: Sampled, at: datetime) -> None:
     counted = version.watermark or state.trained_at
     if counted is not None:
         state.probe_costs.append((counted, fact.cost.cpu_seconds))
+    if fact.ahead:
+        state.outset = version.challenger
+    if fact.skipped and state.champion is None:
+        # It was tried for the first model alone, and waits for its next training no longer for it.
+        recipe = state.recipes[version.challenger]
+        recipe.trainings, recipe.tried, recipe.last = recipe.trainings - 1, recipe.tried[:-1], ""
     if fact.skipped:
         state.training.remove(fact.version)
         version.state, version.message, version.cost = "skipped", fact.reason, fact.cost

@@ -82,7 +82,8 @@ class State(msgspec.Struct):
     ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is the event
     time up to which labelled rows were at hand in the last training. ``followed`` names the
     versions of one turn that are compared on the batches after it, ``compared`` what came of
-    it. ``recipes`` holds the record of each challenger, by its name. ``rollout`` is
+    it. ``recipes`` holds the record of each challenger, by its name, ``outset`` names the one that
+    leads as history says of before the first champion. ``rollout`` is
     the challenger on its way, ``service`` the champion beside the one before, ``undone`` when
     champions were taken back, since the last pause ended. ``request`` is the version that waits
     for a person. ``metric`` is the one that the pipeline began with; ``strangers`` counts labels
@@ -150,6 +151,7 @@ class State(msgspec.Struct):
     followed: list[str] = []
     compared: list[Side] = []
     recipes: dict[str, Recipe] = {}
+    outset: str = ""
     rollout: Rollout | None = None
     request: Request | None = None
     service: Service | None = None
