@@ -217,7 +217,27 @@ def _by_value() -> Iterator[None]:
 
 # Writing pickles anew ---------------------------------------------------------------------
 
-_Token = tuple[str, Any]
+_Token = bytes | tuple[bytes] | int
+"""Operations as they are; a text by itself; the object kept as one of so many, or, inverted, its keeping."""
+
+_ENCODED = {one.code: (one.arg.n if one.arg else 0) for one in pickletools.opcodes}
+_WIDTHS = [_ENCODED.get(chr(code), 0) for code in range(256)]
+"""Bytes of what follows an operation; below zero where it says by itself, or ends with its line."""
+
+_COUNTS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_TEXTS = {pickle.SHORT_BINUNICODE[0]: 2, pickle.BINUNICODE[0]: 5, pickle.BINUNICODE8[0]: 9}
+_CLOSING = {
+    ord(one.code) for one in pickletools.opcodes if pickletools.markobject in one.stack_before
+}
+_SETS = {pickle.ADDITEMS[0], pickle.FROZENSET[0]}
+_FRAME, _MARK, _MEMOIZE = pickle.FRAME[0], pickle.MARK[0], pickle.MEMOIZE[0]
+_GETS = {pickle.BINGET[0], pickle.LONG_BINGET[0]}
+_TOLD = {_FRAME, _MARK, _MEMOIZE, *_TEXTS, *_GETS, *_CLOSING}
 
 
 def _ordered(content: bytes) -> bytes:
@@ -235,52 +255,65 @@ def _tokens(content: bytes) -> list[_Token]:
     tokens: list[_Token] = []
     kept: list[_Token] = []
     marks: list[int] = []
-    operations = list(pickletools.genops(content))
-    ends = [place for _, _, place in operations[1:]] + [len(content)]
-    for (operation, argument, start), end in zip(operations, ends, strict=True):
-        name = operation.name
-        if pickletools.markobject in operation.stack_before:
-            first = marks.pop()
-            inside = tokens[first + 1 :]
-            if name in ("ADDITEMS", "FROZENSET") and all(kind == "text" for kind, _ in inside):
-                tokens[first + 1 :] = sorted(inside)
-        if name == "FRAME":
+    first = place = 0
+    while place < len(content):
+        code = content[place]
+        width = _WIDTHS[code]
+        end = place + 1 + width if width >= 0 else _end(content, place, width)
+        if code not in _TOLD:
+            place = end
             continue
-        if name.endswith("BINUNICODE") or name == "BINUNICODE8":
-            tokens.append(("text", argument))
-        elif name == "MEMOIZE":
-            if tokens[-1][0] == "text":
-                kept.append(tokens[-1])
-                continue
-            kept.append(("get", len(kept)))
-            tokens.append(("keep", len(kept) - 1))
-        elif name in ("BINGET", "LONG_BINGET"):
-            tokens.append(kept[int(argument or 0)])
+        # What lies between is written as it is, in one piece.
+        if code == _MARK:
+            tokens.append(content[first:end])
+            marks.append(len(tokens))
+            first = end
+        elif code in _CLOSING:
+            opened = marks.pop()
+            if code in _SETS and first == place:
+                texts = [one for one in tokens[opened:] if isinstance(one, tuple)]
+                if len(texts) == len(tokens) - opened:
+                    tokens[opened:] = sorted(texts)
         else:
-            if name == "MARK":
-                marks.append(len(tokens))
-            tokens.append(("other", content[start:end]))
+            if first < place:
+                tokens.append(content[first:place])
+            first = end
+            if code in _TEXTS:
+                tokens.append((content[place + _TEXTS[code] : end],))
+            elif code == _MEMOIZE:
+                if isinstance(tokens[-1], tuple):
+                    kept.append(tokens[-1])
+                else:
+                    tokens.append(~len(kept))
+                    kept.append(len(kept))
+            elif code in _GETS:
+                tokens.append(kept[int.from_bytes(content[place + 1 : end], "little")])
+        place = end
+    tokens.append(content[first:])
     return tokens
+
+
+def _end(content: bytes, place: int, width: int) -> int:
+    """Return where an operation ends that says by itself how long it is."""
+    if width == pickletools.UP_TO_NEWLINE:
+        return content.index(b"\n", place) + 1
+    first = place + 1 + _COUNTS[width]
+    return first + int.from_bytes(content[place + 1 : first], "little")
 
 
 def _written(tokens: list[_Token]) -> bytes:
     parts: list[bytes] = []
-    texts: dict[str, int] = {}
-    objects: dict[int, int] = {}
-    for kind, held in tokens:
-        if kind == "other":
-            parts.append(held)
-        elif kind == "get":
-            parts.append(_get(objects[held]))
-        elif kind == "text" and held in texts:
-            parts.append(_get(texts[held]))
+    places: dict[_Token, int] = {}
+    for one in tokens:
+        if isinstance(one, bytes):
+            parts.append(one)
+        elif one in places:
+            parts.append(_get(places[one]))
         else:
-            count = len(texts) + len(objects)
-            if kind == "text":
-                texts[held] = count
-                parts.append(_text(held))
-            else:
-                objects[held] = count
+            kept = ~one if isinstance(one, int) else one
+            if isinstance(one, tuple):
+                parts.append(_text(one[0]))
+            places[kept] = len(places)
             parts.append(pickle.MEMOIZE)
     return b"".join(parts)
 
@@ -291,8 +324,7 @@ def _get(place: int) -> bytes:
     return pickle.LONG_BINGET + place.to_bytes(4, "little")
 
 
-def _text(value: str) -> bytes:
-    encoded = value.encode("utf-8", "surrogatepass")
+def _text(encoded: bytes) -> bytes:
     if len(encoded) < 256:
         return pickle.SHORT_BINUNICODE + len(encoded).to_bytes(1, "little") + encoded
     return pickle.BINUNICODE8 + len(encoded).to_bytes(8, "little") + encoded
