@@ -120,12 +120,14 @@ def _served(home: Path, name: str, poisoned: Sequence[bool]) -> int:
     Their facts come in the order they ran in.
     """
     from keepfit import Ledger
-    from keepfit.facts import Promoted, Trained, TrainingFailed, TrainingStarted
+    from keepfit.facts import Promoted, Sampled, Trained, TrainingFailed, TrainingStarted
 
     with Ledger(home / "backtest" / "ledger.db") as ledger:
         told = [entry.fact for entry in ledger.facts(name)]
     ended = [fact.version for fact in told if isinstance(fact, Trained | TrainingFailed)]
-    bad = {version for version, was in zip(ended, poisoned, strict=True) if was}
+    # Before the first of them windows were tried on history.
+    trials = sum(isinstance(fact, Sampled) for fact in told)
+    bad = {version for version, was in zip(ended, poisoned[trials:], strict=True) if was}
     promoted = {fact.version for fact in told if isinstance(fact, Promoted)}
     started = [fact for fact in told if isinstance(fact, TrainingStarted)]
     winners = {fact.final_of for fact in started if fact.version in promoted}

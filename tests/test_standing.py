@@ -52,6 +52,7 @@ def version(name: str, recipe: str, to: int, *, turn: int = 1, state: str = "ret
         started_at=at,
         ready_at=at,
         state=state,
+        promoted_at=at if state == "retired" else None,
     )
 
 
@@ -203,6 +204,28 @@ def test_the_others_are_tried_in_a_few_of_the_leaders_trainings() -> None:
     # A try on a quarter of the leader's rows counts a quarter, one on three times as many 1.7.
     short = [*range(2, 22), *range(32, 36)]
     assert tried == {SHORT: short, WHOLE: [11, 12, 13, 32]}
+
+
+def test_what_never_served_takes_as_many_rows_as_what_did_and_some_in_advance() -> None:
+    led = [version(f"v{i}", MIDDLE, 20 + i) for i in range(2)]
+    for many, tried in ((4, True), (5, False)):
+        looks = [version(f"v{10 + i}", WHOLE, 10, state="refused") for i in range(many)]
+        state = served(*looks, *led)
+        state.recipes[MIDDLE].tried = [*range(18, 22)]
+        state.recipes[WHOLE].tried = []
+        assert (WHOLE in running(state, 40)) is tried
+        held = standings(state).held(chosen(40), Why.STEP)
+        assert bool(held[WHOLE]) is not tried
+        assert WHOLE in running(state, 40, Why.ALARM), "an alarm asks for all"
+        assert MIDDLE in running(state, 40), "who leads has no such limit"
+    # What won its gate, and served with its holdout learnt too, served.
+    last = replace(version("v30", WHOLE, 10), final_of=looks[0].name)
+    state.versions["v30"] = last
+    assert WHOLE in running(state, 40)
+    # After a fall all are looked at, whatever it costs.
+    del state.versions["v30"]
+    assert WHOLE not in running(state, 40)
+    assert WHOLE in running(fallen(state), 41)
 
 
 def test_who_led_is_tried_beside_another_leader_as_one_that_never_did() -> None:

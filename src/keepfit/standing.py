@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from keepfit import waiting
@@ -91,7 +92,8 @@ class Standings:
     The others are tried beside it in its 2nd, 3rd, 4th, 8th, 16th, … training, those of fewer rows more
     often, of more less, so that trying costs less the longer it brought nothing; not with nearly the
     leader's rows. One that was shown to do worse is tried in the 4th, 16th and each 64th alone. What was
-    tried long ago, or beside another leader, counts as not tried. After an alarm all are.
+    tried long ago, or beside another leader, counts as not tried. After an alarm all are. In all they
+    cost no more rows than what came to serve, and two trainings of the leader, but for a fall.
 
     Parameters
     ----------
@@ -242,6 +244,8 @@ class Standings:
             return seen if share < NEW_ALONE and why == Why.STEP else ""
         if one is leader or why == Why.ALARM:
             return ""
+        if self._spent:
+            return "what never served has cost as many rows as what did; tried again later"
         gain = self._gain(leader.name, one.name)
         worse = gain is not None and gain > WORSE
         if leader.brief:
@@ -284,11 +288,16 @@ class Standings:
         gains = [gain for gain in known if gain is not None]
         if any(gain < -WORSE for gain in gains):
             return False
-        if not gains or max(gains) > BETTER:
-            return True
+        if self._spent or not gains or max(gains) > BETTER:
+            return not self._spent
         first = min(one.snapshot.batch for one in self.state.versions.values())
         quiet = self.state.batch - max(first, self.level.batch)
         return self._age(brief) >= max(GLANCE, QUIET * quiet)
+
+    @cached_property
+    def _spent(self) -> bool:
+        leader = self.leader()
+        return waiting.spent(self.state, self._last(leader) if leader else None)
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""

@@ -1,4 +1,4 @@
-"""When an update of the champion waits for one more batch."""
+"""When an update of the champion waits for one more batch, and what trying has cost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ one step of a window of twenty, less the holdout, is fewer; one of five is more.
 DULL = 1.0
 """Standard deviations between batches by which the newest one must be worse than those lately, or
 the champion have been better at its gate than the one before, for an update not to wait."""
+
+
+AHEAD = 2
+"""Trainings of the leader that what never served may cost beyond what did: on a stream that changes all
+the time the window of one step is found by trying it again and again."""
 
 
 def few(state: State, sign: float, new: int, many: int) -> str:
@@ -31,6 +36,23 @@ def few(state: State, sign: float, new: int, many: int) -> str:
     if shown or beneath(values[-1] - gained, values) - now > DULL:
         return ""
     return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
+
+
+def spent(state: State, leader: Version | None) -> bool:
+    """Return whether trainings from scratch that never served took more rows than those that did.
+
+    By more than some trainings of the leader, whose last one is given: None for one that never ran.
+    """
+    versions = state.versions.values()
+    winners = {one.final_of for one in versions if one.promoted_at is not None}
+    every = (one for one in versions if one.start == "scratch" and one.state != "skipped")
+    # A last fit is of the same training as what won its gate.
+    looks = sum(
+        -one.snapshot.rows if one.promoted_at or one.name in winners else one.snapshot.rows
+        for one in every
+        if one.final_of is None
+    )
+    return looks > (0 if leader is None else AHEAD * leader.snapshot.rows)
 
 
 def _gained(state: State, sign: float, champion: Version) -> tuple[float, bool]:
