@@ -973,7 +973,10 @@ def test_of_several_windows_of_one_step_each_joins_while_it_may_do_better() -> N
 
 
 def test_where_it_leads_the_others_are_looked_at_as_often_as_they_change() -> None:
-    state = served(version("v1", MIDDLE, 40), version("v2", BRIEF, 44), version("v3", SHORT, 44))
+    # However much was tried and never served: a leader of one step is a small part of it.
+    looks = [version(f"v{10 + i}", WHOLE, 10, state="refused") for i in range(9)]
+    others = version("v1", MIDDLE, 40), version("v2", BRIEF, 44), version("v3", SHORT, 44)
+    state = served(*looks, *others)
     state.recipes[BRIEF].trainings = 40
     state.compared = brief_sides(1, 0.1, 8)
     assert standings(state).leader().name == BRIEF  # type: ignore[union-attr]

@@ -244,8 +244,6 @@ class Standings:
             return seen if share < NEW_ALONE and why == Why.STEP else ""
         if one is leader or why == Why.ALARM:
             return ""
-        if self._spent:
-            return "what never served has cost as many rows as what did; tried again later"
         gain = self._gain(leader.name, one.name)
         worse = gain is not None and gain > WORSE
         if leader.brief:
@@ -253,6 +251,8 @@ class Standings:
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
             said = f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
             return said if share < wanted else ""
+        if self._spent:
+            return "what never served has cost as many rows as what did; tried again later"
         led, tries = self._tries(one, leader, rows[one.name])
         # What a try costs are its rows: on half the leader's it counts half, on four times as many twice.
         part = own / max(others, 1)
