@@ -216,7 +216,8 @@ def test_what_never_served_takes_as_many_rows_as_what_did_and_some_in_advance() 
         assert (WHOLE in running(state, 40)) is tried
         held = standings(state).held(chosen(40), Why.STEP)
         assert bool(held[WHOLE]) is not tried
-        assert WHOLE in running(state, 40, Why.ALARM), "an alarm asks for all"
+        assert WHOLE in running(state, 40, Why.ASKED), "a person asks for it, and an alarm for all"
+        assert WHOLE in running(state, 40, Why.ALARM)
         assert MIDDLE in running(state, 40), "who leads has no such limit"
     # What won its gate, and served with its holdout learnt too, served.
     last = replace(version("v30", WHOLE, 10), final_of=looks[0].name)

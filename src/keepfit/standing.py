@@ -251,7 +251,7 @@ class Standings:
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
             said = f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
             return said if share < wanted else ""
-        if self._spent:
+        if self._spent and why == Why.STEP:
             return "what never served has cost as many rows as what did; tried again later"
         led, tries = self._tries(one, leader, rows[one.name])
         # What a try costs are its rows: on half the leader's it counts half, on four times as many twice.
