@@ -76,18 +76,16 @@ class State(msgspec.Struct):
     ``detectors`` holds where each detector goes on, by its name; ``anchor`` is the reference
     of the first champion. ``accepted`` names columns that a person let go or change their
     type. ``recent`` holds the newest scores that have 500 rows together, ``realised`` the number
-    and the metric of the latest batches that were scored;
-    ``level`` whether it fell, where the greater is the better, and ``losses`` where the smaller is;
-    ``awaited`` the estimates (value, low, high) of batches not scored yet, by batch;
-    ``estimates`` those of the latest batches with what was realised. ``learnt_to`` is the event
-    time up to which labelled rows were at hand in the last training. ``followed`` names the
-    versions of one turn that are compared on the batches after it, ``compared`` what came of
-    it. ``recipes`` holds the record of each challenger, by its name, ``outset`` names the one that
-    leads as history says of before the first champion. ``rollout`` is
-    the challenger on its way, ``service`` the champion beside the one before, ``undone`` when
-    champions were taken back, since the last pause ended. ``request`` is the version that waits
-    for a person. ``metric`` is the one that the pipeline began with; ``strangers`` counts labels
-    that what served did not know, as `registry.strangers` does.
+    and the metric of the latest batches that were scored; ``level`` whether it fell, where the
+    greater is the better, and ``losses`` where the smaller is; ``awaited`` the estimates (value, low,
+    high) of batches not scored yet, by batch; ``estimates`` those of the latest batches with what was realised.
+    ``learnt_to`` is the event time up to which labelled rows were at hand in the last training.
+    ``followed`` names the versions of one turn that are compared on the batches after it, ``compared``
+    what came of it. ``recipes`` holds the record of each challenger, by its name; ``outset`` is the one
+    that leads as history before the first champion says. ``rollout`` is the challenger on its way, ``service`` the
+    champion beside the one before, ``undone`` when champions were taken back, since the last pause
+    ended. ``request`` is the version that waits for a person. ``metric`` is the one that the pipeline
+    began with; ``strangers`` counts labels that what served did not know, as `registry.strangers` does.
     """
 
     seq: int = 0
