@@ -91,8 +91,8 @@ def dumps(value: Any) -> bytes:
     """Return a value as bytes that depend on its content alone.
 
     Pickles of equal objects may differ in what is shared inside them, and in the order of
-    texts in a set: the first is settled by opening and closing them again, the second and
-    the sharing of texts by writing them anew.
+    texts and numbers in a set: the first is settled by opening and closing them again, the
+    second and the sharing of texts by writing them anew. Other things in a set stay as they come.
 
     Raises
     ------
@@ -235,17 +235,23 @@ _CLOSING = {
     ord(one.code) for one in pickletools.opcodes if pickletools.markobject in one.stack_before
 }
 _SETS = {pickle.ADDITEMS[0], pickle.FROZENSET[0]}
+_NUMBERS = {
+    ord(one.code)
+    for one in pickletools.opcodes
+    if one.name in ("NONE", "NEWTRUE", "NEWFALSE", "BINFLOAT", "LONG1", "LONG4")
+    or one.name.startswith("BININT")
+}
 _FRAME, _MARK, _MEMOIZE = pickle.FRAME[0], pickle.MARK[0], pickle.MEMOIZE[0]
 _GETS = {pickle.BINGET[0], pickle.LONG_BINGET[0]}
 _TOLD = {_FRAME, _MARK, _MEMOIZE, *_TEXTS, *_GETS, *_CLOSING}
 
 
 def _ordered(content: bytes) -> bytes:
-    """Return a pickle with every text stored once, and texts in sets in order.
+    """Return a pickle with every text stored once, and sets of texts and numbers in order.
 
     Which equal texts are one object depends on where they come from: Python shares those in
     code, and not those out of another pickle. The order of a set of texts differs from
-    process to process.
+    process to process, that of any with what was put in first.
     """
     return _written(_tokens(content))
 
@@ -256,6 +262,7 @@ def _tokens(content: bytes) -> list[_Token]:
     kept: list[_Token] = []
     marks: list[int] = []
     first = place = 0
+    closed = began = -1
     while place < len(content):
         code = content[place]
         width = _WIDTHS[code]
@@ -270,10 +277,14 @@ def _tokens(content: bytes) -> list[_Token]:
             first = end
         elif code in _CLOSING:
             opened = marks.pop()
-            if code in _SETS and first == place:
-                texts = [one for one in tokens[opened:] if isinstance(one, tuple)]
-                if len(texts) == len(tokens) - opened:
-                    tokens[opened:] = sorted(texts)
+            held = _plain([*tokens[opened:], content[first:place]]) if code in _SETS else None
+            if held is not None:
+                if code == pickle.ADDITEMS[0] and closed == opened - 2:
+                    # A large set is written in parts, and is in order as a whole.
+                    held += tokens[began:closed]
+                    opened = began
+                tokens[opened:] = [*sorted(held, key=_rank), content[place:end]]
+                first, closed, began = end, len(tokens) - 1, opened
         else:
             if first < place:
                 tokens.append(content[first:place])
@@ -291,6 +302,30 @@ def _tokens(content: bytes) -> list[_Token]:
         place = end
     tokens.append(content[first:])
     return tokens
+
+
+def _plain(tokens: list[_Token]) -> list[_Token] | None:
+    """Return what a set holds one by one where that is nothing but texts and numbers, else None."""
+    found: list[_Token] = []
+    for one in tokens:
+        if isinstance(one, int):
+            return None
+        if isinstance(one, tuple):
+            found.append(one)
+            continue
+        place = 0
+        while place < len(one):
+            if one[place] not in _NUMBERS:
+                return None
+            width = _WIDTHS[one[place]]
+            end = place + 1 + width if width >= 0 else _end(one, place, width)
+            found.append(one[place:end])
+            place = end
+    return found
+
+
+def _rank(token: _Token) -> tuple[bool, Any]:
+    return isinstance(token, tuple), token
 
 
 def _end(content: bytes, place: int, width: int) -> int:
