@@ -203,7 +203,8 @@ def _way_out(start: str, update: str) -> str:
         return 'leaves are updated in the champion\'s trees: start="champion", update="leaves"'
     if update == "leaves":
         return (
-            "leaves are updated by LightGBM and XGBoost, with an objective whose leaves are means"
+            "leaves are updated by LightGBM, XGBoost and scikit-learn's trees, with an objective whose "
+            "leaves are means"
         )
     if update == "calibration":
         return 'leave learner= out: Challenger(update="calibration") has its own'

@@ -121,14 +121,14 @@ class Grown:
         weight: Floats | None,
     ) -> list[Floats]:
         """Return the values of leaves as `moved` moves them; ``places`` are (trees, rows)."""
-        loss = _Loss.of(self._head, labels, weight)
+        loss = Loss.of(self._head, labels, weight)
         if keep is None:
             memory = self._rows / 2
             keep = float(memory / (memory + len(labels)))
         return self._stepped(values, places, loss, keep)
 
     def _stepped(
-        self, values: Sequence[Floats], places: NDArray[np.int64], loss: _Loss, keep: float
+        self, values: Sequence[Floats], places: NDArray[np.int64], loss: Loss, keep: float
     ) -> list[Floats]:
         """Return the values of leaves, tree by tree, after one pass of rows through the trees."""
         width, rates, none = loss.width, self._rates, np.array(0.0)
@@ -154,19 +154,31 @@ class Grown:
         return new
 
 
-class _Loss:
-    """First and second derivatives of a loss by the scores, (scores, rows), as LightGBM takes them."""
+class Loss:
+    """First and second derivatives of a loss by the scores, (scores, rows), as LightGBM takes them.
 
-    def __init__(self, kind: str, width: int, labels: Floats, weight: Floats | None) -> None:
+    ``factor`` is what curvatures of several classes are multiplied by: as LightGBM and Friedman
+    (2001) do when not given.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        width: int,
+        labels: Floats,
+        weight: Floats | None,
+        factor: float | None = None,
+    ) -> None:
         self.kind = kind
         self.width = width
+        self.factor = width / max(1, width - 1) if factor is None else factor
         self.weight = None if weight is None else np.asarray(weight, dtype=np.float64)
         self.target = labels.astype(np.float64)[None, :]
         if kind == "multiclass":
             self.target = (labels == np.arange(width)[:, None]).astype(np.float64)
 
     @classmethod
-    def of(cls, text: str, labels: Floats, weight: Floats | None) -> _Loss:
+    def of(cls, text: str, labels: Floats, weight: Floats | None) -> Loss:
         """Return the loss that a model was trained on."""
         found = _OBJECTIVE.search(text)
         kind = found[1].split()[0] if found else ""
@@ -183,8 +195,7 @@ class _Loss:
         else:
             raised = np.exp(score - score.max(axis=0))
             chance = raised / raised.sum(axis=0)
-            factor = self.width / (self.width - 1)
-            gradient, curve = chance - self.target, factor * chance * (1.0 - chance)
+            gradient, curve = chance - self.target, self.factor * chance * (1.0 - chance)
         if self.weight is None:
             return gradient, curve
         return gradient * self.weight, curve * self.weight

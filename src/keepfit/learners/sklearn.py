@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from keepfit.batch import LABEL
 from keepfit.errors import TrainingError
-from keepfit.learners import estimators, labels
+from keepfit.learners import estimators, foliage, labels
 from keepfit.learners.dense import Dense
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import FittedModel, Head, Size
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _OWN_COLUMNS = ("Pipeline", "ColumnTransformer")
 _TAKE_GAPS = ("catboost", "lightgbm", "xgboost")
-_HISTOGRAMS = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
 _FORESTS = ("BaseForest",)
 _NETWORKS = ("BaseMultilayerPerceptron",)
 """Those whose `partial_fit` refuses to stop early, which others leave to `fit`."""
@@ -43,9 +42,13 @@ class Sklearn:
 
     From the champion an estimator goes on with ``partial_fit`` where it has that, else by
     ``warm_start``; an ensemble grows by its own size each time, to five times at most.
-    Histogram gradient boosting always starts from scratch: it would bin the new rows anew
-    and read its old trees against the wrong bins; so do networks that stop early, and bagging
-    with ``oob_score``, which scikit-learn does not let go on.
+    Histogram gradient boosting does neither: it would bin the new rows anew and read its old
+    trees against the wrong bins; nor do networks that stop early, and bagging with
+    ``oob_score``, which scikit-learn does not let go on.
+
+    ``update="leaves"`` keeps the trees of a tree, a forest or boosting and moves their leaves
+    towards the new rows, each by how many of them reach it (`keepfit.learners.foliage`), where
+    leaves hold means of labels or steps of a logistic or squared loss.
 
     Parameters
     ----------
@@ -97,8 +100,10 @@ class Sklearn:
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the estimator knows."""
-        more = (("champion", "all"), ("transfer", "all")) if self._continues else ()
-        return (("scratch", "all"), *more)
+        more = ["all"] if self._continues else []
+        more += ["leaves"] if foliage.known(self.estimator) else []
+        starts = ("champion", "transfer")
+        return (("scratch", "all"), *((start, update) for update in more for start in starts))
 
     @property
     def weighs(self) -> bool:
@@ -108,7 +113,7 @@ class Sklearn:
 
     @property
     def _continues(self) -> bool:
-        if estimators.derives(self.estimator, "sklearn", *_HISTOGRAMS) or self._raw:
+        if estimators.derives(self.estimator, "sklearn", *foliage.HISTOGRAMS) or self._raw:
             return False
         stated = estimators.parameters(self.estimator)
         learns_on = hasattr(self.estimator, "partial_fit")
@@ -145,7 +150,7 @@ class Sklearn:
             before = _champion(previous, type(self.estimator), self.name)
             if start == "transfer":
                 before = cast("EstimatorModel", before.adapted(rows, grow=False))
-            return self._continue(rows, before, seed)
+            return self._continue(rows, update, before, seed)
         classes = labels.classes_of(rows.get_column(LABEL)) if self._classify else ()
         raw = self._raw
         encoding = Encoding.learn(rows, raw=raw)
@@ -154,7 +159,7 @@ class Sklearn:
         task = {0: "regression", 2: "binary"}.get(len(classes), "multiclass")
         head = Head("sklearn", self.name, task, classes, encoding, dense, raw)
         settings = self._settings(classes, seed, rows.height * len(encoding.columns))
-        if estimators.derives(self.estimator, "sklearn", *_HISTOGRAMS):
+        if estimators.derives(self.estimator, "sklearn", *foliage.HISTOGRAMS):
             settings["categorical_features"] = _categorical(self.estimator, encoding)
         estimator = _set(estimators.clone(self.estimator), settings)
         model = EstimatorModel(head, estimator)
@@ -189,15 +194,20 @@ class Sklearn:
             settings["n_jobs"] = estimators.threads(values)
         return settings
 
-    def _continue(self, rows: pl.DataFrame, before: EstimatorModel, seed: int) -> EstimatorModel:
+    def _continue(
+        self, rows: pl.DataFrame, update: str, before: EstimatorModel, seed: int
+    ) -> EstimatorModel:
         estimator = copy.deepcopy(before.estimator)
         model = EstimatorModel(before.head, estimator)
         known = model.codes(rows.get_column(LABEL))
         if self._classify:
             labels.refuse_new(rows.get_column(LABEL), known)
+        table = model.table(rows)
+        if update == "leaves":
+            self._move(model, rows, table, known)
+            return model
         settings = estimators.parameters(self.estimator)
         settings |= self._settings(model.classes, seed, rows.height * len(model.features))
-        table = model.table(rows)
         if hasattr(estimator, "partial_fit"):
             if self._classify and settings.get("class_weight") == "balanced":
                 # A class without rows has no weight that balances it.
@@ -209,6 +219,31 @@ class Sklearn:
             _set(estimator, settings).fit(table, known, **_weights(estimator, rows))
         _settle(estimator)
         return model
+
+    def _move(
+        self, model: EstimatorModel, rows: pl.DataFrame, table: np.ndarray, known: np.ndarray
+    ) -> None:
+        """Let the leaves of a model's trees learn."""
+        if not foliage.known(model.estimator):
+            raise TrainingError(
+                f"expected a champion whose leaves can learn, got {estimators.described(model.estimator)}",
+                hint="start from scratch",
+            )
+        if self._classify and known.min() == known.max():
+            # One class alone says nothing of where it ends: leaves would move towards certainty.
+            labels.classes_of(rows.get_column(LABEL))
+        weight = labels.weights(rows)
+        given = estimators.parameters(self.estimator)
+        stated = estimators.weights_by_code(given, model.classes).get("class_weight")
+        stated = given.get("class_weight") if stated is None else stated
+        if stated is not None:
+            from sklearn.utils.class_weight import compute_sample_weight
+
+            stated = "balanced" if stated == "balanced_subsample" else stated
+            weight = labels.product(compute_sample_weight(stated, known), weight)
+        threads = estimators.threads(table.size)
+        with _few_threads(model.estimator, table.size):
+            foliage.move(model.estimator, table, known, weight, threads)
 
     def _grown(self, estimator: Any, known: np.ndarray, model: FittedModel) -> dict[str, Any]:
         """Return the parameters with which `fit` goes on where the champion stopped."""
@@ -363,7 +398,7 @@ def _columns(rows: pl.DataFrame, model: EstimatorModel, kind: str) -> list[str]:
 @contextlib.contextmanager
 def _few_threads(estimator: Any, values: int) -> Iterator[None]:
     """Keep histogram gradient boosting, which has no `n_jobs`, from waking every core for little."""
-    if not estimators.derives(estimator, "sklearn", *_HISTOGRAMS):
+    if not estimators.derives(estimator, "sklearn", *foliage.HISTOGRAMS):
         yield
         return
     with _openmp().limit(limits=estimators.threads(values), user_api="openmp"):
