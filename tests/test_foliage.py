@@ -220,6 +220,25 @@ def test_an_update_asks_for_what_it_cannot_go_on_without() -> None:
     assert caught.value.hint == "start from scratch"
 
 
+@pytest.mark.parametrize("count", [1, 7, 3_000])
+@pytest.mark.parametrize(("estimator", "task"), tasks(), ids=name)
+def test_answers_are_those_of_the_estimator_itself(estimator: Any, task: str, count: int) -> None:
+    model, asked = fit(estimator, rows(task)), rows(task, count, seed=1)
+    table, inside = model.table(asked), model.estimator
+    told = inside.predict(table) if task == "regression" else inside.predict_proba(table)
+    expected = told[:, 1] if task == "binary" else told
+    np.testing.assert_array_equal(model.predict(asked), expected)
+
+
+def test_a_forest_of_the_users_own_answers_itself() -> None:
+    class Bold(RandomForestClassifier):
+        def predict_proba(self, X: Any) -> Any:
+            return np.round(super().predict_proba(X))
+
+    scores = fit(Bold(5, max_depth=2), rows("binary")).predict(rows("binary"))
+    assert set(scores) <= {0.0, 1.0}
+
+
 def test_one_class_of_several_may_be_missing() -> None:
     champion = fit(CLASSIFIERS[0], rows("multiclass"))
     some = rows("multiclass", 300, seed=1).filter(pl.col("_label") != 1)

@@ -124,17 +124,40 @@ def _boosted(estimator: Any, table: Any, labels: Floats, weight: Floats | None) 
 
 def _forest(estimator: Any, table: Any, labels: Floats, weight: Floats | None) -> None:
     trees = [one.tree_ for one in getattr(estimator, "estimators_", [estimator])]
-    places = np.asarray(estimator.apply(table), dtype=np.intp).reshape(len(labels), len(trees))
+    rows = _checked(estimator, table)
     counted = np.ones(len(labels)) if weight is None else weight
     classes = trees[0].value.shape[2] if hasattr(estimator, "classes_") else 0
     told = (labels == np.arange(classes)[:, None]) if classes else labels[None, :]
     told = told * counted
-    for tree, place in zip(trees, places.T, strict=True):
+    for tree in trees:
+        place = tree.apply(rows)
         values, sizes = tree.value[:, 0, :], tree.weighted_n_node_samples
         sums = np.stack([np.bincount(place, one, tree.node_count) for one in told], axis=1)
         came = np.bincount(place, counted, tree.node_count)[:, None]
         share = _learnt(place, counted, sizes, whole=sizes[0])[:, None]
         values += share * (sums / (came + _TINY) - values)
+
+
+def mean(estimator: Any, table: Any) -> Floats | None:
+    """Return what the trees of a forest say in the mean: what it answers, to the bit.
+
+    None for another estimator. A forest's own answer hands each tree to joblib, which on a few
+    hundred rows takes ten times as long as the trees do.
+    """
+    if type(estimator).__module__ != "sklearn.ensemble._forest" or estimator.n_outputs_ > 1:
+        return None
+    rows, trees = _checked(estimator, table), estimator.estimators_
+    total: Floats = np.zeros((len(rows), trees[0].tree_.value.shape[2]))
+    for one in trees:
+        total += one.tree_.predict(rows)
+    total /= len(trees)
+    return total if hasattr(estimator, "classes_") else total[:, 0]
+
+
+def _checked(estimator: Any, table: Any) -> Any:
+    """Return rows as the trees of a forest, or a tree alone, take them."""
+    alone = not hasattr(estimator, "estimators_")
+    return estimator._validate_X_predict(table, **({"check_input": True} if alone else {}))
 
 
 def _learnt(place: Any, counted: Floats, sizes: Floats, whole: float | None = None) -> Floats:
