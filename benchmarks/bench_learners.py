@@ -1,7 +1,7 @@
 """Keepfit without settings with other learners than LightGBM, beside each window in hindsight.
 
-These have no cheap update: what there is for them are windows trained from scratch, and which of
-them, and when.
+The first two have no cheap update: what there is for them are windows trained from scratch, and
+which of them, and when. Leaves of the others learn between.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from peers import say
 from peers.report import table
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
@@ -26,6 +26,7 @@ LEARNERS: dict[str, Callable[[], Any]] = {
     "a line": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)),
     "naive Bayes": GaussianNB,
     "histogram boosting": lambda: HistGradientBoostingClassifier(max_iter=60, random_state=0),
+    "a forest": lambda: RandomForestClassifier(40, min_samples_leaf=5, random_state=0, n_jobs=1),
 }
 WINDOWS = (1, 2, 5, 10, 20, 40, None)
 

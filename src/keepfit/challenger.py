@@ -42,7 +42,7 @@ class Challenger:
         version, as ``"flights-nyc@champion"`` or ``"flights-nyc@v3"`` (transfer): the columns
         that both have are matched, and the facts say what was taken over and what is new.
     update
-        ``"all"``; ``"leaves"``: the trees of a boosted model stay, their leaves learn;
+        ``"all"``; ``"leaves"``: the trees of a model stay, their leaves learn;
         ``"head"``: the last layer of a network learns; or ``"calibration"``: the champion stays
         as it is and a map of its scores is learnt (`learners.Calibration`), whatever the learner.
     learner
