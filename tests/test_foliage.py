@@ -239,6 +239,25 @@ def test_a_forest_of_the_users_own_answers_itself() -> None:
     assert set(scores) <= {0.0, 1.0}
 
 
+@pytest.mark.parametrize(
+    "estimator", [CLASSIFIERS[0], CLASSIFIERS[1], CLASSIFIERS[3], CLASSIFIERS[5]], ids=name
+)
+def test_a_transfer_lets_the_leaves_of_a_donor_learn_what_both_have(estimator: Any) -> None:
+    theirs = rows("binary").with_columns(other=pl.lit(1.0) * pl.int_range(pl.len()))
+    donor = fit(estimator, theirs)
+    ours = rows("binary", 400, seed=1).with_columns(_label=1 - pl.col("_label"))
+    learner, model = learners.resolve(estimator), donor
+    for _ in range(6):
+        start = "transfer" if model is donor else "champion"
+        model = learner.fit(ours, start=start, update="leaves", previous=model, seed=3)
+    assert model.features == ("x", "y", "kind")
+    held = rows("binary", 400, seed=2).with_columns(_label=1 - pl.col("_label"))
+    assert accuracy(model, held) > 0.75
+    report = learners.transferred(donor, model)
+    assert report.columns == ("x", "y", "kind")
+    assert report.gone_columns == ("other",)
+
+
 def test_one_class_of_several_may_be_missing() -> None:
     champion = fit(CLASSIFIERS[0], rows("multiclass"))
     some = rows("multiclass", 300, seed=1).filter(pl.col("_label") != 1)

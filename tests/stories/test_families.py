@@ -1,4 +1,4 @@
-"""XGBoost, CatBoost and River in a pipeline: trained, gone on from, killed, and served."""
+"""XGBoost, CatBoost, River and trees of scikit-learn in a pipeline: trained, gone on from, killed, served."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from tests.worlds import DAY, START, pipeline, stream
 
 from keepfit import Challenger, Ledger, executors, gates, learners, load, selection, triggers
@@ -27,6 +32,14 @@ def boosted(family: str) -> Any:
     return package.CatBoostClassifier(iterations=20, depth=3)
 
 
+def trees(family: str) -> Any:
+    if family == "histograms":
+        return HistGradientBoostingClassifier(max_iter=20, max_depth=3)
+    if family == "forest":
+        return RandomForestClassifier(15, max_depth=6)
+    return GradientBoostingClassifier(n_estimators=20)
+
+
 def streaming(rate: float = 0.1) -> Any:
     pytest.importorskip("river")
     from river import compose, linear_model, optim, preprocessing
@@ -37,16 +50,25 @@ def streaming(rate: float = 0.1) -> Any:
 
 
 def model_of(family: str) -> Any:
+    if family in TREES:
+        return trees(family)
     return streaming() if family == "river" else boosted(family)
 
 
 ROUNDS = {"xgboost": "n_estimators", "catboost": "iterations"}
+TREES = ["histograms", "forest", "gradient"]
 FAMILIES = ["xgboost", "catboost", "river"]
 
 
 @pytest.mark.parametrize(
     ("family", "update"),
-    [("xgboost", "all"), ("xgboost", "leaves"), ("catboost", "all"), ("river", "all")],
+    [
+        ("xgboost", "all"),
+        ("xgboost", "leaves"),
+        ("catboost", "all"),
+        ("river", "all"),
+        *((one, "leaves") for one in TREES),
+    ],
 )
 def test_a_pipeline_trains_goes_on_from_its_champion_and_serves(
     family: str, update: str, tmp_path: Path
@@ -67,7 +89,9 @@ def test_a_pipeline_trains_goes_on_from_its_champion_and_serves(
     with Ledger(tmp_path / "home" / "backtest" / "ledger.db") as ledger:
         facts = [entry.fact for entry in ledger.facts("churn")]
     failed = [fact.message for fact in facts if isinstance(fact, TrainingFailed)]
-    assert all("scratch is due" in message for message in failed)
+    # An update that learnt less than others is tried once more, and found to be sound.
+    known = ("scratch is due", "learnt less than half of what is usual")
+    assert all(any(one in message for one in known) for message in failed), failed
     begun = {fact.version: fact for fact in facts if isinstance(fact, TrainingStarted)}
     trained = {fact.version: fact for fact in facts if isinstance(fact, Trained)}
     went_on = [name for name in trained if begun[name].start == "champion"]

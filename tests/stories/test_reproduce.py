@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -52,6 +52,26 @@ def test_every_version_is_trained_again_to_the_byte(tmp_path: Path, learner: Any
         assert told.rows == loop.state.versions[name].snapshot.rows
     assert loop.memory.ledger.seq("churn") == before
     assert "the same model, to the byte" in repr(told)
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [HistGradientBoostingClassifier(max_iter=10), RandomForestClassifier(5, min_samples_leaf=5)],
+    ids=["histograms", "forest"],
+)
+def test_a_version_whose_leaves_learnt_is_trained_again_to_the_byte(
+    tmp_path: Path, learner: Any
+) -> None:
+    challengers = [
+        Challenger(select=selection.SinceLast(), start="champion", update="leaves"),
+        Challenger(),
+    ]
+    loop = lived(tmp_path, learner=learner, challengers=challengers, trigger=triggers.Every("2d"))
+    updated = [one.name for one in loop.state.versions.values() if one.update == "leaves"]
+    assert len(updated) >= 2
+    for name in updated:
+        told = reproduce(loop, name)
+        assert (told.same, told.reproduced, told.differences) == (True, True, ())
 
 
 @pytest.mark.parametrize(

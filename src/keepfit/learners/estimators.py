@@ -17,6 +17,14 @@ LONGEST_NAME = 300
 VALUES_PER_THREAD = 100_000
 """Numbers a thread must have to work on before another one pays for itself."""
 
+HISTOGRAMS = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
+BOOSTED = ("BaseGradientBoosting",)
+_FORESTS = ("ForestClassifier", "ForestRegressor")
+_TREES = ("DecisionTreeClassifier", "DecisionTreeRegressor")
+_LOSSES = ("log_loss", "squared_error")
+_MEANS = ("gini", "entropy", "log_loss", "squared_error", "friedman_mse", "poisson")
+"""What trees split by where their leaves hold means of labels."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
@@ -153,6 +161,29 @@ def purpose(estimator: Any) -> str:
             hint="a transformer goes in front of one, in a scikit-learn Pipeline",
         )
     return str(kind)
+
+
+def leafy(estimator: Any) -> bool:
+    """Return whether leaves of an estimator of scikit-learn, trained or not, can learn by themselves.
+
+    They can where they hold means of labels, or Newton steps of a loss whose gradients are
+    known, that nothing else holds in bounds.
+
+    Examples
+    --------
+    >>> from sklearn.ensemble import HistGradientBoostingRegressor
+    >>> leafy(HistGradientBoostingRegressor())
+    True
+    >>> leafy(HistGradientBoostingRegressor(loss="quantile", quantile=0.9))
+    False
+    """
+    stated = parameters(estimator)
+    if stated.get("monotonic_cst") is not None:
+        return False
+    if derives(estimator, "sklearn", *HISTOGRAMS, *BOOSTED):
+        return stated.get("loss") in _LOSSES
+    grown = derives(estimator, "sklearn", *_FORESTS, *_TREES)
+    return grown and stated.get("criterion") in _MEANS
 
 
 def weight_name(estimator: Any, method: str = "fit") -> str | None:

@@ -20,42 +20,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-HISTOGRAMS = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
-_BOOSTED = ("BaseGradientBoosting",)
-_FORESTS = ("ForestClassifier", "ForestRegressor")
-_TREES = ("DecisionTreeClassifier", "DecisionTreeRegressor")
-_LOSSES = ("log_loss", "squared_error")
-_MEANS = ("gini", "entropy", "log_loss", "squared_error", "friedman_mse", "poisson")
-"""What forests split by where their leaves hold means of labels."""
-
 _TINY = 1e-12
 
 
-def known(estimator: Any) -> bool:
-    """Return whether leaves of an estimator, trained or not, can learn here.
-
-    They can where they hold means of labels, or Newton steps of a loss whose gradients are
-    known, that nothing else holds in bounds.
-
-    Examples
-    --------
-    >>> from sklearn.ensemble import HistGradientBoostingRegressor
-    >>> known(HistGradientBoostingRegressor())
-    True
-    >>> known(HistGradientBoostingRegressor(loss="quantile", quantile=0.9))
-    False
-    """
-    stated = estimators.parameters(estimator)
-    if stated.get("monotonic_cst") is not None:
-        return False
-    if estimators.derives(estimator, "sklearn", *HISTOGRAMS, *_BOOSTED):
-        return stated.get("loss") in _LOSSES
-    grown = estimators.derives(estimator, "sklearn", *_FORESTS, *_TREES)
-    return grown and stated.get("criterion") in _MEANS
-
-
 def move(estimator: Any, table: Any, labels: Floats, weight: Floats | None, threads: int) -> None:
-    """Let the leaves of a trained estimator that is `known` learn from rows, in place.
+    """Let the leaves of a trained estimator of which `estimators.leafy` learn from rows, in place.
 
     Parameters
     ----------
@@ -70,9 +39,9 @@ def move(estimator: Any, table: Any, labels: Floats, weight: Floats | None, thre
     threads
         Threads that look up leaves at most, where the estimator leaves it open.
     """
-    if estimators.derives(estimator, "sklearn", *HISTOGRAMS):
+    if estimators.derives(estimator, "sklearn", *estimators.HISTOGRAMS):
         _histograms(estimator, table, labels, weight, threads)
-    elif estimators.derives(estimator, "sklearn", *_BOOSTED):
+    elif estimators.derives(estimator, "sklearn", *estimators.BOOSTED):
         _boosted(estimator, table, labels, weight)
     else:
         _forest(estimator, table, labels, weight)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from keepfit.batch import LABEL
 from keepfit.errors import TrainingError
-from keepfit.learners import estimators, foliage, labels
+from keepfit.learners import estimators, labels
 from keepfit.learners.dense import Dense
 from keepfit.learners.encoding import Encoding
 from keepfit.learners.models import FittedModel, Head, Size
@@ -101,7 +101,7 @@ class Sklearn:
     def ways(self) -> tuple[tuple[str, str], ...]:
         """The pairs of start and update that the estimator knows."""
         more = ["all"] if self._continues else []
-        more += ["leaves"] if foliage.known(self.estimator) else []
+        more += ["leaves"] if estimators.leafy(self.estimator) else []
         starts = ("champion", "transfer")
         return (("scratch", "all"), *((start, update) for update in more for start in starts))
 
@@ -113,7 +113,7 @@ class Sklearn:
 
     @property
     def _continues(self) -> bool:
-        if estimators.derives(self.estimator, "sklearn", *foliage.HISTOGRAMS) or self._raw:
+        if estimators.derives(self.estimator, "sklearn", *estimators.HISTOGRAMS) or self._raw:
             return False
         stated = estimators.parameters(self.estimator)
         learns_on = hasattr(self.estimator, "partial_fit")
@@ -159,7 +159,7 @@ class Sklearn:
         task = {0: "regression", 2: "binary"}.get(len(classes), "multiclass")
         head = Head("sklearn", self.name, task, classes, encoding, dense, raw)
         settings = self._settings(classes, seed, rows.height * len(encoding.columns))
-        if estimators.derives(self.estimator, "sklearn", *foliage.HISTOGRAMS):
+        if estimators.derives(self.estimator, "sklearn", *estimators.HISTOGRAMS):
             settings["categorical_features"] = _categorical(self.estimator, encoding)
         estimator = _set(estimators.clone(self.estimator), settings)
         model = EstimatorModel(head, estimator)
@@ -224,7 +224,9 @@ class Sklearn:
         self, model: EstimatorModel, rows: pl.DataFrame, table: np.ndarray, known: np.ndarray
     ) -> None:
         """Let the leaves of a model's trees learn."""
-        if not foliage.known(model.estimator):
+        from keepfit.learners import foliage
+
+        if not estimators.leafy(model.estimator):
             raise TrainingError(
                 f"expected a champion whose leaves can learn, got {estimators.described(model.estimator)}",
                 hint="start from scratch",
@@ -288,6 +290,8 @@ class EstimatorModel(FittedModel):
 
     def _scores(self, table: Any) -> np.ndarray:
         import numpy as np
+
+        from keepfit.learners import foliage
 
         estimator = self.estimator
         together = foliage.mean(estimator, table)
@@ -401,7 +405,7 @@ def _columns(rows: pl.DataFrame, model: EstimatorModel, kind: str) -> list[str]:
 @contextlib.contextmanager
 def _few_threads(estimator: Any, values: int) -> Iterator[None]:
     """Keep histogram gradient boosting, which has no `n_jobs`, from waking every core for little."""
-    if not estimators.derives(estimator, "sklearn", *foliage.HISTOGRAMS):
+    if not estimators.derives(estimator, "sklearn", *estimators.HISTOGRAMS):
         yield
         return
     with _openmp().limit(limits=estimators.threads(values), user_api="openmp"):
