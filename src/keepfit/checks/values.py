@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from keepfit.batch import spread
 from keepfit.checks.asking import Asking, features, names, percent, share
 from keepfit.errors import ConfigError
 from keepfit.facts import Finding, Outcome
@@ -25,6 +26,9 @@ _MOST = 0.5
 
 _CONTINUOUS = 20
 """Distinct values below which a column is a code or a calendar, and no quantity."""
+
+_FEW = 500
+"""Values that tell whether a column has the size it had, before all are looked at."""
 
 _UNITS = {
     "times 100": 100.0,
@@ -238,7 +242,7 @@ def _same_scale(column: Column, values: np.ndarray) -> bool:
     """Return whether values have about the reference's size and sign, from a few of them."""
     import numpy as np
 
-    few, grid = np.sort(values[:: max(1, values.size // 500)]), column.grid
+    few, grid = np.sort(values[spread(values.size, _FEW)]), column.grid
     turned = few[few.size // 2] * grid[grid.size // 2] < 0
     size, usual = (np.sort(np.abs(one))[one.size * 9 // 10] for one in (few, grid))
     return bool(usual / 5 < size < usual * 5 and not turned)
