@@ -95,25 +95,73 @@ def parts(model: Any) -> list[Any]:
     ]
 
 
+def others() -> list[Any]:
+    """Return boosted trees of other libraries, whose leaves move as these do."""
+    catboost, xgboost = pytest.importorskip("catboost"), pytest.importorskip("xgboost")
+    drawn = {"iterations": 40, "depth": 4}
+    grown = {"n_estimators": 20, "max_depth": 3, "reg_lambda": 5.0}
+    classifiers = [catboost.CatBoostClassifier(**drawn), xgboost.XGBClassifier(**grown)]
+    regressors = [catboost.CatBoostRegressor(**drawn), xgboost.XGBRegressor(**grown)]
+    found = [(one, task) for one in classifiers for task in ("binary", "multiclass")]
+    return [*found, *((one, "regression") for one in regressors)]
+
+
+elsewhere = pytest.mark.parametrize(("estimator", "task"), others(), ids=name)
+
+
+def turned(found: pl.DataFrame, task: str) -> pl.DataFrame:
+    """Return rows whose labels stand on their head."""
+    known = found["_label"]
+    return found.with_columns(_label=100.0 - known if task == "regression" else known.max() - known)
+
+
+@elsewhere
+@pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
+def test_leaves_of_other_libraries_follow_and_do_no_harm(
+    estimator: Any, task: str, gaps: bool
+) -> None:
+    champion, held = fit(estimator, rows(task, gaps=gaps)), rows(task, 2_000, 99, gaps)
+    model = champion
+    for seed in range(1, 6):
+        model = fit(estimator, rows(task, 300, seed, gaps), model, "leaves")
+    assert error(model, held) < 1.1 * error(champion, held)
+    for seed in range(6, 13):
+        model = fit(estimator, turned(rows(task, 300, seed, gaps), task), model, "leaves")
+    stale = error(champion, turned(held, task))
+    assert error(model, turned(held, task)) < 0.3 * stale
+    again = fit(estimator, turned(held, task), champion, "leaves")
+    assert again.content() == fit(estimator, turned(held, task), champion, "leaves").content()
+
+
+@elsewhere
+def test_leaves_of_other_libraries_heed_what_rows_weigh(estimator: Any, task: str) -> None:
+    champion, new = fit(estimator, rows(task)), rows(task, 90, seed=1)
+    heavy = new.gather_every(3)
+    weights = pl.Series([3.0 if one % 3 == 0 else 1.0 for one in range(90)])
+    plain = fit(estimator, new, champion, "leaves")
+    model = fit(estimator, new.with_columns(_weight=weights), champion, "leaves")
+    assert error(model, heavy) < error(plain, heavy)
+    # A row that weighs three is as three rows.
+    other = fit(estimator, pl.concat([new, heavy, heavy]), champion, "leaves")
+    np.testing.assert_allclose(model.predict(new), other.predict(new), rtol=1e-4, atol=1e-5)
+
+
 @every
 @pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
 def test_leaves_follow_what_changed_and_trees_stay(estimator: Any, task: str, gaps: bool) -> None:
     before = rows(task, gaps=gaps)
     champion = fit(estimator, before)
-    turned = [rows(task, 300, seed, gaps=gaps) for seed in range(1, 9)]
-    for place, one in enumerate(turned):
-        new = 100.0 - one["_label"] if task == "regression" else one["_label"].max() - one["_label"]
-        turned[place] = one.with_columns(_label=new)
+    *later, last = [turned(rows(task, 300, seed, gaps), task) for seed in range(1, 9)]
     model = champion
-    for one in turned[:-1]:
+    for one in later:
         model = fit(estimator, one, model, "leaves")
-    assert error(model, turned[-1]) < 0.5 * error(champion, turned[-1])
+    assert error(model, last) < 0.5 * error(champion, last)
     assert parts(model) == parts(champion)
     # The champion itself is as it was, and trainings repeat.
     again = fit(estimator, before)
     assert again.content() == champion.content()
-    assert fit(estimator, turned[0], champion, "leaves").content() == (
-        fit(estimator, turned[0], again, "leaves").content()
+    assert fit(estimator, last, champion, "leaves").content() == (
+        fit(estimator, last, again, "leaves").content()
     )
 
 

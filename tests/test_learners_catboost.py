@@ -52,17 +52,31 @@ def test_what_cannot_train_is_refused_with_a_reason(wrong: Any, said: str) -> No
         learners.resolve(wrong)
 
 
-def test_leaves_and_a_gpu_know_no_way_that_catboost_has_not() -> None:
+def test_leaves_that_hold_something_else_and_a_gpu_know_no_way_that_catboost_has_not() -> None:
     learner = learners.resolve(CatBoostClassifier())
     learners.validate(learner, "champion", "all")
-    with pytest.raises(ConfigError, match="expected a way that"):
-        learners.validate(learner, "champion", "leaves")
-    rows = rows_to_learn("binary")
-    champion = fit(CatBoostClassifier(iterations=2), rows)
-    with pytest.raises(ConfigError, match="a learner that updates leaves"):
-        fit(CatBoostClassifier(iterations=2), rows, champion, "leaves")
+    learners.validate(learner, "champion", "leaves")
+    for other in (
+        CatBoostClassifier(loss_function="MultiClassOneVsAll"),
+        CatBoostClassifier(auto_class_weights="Balanced"),
+        CatBoostClassifier(grow_policy="Lossguide"),
+        CatBoostRegressor(loss_function="Quantile:alpha=0.9"),
+        CatBoostRegressor(monotone_constraints={"value": 1}),
+    ):
+        with pytest.raises(ConfigError, match="expected a way that"):
+            learners.validate(learners.resolve(other), "champion", "leaves")
     with pytest.raises(ConfigError, match="expected a way that"):
         learners.validate(learners.resolve(CatBoostClassifier(task_type="GPU")), "champion", "all")
+
+
+@pytest.mark.parametrize("estimator", [CatBoostClassifier, CatBoostRegressor])
+def test_new_leaves_are_refused_where_the_champion_learnt_something_else(estimator: Any) -> None:
+    classify = estimator is CatBoostClassifier
+    rows = rows_to_learn("binary" if classify else "regression")
+    loss = "CrossEntropy" if classify else "MAE"
+    champion = fit(estimator(iterations=2, loss_function=loss), rows)
+    with pytest.raises(TrainingError, match="can go on with"):
+        fit(estimator(iterations=2), rows, champion, "leaves")
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

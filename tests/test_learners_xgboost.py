@@ -40,7 +40,7 @@ def test_an_estimator_is_recognised_with_what_differs_from_its_defaults() -> Non
     learner = learners.resolve(XGBClassifier(n_estimators=200, eta=0.1))
     assert isinstance(learner, learners.XGBoost)
     assert learner.name == "XGBClassifier(n_estimators=200, eta=0.1)"
-    assert learner.parameters["decay_rate"] == 0.9
+    assert learner.parameters["decay_rate"] is None
     assert repr(learners.XGBoost(XGBRegressor(), decay_rate=0.5)) == (
         "learners.XGBoost(XGBRegressor(), decay_rate=0.5)"
     )
@@ -183,13 +183,13 @@ def test_left_alone_refresh_empties_the_leaves_that_no_row_reaches() -> None:
     np.testing.assert_allclose(ours.predict(kept), whole, atol=0.03)
 
 
-def test_refresh_keeps_every_tree_and_adds_none() -> None:
+@pytest.mark.parametrize("settings", [{}, {"reg_alpha": 0.1}], ids=["moved", "refreshed"])
+def test_an_update_keeps_every_tree_and_adds_none(settings: dict[str, Any]) -> None:
     rows = rows_to_learn("multiclass")
-    champion = model = fit(XGBClassifier(n_estimators=5), rows)
+    champion = model = fit(XGBClassifier(n_estimators=5, **settings), rows)
     for seed in range(1, 9):
-        model = fit(
-            XGBClassifier(n_estimators=50), rows_to_learn("multiclass", seed=seed), model, "leaves"
-        )
+        later = rows_to_learn("multiclass", seed=seed)
+        model = fit(XGBClassifier(n_estimators=50, **settings), later, model, "leaves")
     assert model.booster.num_boosted_rounds() == 5
     assert len(trees(model)) == 15
     for old, new in zip(trees(champion), trees(model), strict=True):

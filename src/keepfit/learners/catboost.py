@@ -1,12 +1,15 @@
-"""CatBoost: from scratch, or more trees on the champion's."""
+"""CatBoost: from scratch, more trees on the champion's, or new leaves in the champion's trees."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
+import tempfile
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepfit.errors import ConfigError, TrainingError
@@ -44,6 +47,12 @@ _SEVERAL_VALUES = (
 _LOGARITHMS = ("Poisson", "Tweedie")
 """Losses whose trees add up to the logarithm of what they answer."""
 
+_LEAVES = {"Logloss": "binary", "MultiClass": "multiclass", "RMSE": "regression"}
+"""Losses whose gradients are known where leaves learn, and what they are called there."""
+
+_BOUND = ("monotone_constraints", "auto_class_weights", "scale_pos_weight", "langevin")
+"""Settings with which leaves hold something else than steps of their rows' loss."""
+
 _CHANCE = {"model_guid": "", "train_finish_time": "", "training": "{}"}
 """What a model notes beside what it learnt and may differ between equal trainings, emptied."""
 
@@ -67,6 +76,8 @@ class CatBoost(Boosting):
     estimator has by itself, and up to five times as many in all: then a training from scratch
     is due. The champion's codes of categories stay, and its learning rate where the
     estimator leaves it open: CatBoost alone would choose another one for each number of rows.
+    ``update="leaves"`` keeps the trees and moves their leaves towards the new rows, each by how
+    many of them reach it, with the losses ``Logloss``, ``MultiClass`` and ``RMSE``.
 
     Nothing is written into the working directory unless the estimator asks for it.
 
@@ -145,7 +156,12 @@ class CatBoost(Boosting):
         """The pairs of start and update that the estimator knows."""
         if str(self._stated(("task_type",))).upper() == "GPU":
             return (("scratch", "all"),)
-        return (("scratch", "all"), ("champion", "all"))
+        ways = [("scratch", "all"), ("champion", "all")]
+        bound = any(self._given.get(name) not in (None, False, "None") for name in _BOUND)
+        symmetric = self._given.get("grow_policy") in (None, "SymmetricTree")
+        if self._loss in (None, *_LEAVES) and symmetric and not bound:
+            ways.append(("champion", "leaves"))
+        return tuple(ways)
 
     def _begin(
         self,
@@ -189,6 +205,28 @@ class CatBoost(Boosting):
             estimator.fit(table, known, sample_weight=weight, init_model=champion)
         return CatBoostModel(before.head, _content(estimator))
 
+    def _refresh(
+        self,
+        before: CatBoostModel,
+        matrix: np.ndarray,
+        known: np.ndarray,
+        weight: np.ndarray | None,
+        seed: int,
+    ) -> CatBoostModel:
+        import numpy as np
+
+        usual = {"binary": "Logloss", "multiclass": "MultiClass"}.get(before.task, "RMSE")
+        own = self._objective(before.task).get(self._loss_name) or self._loss or usual
+        refuse_other_objective(before.loss, own, self.name)
+        weights = self._weights(before.classes).get("class_weights")
+        if weights is not None:
+            weight = labels.product(np.asarray(weights, dtype=np.float64)[known], weight)
+        frame = _frame(matrix, before.head.encoding, self._named)
+        pool = package("catboost").Pool(frame, cat_features=sorted(before.coded))
+        trees = before.changeable()
+        _move(trees, before.settings, pool, known, weight)
+        return CatBoostModel(before.head, _content(trees))
+
     @property
     def _named(self) -> frozenset[str]:
         return frozenset(self.estimator.get_params().get("cat_features") or ())
@@ -231,6 +269,10 @@ class CatBoostModel(FittedModel):
         """Return the trees as a ``CatBoost`` of their own, which may be changed."""
         return package("catboost").CatBoost().load_model(blob=self._content)
 
+    def changeable(self) -> Any:
+        """Return the trees as a ``CatBoost`` whose leaves may be written: those of bytes may not."""
+        return package("catboost").CatBoost().load_model(stream=io.BytesIO(self._content))
+
     @cached_property
     def trees(self) -> Any:
         """The trees, as CatBoost's ``CatBoost``."""
@@ -248,7 +290,8 @@ class CatBoostModel(FittedModel):
         return str(self.settings["loss_function"]).partition(":")[0]
 
     @cached_property
-    def _coded(self) -> frozenset[str]:
+    def coded(self) -> frozenset[str]:
+        """The columns of categories."""
         names = self.trees.feature_names_
         return frozenset(names[place] for place in self.trees.get_cat_feature_indices())
 
@@ -264,7 +307,7 @@ class CatBoostModel(FittedModel):
 
         # Threads cost more than a few rows take, and do not change what a row is answered.
         threads = 1 if len(table) < _FEW_ROWS else estimators.threads(table.size * 10)
-        frame = _frame(table, self.head.encoding, self._coded)
+        frame = _frame(table, self.head.encoding, self.coded)
         found = self.trees.predict(frame, prediction_type=self._answers, thread_count=threads)
         scores = np.asarray(found, dtype=np.float64)
         if self.task == "multiclass":
@@ -325,6 +368,66 @@ def _content(estimator: Any) -> bytes:
     # `save_model` does the same by way of a file.
     content: bytes = estimator._serialize_model()
     return content
+
+
+def _move(
+    trees: Any, settings: dict[str, Any], pool: Any, known: np.ndarray, weight: np.ndarray | None
+) -> None:
+    """Let the leaves of trees learn from rows, in place."""
+    import numpy as np
+
+    from keepfit.learners.foliage import Tree, boost
+    from keepfit.learners.leaves import Loss
+
+    scale, bias = trees.get_scale_and_bias()
+    start = np.atleast_1d(np.asarray(bias, dtype=np.float64))[:, None]
+    width, rows = len(start), len(known)
+    values = scale * np.asarray(trees.get_leaf_values(), dtype=np.float64).reshape(-1, width).T
+    ends = np.cumsum(trees.get_tree_leaf_counts()).tolist()
+    bounds = list(zip((0, *ends[:-1]), ends, strict=True))
+    places = np.asarray(trees.calc_leaf_indexes(pool), dtype=np.intp).T
+    sizes = _sizes(trees, pool, width)
+
+    told = np.asarray(trees.predict(pool, prediction_type="RawFormulaVal")).reshape(rows, width).T
+    found = start + sum(
+        values[:, first + place] for (first, _), place in zip(bounds, places, strict=True)
+    )
+    if len(sizes) != values.shape[1] or not np.allclose(found, told, rtol=1e-6, atol=1e-6):
+        raise TrainingError(
+            "expected trees whose answers are the sums of their leaves, got others",
+            hint="start from scratch",
+        )
+
+    def rounds() -> Iterator[list[Tree]]:
+        for (first, last), place in zip(bounds, places, strict=True):
+            part = values[:, first:last]
+            keep = partial(np.copyto, part)
+            yield [Tree(place, part, sizes[first:last], keep, range(width))]
+
+    kind = _LEAVES[str(settings["loss_function"]).partition(":")[0]]
+    boost(
+        rounds(),
+        np.repeat(start, rows, axis=1),
+        Loss(kind, width, known, weight, factor=1.0),
+        np.ones(rows) if weight is None else weight,
+        rate=settings["learning_rate"],
+        penalty=float(settings.get("l2_leaf_reg", 0.0)),
+    )
+    trees.set_leaf_values((values / scale).T.reshape(-1))
+
+
+def _sizes(trees: Any, pool: Any, width: int) -> np.ndarray:
+    """Return what weighed in each leaf of trees as they grew."""
+    import numpy as np
+
+    if width == 1:
+        return np.asarray(trees.get_leaf_weights(), dtype=np.float64)
+    # With several values in a leaf CatBoost takes its own count of weights for wrong.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trees.json"
+        trees.save_model(str(path), format="json", pool=pool)
+        grown = json.loads(path.read_bytes())["oblivious_trees"]
+    return np.concatenate([np.asarray(one["leaf_weights"], dtype=np.float64) for one in grown])
 
 
 @contextlib.contextmanager

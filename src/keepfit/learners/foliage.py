@@ -1,14 +1,15 @@
-"""Leaves of scikit-learn's trees that learn from new rows, while the trees stay.
+"""Leaves that learn from new rows, while the trees stay: scikit-learn's, and boosted ones of others.
 
-As with boosted trees elsewhere (`keepfit.learners.leaves`) a leaf moves towards what its new
-rows ask of it, by how many of them reach it beside those it was grown on, and one without any
-stays as it is. Trees that are boosted learn one after the other, each from what those before
-leave over; trees of a forest each by themselves.
+As with LightGBM's (`keepfit.learners.leaves`) a leaf moves towards what its new rows ask of it,
+by how many of them reach it beside those it was grown on, and one without any stays as it is.
+Trees that are boosted learn one after the other, each from what those before leave over; trees
+of a forest each by themselves.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -53,42 +54,55 @@ def _histograms(
     rows = estimator._preprocess_X(table, reset=False)
     # What a tree is asked with beside rows: which categories it knows, and where they stand.
     asked = (*estimator._bin_mapper.make_known_categories_bitsets(), threads)
+
+    def rounds() -> Iterator[Iterator[Tree]]:
+        for step in estimator._predictors:
+            yield (grown(k, one) for k, one in enumerate(step))
+
+    def grown(k: int, one: Any) -> Tree:
+        nodes = one.nodes
+        leaves = np.flatnonzero(nodes["is_leaf"])
+        values = nodes["value"][leaves]
+        # A tree tells what stands in the leaf of a row: for once that is the leaf's number.
+        nodes["value"][leaves] = np.arange(len(leaves))
+        place = one.predict(rows, *asked).astype(np.intp)
+
+        def keep(moved: Floats) -> None:
+            nodes["value"][leaves] = moved[0]
+
+        return Tree(place, values[None, :], nodes["count"][leaves].astype(np.float64), keep, (k,))
+
     start = np.asarray(estimator._baseline_prediction, dtype=np.float64).reshape(-1, 1)
     score = np.repeat(start, len(labels), axis=1)
     loss = Loss(_kind(estimator, len(score)), len(score), labels, weight, factor=1.0)
-    counted = _even(weight, len(labels))
-    for step in estimator._predictors:
-        gradient, curve = loss.derivatives(score)
-        for k, tree in enumerate(step):
-            values, leaves = tree.nodes["value"], np.flatnonzero(tree.nodes["is_leaf"])
-            old, sizes = values[leaves], tree.nodes["count"][leaves].astype(np.float64)
-            # A tree tells what stands in the leaf of a row: for once that is the leaf's number.
-            values[leaves] = np.arange(len(leaves))
-            place = tree.predict(rows, *asked).astype(np.intp)
-            pull = np.bincount(place, gradient[k], len(leaves))
-            hold = np.bincount(place, curve[k], len(leaves)) + estimator.l2_regularization
-            wanted = -estimator.learning_rate * pull / (hold + _TINY)
-            new = old + _learnt(place, counted, sizes) * (wanted - old)
-            values[leaves] = new
-            score[k] += new[place]
+    boost(
+        rounds(),
+        score,
+        loss,
+        _even(weight, len(labels)),
+        rate=estimator.learning_rate,
+        penalty=estimator.l2_regularization,
+    )
 
 
 def _boosted(estimator: Any, table: Any, labels: Floats, weight: Floats | None) -> None:
-    grown = estimator.estimators_
+    grown, rate = estimator.estimators_, estimator.learning_rate
     places = np.asarray(estimator.apply(table), dtype=np.intp).reshape(len(labels), *grown.shape)
+
+    def rounds() -> Iterator[Iterator[Tree]]:
+        for i, step in enumerate(grown):
+            yield (asked(one.tree_, places[:, i, k], k) for k, one in enumerate(step))
+
+    def asked(tree: Any, place: Any, k: int) -> Tree:
+        def keep(moved: Floats) -> None:
+            tree.value[:, 0, 0] = moved[0] / rate
+
+        sizes = tree.n_node_samples
+        return Tree(place, rate * tree.value[:, 0, 0][None, :], sizes, keep, (k,), sizes[0])
+
     score = np.array(estimator._raw_predict_init(table), dtype=np.float64).T
     loss = Loss(_kind(estimator, len(score)), len(score), labels, weight)
-    counted = _even(weight, len(labels))
-    for i, step in enumerate(grown):
-        gradient, curve = loss.derivatives(score)
-        for k, one in enumerate(step):
-            tree, place = one.tree_, places[:, i, k]
-            values = tree.value[:, 0, 0]
-            pull = np.bincount(place, gradient[k], tree.node_count)
-            hold = np.bincount(place, curve[k], tree.node_count)
-            share = _learnt(place, counted, tree.n_node_samples, whole=tree.n_node_samples[0])
-            values += share * (-pull / (hold + _TINY) - values)
-            score[k] += estimator.learning_rate * values[place]
+    boost(rounds(), score, loss, _even(weight, len(labels)), rate=rate)
 
 
 def _forest(estimator: Any, table: Any, labels: Floats, weight: Floats | None) -> None:
@@ -103,8 +117,71 @@ def _forest(estimator: Any, table: Any, labels: Floats, weight: Floats | None) -
         values, sizes = tree.value[:, 0, :], tree.weighted_n_node_samples
         sums = np.stack([np.bincount(place, one, tree.node_count) for one in told], axis=1)
         came = np.bincount(place, counted, tree.node_count)[:, None]
-        share = _learnt(place, counted, sizes, whole=sizes[0])[:, None]
+        share = moves(place, counted, sizes, whole=sizes[0])[:, None]
         values += share * (sums / (came + _TINY) - values)
+
+
+class Tree(NamedTuple):
+    """A tree whose leaves are to learn.
+
+    ``place`` is the leaf of each row, ``values`` what stands in its leaves, (scores, leaves), and
+    ``sizes`` what each was grown on, ``whole`` that of all together, their sum where it is not given.
+    ``keep`` is called with the values it gets, and ``scores`` says to which of them they add up.
+    """
+
+    place: Any
+    values: Floats
+    sizes: Floats
+    keep: Callable[[Floats], None]
+    scores: Sequence[int]
+    whole: float | None = None
+
+
+def boost(
+    rounds: Iterable[Iterable[Tree]],
+    score: Floats,
+    loss: Loss,
+    counted: Floats | None,
+    *,
+    rate: float,
+    penalty: float = 0.0,
+    decay: float | None = None,
+) -> None:
+    """Let leaves of boosted trees learn from rows, one tree after the other.
+
+    Each moves towards the Newton step of its rows (Friedman 2001), from what the trees before it
+    leave over.
+
+    Parameters
+    ----------
+    rounds
+        The trees, those together that were grown on the same scores.
+    score
+        What rows are answered before the first tree, (scores, rows); it is added to.
+    loss
+        What the trees lessen.
+    counted
+        What each row counts beside those that leaves were grown on; as its loss is curved when not given.
+    rate
+        The learning rate.
+    penalty
+        On the square of leaves, as it was beside the rows that they were grown on.
+    decay
+        What part of its old value a leaf keeps; see `moves` where it is not given.
+    """
+    for trees in rounds:
+        gradient, curve = loss.derivatives(score)
+        for tree in trees:
+            values, own = tree.values.copy(), curve[tree.scores[0]] if counted is None else counted
+            share = moves(tree.place, own, tree.sizes, tree.whole, decay)
+            whole = tree.sizes.sum() if tree.whole is None else tree.whole
+            drawn = penalty * own.sum() / whole + _TINY
+            for line, k in zip(values, tree.scores, strict=True):
+                pull = np.bincount(tree.place, gradient[k], len(line))
+                hold = np.bincount(tree.place, curve[k], len(line))
+                line += share * (-rate * pull / (hold + drawn) - line)
+                score[k] += line[tree.place]
+            tree.keep(values)
 
 
 def mean(estimator: Any, table: Any) -> Floats | None:
@@ -129,15 +206,34 @@ def _checked(estimator: Any, table: Any) -> Any:
     return estimator._validate_X_predict(table, **({"check_input": True} if alone else {}))
 
 
-def _learnt(place: Any, counted: Floats, sizes: Floats, whole: float | None = None) -> Floats:
-    """Return how far each leaf, of which so many rows were grown on, moves towards its new rows.
+def moves(
+    place: Any,
+    counted: Floats,
+    sizes: Floats,
+    whole: float | None = None,
+    decay: float | None = None,
+) -> Floats:
+    """Return how far each leaf moves towards its new rows, as a share of the way.
 
-    What was grown on remembers as half of its rows do, of ``whole`` in all, and fades with the
-    rows that come; a leaf without new rows does not move.
+    A leaf that as many of them reach, in proportion, as it was grown on moves so far that it keeps
+    ``decay`` of its old value; one that more reach moves further, and one without any not at all.
+
+    Parameters
+    ----------
+    place
+        The leaf of each row.
+    counted
+        What each row counts.
+    sizes
+        What each leaf was grown on.
+    whole
+        What all leaves were; the sum when not given.
+    decay
+        From 0 to 1; when not given, as much as half of what was grown on weighs beside the new rows.
     """
     whole = float(sizes.sum() if whole is None else whole)
     came, total = np.bincount(place, counted, len(sizes)), float(counted.sum())
-    keep = whole / 2 / (whole / 2 + total)
+    keep = whole / 2 / (whole / 2 + total) if decay is None else decay
     new, old = came * (1 - keep), sizes * (total / whole * keep)
     share: Floats = new / (new + old + _TINY)
     return share

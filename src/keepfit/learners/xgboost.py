@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from keepfit.errors import ConfigError, TrainingError, nearest
-from keepfit.learners import estimators
+from keepfit.learners import estimators, labels
 from keepfit.learners.boosting import (
     Boosting,
     checked_rate,
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 
 CLASSES = ("XGBClassifier", "XGBRegressor")
 DECAY_RATE = 0.9
+"""What the library's own refresh keeps, where leaves are not moved by how many rows reach them."""
+
+_LEAVES = {
+    "binary:logistic": "binary",
+    "multi:softprob": "multiclass",
+    "reg:squarederror": "regression",
+}
+"""Objectives whose gradients are known where leaves learn, and what they are called there."""
+
+_BOUND = ("reg_alpha", "max_delta_step")
+"""Settings with which a leaf is no Newton step of its rows."""
 
 _THREADS = ("nthread", "n_jobs")
 _SEEDS = ("seed", "random_state")
@@ -49,9 +61,10 @@ class XGBoost(Boosting):
 
     ``start="champion", update="all"`` adds trees to the champion's, as many as the estimator
     has by itself, and up to five times as many in all: then a training from scratch is due.
-    ``update="leaves"`` keeps the trees and moves their leaves towards what XGBoost's
-    ``refresh`` makes of the new rows; a leaf that too few new rows reach stays as it is, where
-    ``refresh`` alone would empty it.
+    ``update="leaves"`` keeps the trees and moves their leaves towards the new rows, each by how
+    many of them reach it (`keepfit.learners.foliage`); with objectives beside the logistic and
+    the squared one towards what XGBoost's ``refresh`` makes of the new rows, where a leaf that
+    too few of them reach stays as it is, and ``refresh`` alone would empty it.
 
     Categories keep the champion's codes in both, and the champion's ``base_score`` stays: all
     its trees count from there.
@@ -63,7 +76,8 @@ class XGBoost(Boosting):
     estimator
         An ``XGBClassifier`` or ``XGBRegressor``, which is copied and never trained itself.
     decay_rate
-        What part of a leaf's old value an update of the leaves keeps.
+        What part of a leaf's old value an update of the leaves keeps; when not given, as much
+        as half of the rows that the trees were grown on weigh beside the new ones.
 
     Raises
     ------
@@ -80,9 +94,9 @@ class XGBoost(Boosting):
     family = "xgboost"
     trains = CLASSES
 
-    def __init__(self, estimator: Any, *, decay_rate: float = DECAY_RATE) -> None:
+    def __init__(self, estimator: Any, *, decay_rate: float | None = None) -> None:
         super().__init__(estimator)
-        self.decay_rate = checked_rate(decay_rate)
+        self.decay_rate = None if decay_rate is None else checked_rate(decay_rate)
         self._check()
 
     def _check(self) -> None:
@@ -114,7 +128,7 @@ class XGBoost(Boosting):
             )
 
     def _own(self, *, changed: bool = False) -> dict[str, Any]:
-        return {} if changed and self.decay_rate == DECAY_RATE else {"decay_rate": self.decay_rate}
+        return {} if changed and self.decay_rate is None else {"decay_rate": self.decay_rate}
 
     @property
     def ways(self) -> tuple[tuple[str, str], ...]:
@@ -188,10 +202,62 @@ class XGBoost(Boosting):
         parameters |= {"process_type": "update", "updater": "refresh", "refresh_leaf": True}
         rows = Rows(matrix, known, weight)
         table = _table(rows, before.booster.feature_types, parameters)
+        if before.objective in _LEAVES and not any(self._given.get(name) for name in _BOUND):
+            return XGBoostModel(before.head, self._moved(before, table, rows))
         # As many rounds as there are trees, so that none is added.
         rounds = before.booster.num_boosted_rounds()
         fresh = xgb.train(parameters, table, num_boost_round=rounds, xgb_model=before.booster)
         return XGBoostModel(before.head, self._blended(before.booster, fresh))
+
+    def _moved(self, before: XGBoostModel, table: Any, rows: Rows) -> Any:
+        """Return trees whose leaves learnt from rows."""
+        import numpy as np
+        import xgboost as xgb
+
+        from keepfit.learners.foliage import Tree, boost
+        from keepfit.learners.leaves import Loss
+
+        model = json.loads(bytes(before.booster.save_raw("json")))
+        trees, booster = _trees(model), before.booster
+        width = len(before.classes) if before.task == "multiclass" else 1
+        places = booster.predict(table, pred_leaf=True).astype(np.intp).reshape(-1, len(trees)).T
+        score = booster.predict(table, output_margin=True).astype(np.float64).reshape(-1, width).T
+        for number, (one, place) in enumerate(zip(trees, places, strict=True)):
+            # What is left is what it counts from before its first tree.
+            score[number % width] -= np.take(one["split_conditions"], place)
+
+        def asked(one: dict[str, Any], place: Any, k: int) -> Tree:
+            values, leaf = np.array(one["split_conditions"]), np.array(one["left_children"]) == -1
+
+            def keep(moved: np.ndarray) -> None:
+                values[leaf] = moved[0][leaf].astype(np.float32)
+                for name in ("split_conditions", "base_weights"):
+                    one[name] = np.where(leaf, values, one[name]).tolist()
+
+            sizes = np.array(one["sum_hessian"], dtype=np.float64)
+            return Tree(place, values[None, :], sizes, keep, (k,), float(sizes[0]))
+
+        def rounds() -> Iterator[list[Tree]]:
+            for first in range(0, len(trees), width):
+                together = zip(trees[first:], places[first:], range(width), strict=False)
+                yield [asked(*one) for one in together]
+
+        weight, second = rows.weight, self._given.get("scale_pos_weight") or 1.0
+        if second != 1.0 and before.task == "binary":
+            weight = labels.product(np.where(rows.known == 1, second, 1.0), weight)
+        # XGBoost takes twice the curvature of several classes.
+        loss = Loss(_LEAVES[before.objective], width, rows.known, weight, factor=2.0)
+        penalty = self._stated(("reg_lambda", "lambda"))
+        boost(
+            rounds(),
+            score,
+            loss,
+            None,
+            rate=self._stated(("learning_rate", "eta")) or 0.3,
+            penalty=1.0 if penalty is None else penalty,
+            decay=self.decay_rate,
+        )
+        return xgb.Booster(model_file=bytearray(json.dumps(model).encode()))
 
     def _blended(self, before: Any, fresh: Any) -> Any:
         """Return trees whose leaves lie between the champion's and the refreshed ones.
@@ -203,14 +269,15 @@ class XGBoost(Boosting):
 
         stated = self.estimator.get_params().get("min_child_weight")
         enough = 1.0 if stated is None else max(stated, 1e-6)
+        rate = DECAY_RATE if self.decay_rate is None else self.decay_rate
         old, new = (json.loads(bytes(one.save_raw("json"))) for one in (before, fresh))
         for was, now in zip(_trees(old), _trees(new), strict=True):
             for node, left in enumerate(was["left_children"]):
                 if left != -1 or now["sum_hessian"][node] < enough:
                     continue
                 for field in ("split_conditions", "base_weights"):
-                    was[field][node] *= self.decay_rate
-                    was[field][node] += (1.0 - self.decay_rate) * now[field][node]
+                    was[field][node] *= rate
+                    was[field][node] += (1.0 - rate) * now[field][node]
         return xgb.Booster(model_file=bytearray(json.dumps(old).encode()))
 
     def _check_objective(self, before: XGBoostModel, parameters: dict[str, Any]) -> None:
