@@ -105,6 +105,19 @@ def test_a_tree_that_sees_its_own_rows_again_with_labels_moved_takes_its_share(k
     assert change.mean() == pytest.approx((1 - keep) * 10.0, rel=0.15)
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_few_rows_do_not_leave_leaves_to_a_penalty(kind: str) -> None:
+    make, data = KINDS[kind]
+    table, known = data()
+    booster = trained(make(**QUIET, reg_lambda=50.0), table, known)
+    again = booster
+    for first in range(0, 2_000, 100):
+        again = moved(again, table[first : first + 100], known[first : first + 100], keep=0.5)
+    told, before = again.predict(table), booster.predict(table)
+    # With all of it beside a twentieth of the rows, leaves would be a fraction of what they were.
+    assert np.std(told) > 0.9 * np.std(before)
+
+
 def test_it_follows_labels_that_changed_and_passes_what_it_was_told() -> None:
     table, known = binary(count=4_000)
     frame = pl.DataFrame(table, schema=["a", "b", "c", "d"])

@@ -16,7 +16,7 @@ from tests.worlds import START, stream
 
 from keepfit import Pipeline, checks, drift, executors, sources, triggers
 from keepfit.errors import ConfigError, KeepfitError, SchemaMismatch, SourceError
-from keepfit.facts import Arrived, Entry, Found, Outcome, Promoted, TrainingFailed
+from keepfit.facts import UNLEARNT, Arrived, Entry, Found, Outcome, Promoted, TrainingFailed
 
 LEARNERS = {
     "lightgbm": LGBMClassifier(n_estimators=10),
@@ -178,7 +178,8 @@ def test_an_odd_column_is_lived_with(tmp_path: Path, learner: Any, odd: pl.Expr)
     entries = lived(framed(frame), learner, tmp_path)
     assert landed(entries) == frame.height
     assert of(entries, Promoted)
-    assert not of(entries, TrainingFailed)
+    # An update that answers its rows a little worse is tried once more, and found to be sound.
+    assert {one.reason for one in of(entries, TrainingFailed)} <= {UNLEARNT}
 
 
 def test_two_thousand_columns_are_lived_with(tmp_path: Path) -> None:

@@ -132,7 +132,10 @@ class Grown:
     ) -> list[Floats]:
         """Return the values of leaves, tree by tree, after one pass of rows through the trees."""
         width, rates, none = loss.width, self._rates, np.array(0.0)
-        penalty, rest, tiny = map(np.array, (self._penalty + _TINY, 1 - keep, _TINY))
+        # A penalty is as strong as it was beside the rows that the trees were grown on.
+        count = places.shape[1]
+        drawn = self._penalty * count / (self._rows or count) + _TINY
+        penalty, rest, tiny = map(np.array, (drawn, 1 - keep, _TINY))
         # The first trees hold the average of the labels beside their own step.
         bias = [np.array(np.average(values[k], weights=self._sizes[k])) for k in range(width)]
         score = np.repeat(np.array(bias)[:, None], places.shape[1], axis=1)
