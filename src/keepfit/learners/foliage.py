@@ -117,7 +117,7 @@ def _forest(estimator: Any, table: Any, labels: Floats, weight: Floats | None) -
         values, sizes = tree.value[:, 0, :], tree.weighted_n_node_samples
         sums = np.stack([np.bincount(place, one, tree.node_count) for one in told], axis=1)
         came = np.bincount(place, counted, tree.node_count)[:, None]
-        share = moves(place, counted, sizes, whole=sizes[0])[:, None]
+        share = moves(place, counted, sizes, float(sizes[0]))[:, None]
         values += share * (sums / (came + _TINY) - values)
 
 
@@ -173,8 +173,8 @@ def boost(
         gradient, curve = loss.derivatives(score)
         for tree in trees:
             values, own = tree.values.copy(), curve[tree.scores[0]] if counted is None else counted
-            share = moves(tree.place, own, tree.sizes, tree.whole, decay)
-            whole = tree.sizes.sum() if tree.whole is None else tree.whole
+            whole = max(float(tree.sizes.sum() if tree.whole is None else tree.whole), _TINY)
+            share = moves(tree.place, own, tree.sizes, whole, decay)
             drawn = penalty * own.sum() / whole + _TINY
             for line, k in zip(values, tree.scores, strict=True):
                 pull = np.bincount(tree.place, gradient[k], len(line))
@@ -207,11 +207,7 @@ def _checked(estimator: Any, table: Any) -> Any:
 
 
 def moves(
-    place: Any,
-    counted: Floats,
-    sizes: Floats,
-    whole: float | None = None,
-    decay: float | None = None,
+    place: Any, counted: Floats, sizes: Floats, whole: float, decay: float | None = None
 ) -> Floats:
     """Return how far each leaf moves towards its new rows, as a share of the way.
 
@@ -227,11 +223,10 @@ def moves(
     sizes
         What each leaf was grown on.
     whole
-        What all leaves were; the sum when not given.
+        What all leaves were.
     decay
         From 0 to 1; when not given, as much as half of what was grown on weighs beside the new rows.
     """
-    whole = float(sizes.sum() if whole is None else whole)
     came, total = np.bincount(place, counted, len(sizes)), float(counted.sum())
     keep = whole / 2 / (whole / 2 + total) if decay is None else decay
     new, old = came * (1 - keep), sizes * (total / whole * keep)
