@@ -23,11 +23,13 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier, SGD
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB, MultinomialNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from keepfit import learners, pickles, worker
+from keepfit.challenger import default
 from keepfit.errors import (
     ArtifactCorrupt,
     ConfigError,
@@ -99,6 +101,26 @@ def test_a_way_that_a_learner_cannot_train_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         learners.validate(learners.resolve(estimator), start, update)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "update"),
+    [
+        (LGBMClassifier(), "leaves"),
+        (SGDClassifier(), "all"),
+        (MLPClassifier(), None),  # learns little of rows that it sees once
+        (GaussianNB(), None),  # counts its oldest rows as much as the newest
+        (LogisticRegression(), None),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_without_recipes_the_champion_learns_new_rows_where_that_follows_them(
+    estimator: Any, update: str | None
+) -> None:
+    updates = [one for one in default(learners.resolve(estimator)) if one.updates]
+    assert [(one.update, repr(one.select)) for one in updates] == (
+        [] if update is None else [(update, "SinceLast()")]
+    )
 
 
 def test_a_way_that_a_learner_can_train_is_let_through() -> None:

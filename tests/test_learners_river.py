@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from keepfit import learners
+from keepfit.challenger import default
 from keepfit.errors import ConfigError, SchemaMismatch, TrainingError
 from keepfit.testing.learners import rows_to_learn
 from tests.trainings import accuracy, fit, groups, labelled
@@ -48,6 +49,17 @@ def logistic(rate: float = 0.1) -> Any:
 
 
 # What it is -------------------------------------------------------------------------------
+
+
+def test_without_recipes_the_champion_learns_new_rows_one_by_one() -> None:
+    for model, expected in (
+        (tree.HoeffdingTreeClassifier(), ["all"]),
+        (preprocessing.StandardScaler() | linear_model.LogisticRegression(), ["all"]),
+        # It counts its oldest rows as much as the newest.
+        (preprocessing.StandardScaler() | naive_bayes.GaussianNB(), []),
+    ):
+        made = default(learners.resolve(model))
+        assert [one.update for one in made if one.updates] == expected
 
 
 def test_models_and_pipelines_are_recognised_as_the_expression_that_makes_them() -> None:

@@ -180,7 +180,8 @@ def default(learner: Learner) -> list[Challenger]:
     """Return the recipes of a pipeline that names none, of which evidence picks.
 
     Five windows from scratch, the middle one first, of which one begins where what serves last
-    fell; and, for a learner that has one, the cheap way to let the champion learn what is new.
+    fell; and, for a learner that has one, the cheap way to let the champion learn what is new:
+    its leaves, or the new rows alone where that follows them.
 
     Examples
     --------
@@ -196,7 +197,7 @@ def default(learner: Learner) -> list[Challenger]:
         selection.Expanding(),
     )
     found = [Challenger(select=window, every=None) for window in windows]
-    for update in CHEAP:
+    for update in (*CHEAP, *(["all"] if learners.incremental(learner) else [])):
         try:
             learners.validate(learner, "champion", update)
         except ConfigError:

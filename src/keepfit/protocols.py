@@ -278,7 +278,8 @@ class Learner(Protocol):
         has `ways` names the pairs of start and update that it knows, and is asked for no other.
         One with ``weighs = True`` heeds what rows weigh, where they have a column ``_weight``.
         One whose models grow with every warm start has ``full(model)``, which says whether a
-        training from scratch is due instead.
+        training from scratch is due instead. One with ``incremental = True`` follows new rows by
+        learning them alone from the champion, and does so where a pipeline names no recipes.
         """
 
 

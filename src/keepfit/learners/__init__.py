@@ -43,6 +43,7 @@ __all__ = [
     "XGBoost",
     "bare",
     "full",
+    "incremental",
     "loads",
     "opens",
     "recalibrated",
@@ -158,6 +159,18 @@ def weighs(learner: Learner) -> bool:
     (True, False)
     """
     return bool(getattr(learner, "weighs", False))
+
+
+def incremental(learner: Learner) -> bool:
+    """Return whether a learner follows new rows by learning them alone, each once.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression, SGDClassifier
+    >>> incremental(resolve(SGDClassifier())), incremental(resolve(LogisticRegression()))
+    (True, False)
+    """
+    return bool(getattr(learner, "incremental", False))
 
 
 def opens(learner: Learner, update: str) -> bool:

@@ -95,6 +95,12 @@ class River:
         """The parameters, as JSON can hold them."""
         return {"at_once": self.at_once, "model": recipes.as_json(self.estimator)}
 
+    @property
+    def incremental(self) -> bool:
+        """Whether it follows new rows by learning them alone; naive Bayes counts its oldest as much."""
+        inside = recipes.innermost(self.estimator)
+        return not any(type(one).__module__.startswith("river.naive_bayes") for one in inside)
+
     @cached_property
     def fingerprint(self) -> str:
         """A digest of class and parameters, the same in every process."""

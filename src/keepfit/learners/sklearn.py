@@ -106,6 +106,17 @@ class Sklearn:
         return (("scratch", "all"), *((start, update) for update in more for start in starts))
 
     @property
+    def incremental(self) -> bool:
+        """Whether it follows new rows by learning them alone, by ``partial_fit``.
+
+        Linear models do. Naive Bayes counts its oldest rows as much as the newest, and a network
+        learns little of rows that it sees once.
+        """
+        kin = [cls.__module__ for cls in type(self.estimator).__mro__]
+        linear = any(module.startswith("sklearn.linear_model.") for module in kin)
+        return linear and self._continues and hasattr(self.estimator, "partial_fit")
+
+    @property
     def weighs(self) -> bool:
         """Whether rows may weigh differently, in a training from scratch and in one that goes on."""
         methods = ["fit", *(["partial_fit"] if hasattr(self.estimator, "partial_fit") else [])]
