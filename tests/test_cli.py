@@ -171,6 +171,19 @@ def test_the_hands_take_the_file_that_run_takes(ran: Path, tmp_path: Path) -> No
     assert "shop" in keepfit(ran, "token", "list").out
 
 
+def test_a_verb_that_needs_the_file_takes_it_behind_its_other_words(
+    ran: Path, tmp_path: Path
+) -> None:
+    found = [
+        keepfit(tmp_path, "reproduce", *words, "--json").told
+        for words in (("ran/churn.py", "v1"), ("v1", "ran/churn.py"))
+    ]
+    assert found[0]["same"]
+    assert [one["version"] for one in found] == ["v1", "v1"]
+    assert keepfit(ran, "run", "--once", "churn.py").status == 0
+    failed(keepfit(ran, "reproduce", "v1"), 2, "expected a file with a pipeline")
+
+
 def test_a_file_that_is_not_there_is_told_by_every_verb_alike(ran: Path) -> None:
     for words in (("status", "chrun.py"), ("why", "chrun.py", "v1"), ("run", "chrun.py")):
         failed(keepfit(ran, *words), 2, "expected a file with a pipeline", "nearest is churn.py")

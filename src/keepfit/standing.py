@@ -221,7 +221,7 @@ class Standings:
             wanted = min(wanted, DOUBLED)
         if share >= wanted or self._age(leader) >= LONGEST * max(1.0, wanted / NEW):
             return ""
-        return f"{share:.0%} of the rows of {leader.name} are new, {wanted:.0%} asked for"
+        return waiting.told(share, wanted, f"the rows of {leader.name}")
 
     def _grows(self, leader: Challenger, rows: pl.DataFrame) -> bool:
         """Return whether a leader's rows are all of since a change, and none has left them."""
@@ -240,7 +240,7 @@ class Standings:
             return small
         if self.level.below:
             share = self._new(one, rows[one.name])
-            seen = f"{share:.0%} of its rows are new, {NEW_ALONE:.0%} asked for after a change"
+            seen = f"{waiting.told(share, NEW_ALONE)} after a change"
             return seen if share < NEW_ALONE and why == Why.STEP else ""
         if one is leader or why == Why.ALARM:
             return ""
@@ -249,7 +249,7 @@ class Standings:
         if leader.brief:
             # What one step shows of others is soon past: they are looked at as often as they change.
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
-            said = f"{share:.0%} of its rows are new, {wanted:.0%} asked for"
+            said = waiting.told(share, wanted)
             return said if share < wanted else ""
         if self._spent and why == Why.STEP:
             return "what never served has cost as many rows as what did; tried again later"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from keepfit.beside import ENOUGH, RECENT
 from keepfit.registry import State, Version
 from keepfit.registry.level import beneath
@@ -18,6 +20,18 @@ the champion have been better at its gate than the one before, for an update not
 AHEAD = 2
 """Trainings of the leader that what never served may cost beyond what did: on a stream that changes all
 the time the window of one step is found by trying it again and again."""
+
+
+def told(share: float, wanted: float, whose: str = "its rows") -> str:
+    """Return that too small a share of rows is new.
+
+    Examples
+    --------
+    >>> told(0.497, 0.5)
+    '49% of its rows are new, 50% asked for'
+    """
+    # Rounded it would read as if it were enough.
+    return f"{math.floor(100 * share + 1e-9)}% of {whose} are new, {wanted:.0%} asked for"
 
 
 def few(state: State, sign: float, new: int, many: int) -> str:

@@ -1,4 +1,4 @@
-"""A verb's words on the command line: those that look at a home may be told its pipeline's file."""
+"""A verb's words on the command line: the pipeline's file may stand before the others or after them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ _OPTION = "--file"
 
 
 class Command(TyperCommand):
-    """A verb. One that knows ``--file`` takes the file also as a word, before others or after them."""
+    """A verb, which takes the pipeline's file before its other words or after them.
+
+    One that knows ``--file`` takes it also as a word.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Return what is left over, once options and arguments are read."""
-        place = self._file(args) if self._takes_file else None
+        place = self._file(args) if self._takes_file or self._begins_with_file else None
         if place is not None:
-            args = [_OPTION, args[place], *args[:place], *args[place + 1 :]]
+            option = [_OPTION] if self._takes_file else []
+            args = [*option, args[place], *args[:place], *args[place + 1 :]]
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -30,6 +34,11 @@ class Command(TyperCommand):
     @property
     def _takes_file(self) -> bool:
         return any(_OPTION in param.opts for param in self.params)
+
+    @property
+    def _begins_with_file(self) -> bool:
+        arguments = [param for param in self.params if param.param_type_name == "argument"]
+        return bool(arguments) and arguments[0].name == "file"
 
     def _file(self, args: Sequence[str]) -> int | None:
         """Return at which place a word that is no option is a file of Python."""
