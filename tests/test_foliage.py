@@ -115,6 +115,17 @@ def turned(found: pl.DataFrame, task: str) -> pl.DataFrame:
     return found.with_columns(_label=100.0 - known if task == "regression" else known.max() - known)
 
 
+WEIGHTS = pl.Series([3.0 if one % 3 == 0 else 1.0 for one in range(90)])
+
+
+def weighed(estimator: Any, champion: Any, new: pl.DataFrame, heavy: pl.DataFrame) -> Any:
+    """Return the champion after an update in which every third row weighs three, which it heeds."""
+    plain = fit(estimator, new, champion, "leaves")
+    model = fit(estimator, new.with_columns(_weight=WEIGHTS), champion, "leaves")
+    assert error(model, heavy) < error(plain, heavy)
+    return model
+
+
 @elsewhere
 @pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
 def test_leaves_of_other_libraries_follow_and_do_no_harm(
@@ -137,10 +148,7 @@ def test_leaves_of_other_libraries_follow_and_do_no_harm(
 def test_leaves_of_other_libraries_heed_what_rows_weigh(estimator: Any, task: str) -> None:
     champion, new = fit(estimator, rows(task)), rows(task, 90, seed=1)
     heavy = new.gather_every(3)
-    weights = pl.Series([3.0 if one % 3 == 0 else 1.0 for one in range(90)])
-    plain = fit(estimator, new, champion, "leaves")
-    model = fit(estimator, new.with_columns(_weight=weights), champion, "leaves")
-    assert error(model, heavy) < error(plain, heavy)
+    model = weighed(estimator, champion, new, heavy)
     # A row that weighs three is as three rows.
     other = fit(estimator, pl.concat([new, heavy, heavy]), champion, "leaves")
     np.testing.assert_allclose(model.predict(new), other.predict(new), rtol=1e-4, atol=1e-5)
@@ -178,13 +186,10 @@ def test_more_rows_of_the_same_kind_do_no_harm(estimator: Any, task: str) -> Non
 def test_what_rows_weigh_counts_in_an_update(estimator: Any, task: str) -> None:
     champion, new = fit(estimator, rows(task)), rows(task, 90, seed=1)
     heavy = new.gather_every(3)
-    weights = pl.Series([3.0 if one % 3 == 0 else 1.0 for one in range(90)])
-    plain = fit(estimator, new, champion, "leaves")
-    model = fit(estimator, new.with_columns(_weight=weights), champion, "leaves")
-    assert error(model, heavy) < error(plain, heavy)
+    model = weighed(estimator, champion, new, heavy)
     if "Gradient" in type(estimator).__name__:
         # Boosted trees count rows, and not what they weigh: what all together say is no more.
-        other = fit(estimator, new.with_columns(_weight=1000 * weights), champion, "leaves")
+        other = fit(estimator, new.with_columns(_weight=1000 * WEIGHTS), champion, "leaves")
         near = {"rtol": 0.02, "atol": 0.02}
     else:
         other = fit(estimator, pl.concat([new, heavy, heavy]), champion, "leaves")

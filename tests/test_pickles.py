@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 
 from keepfit import pickles
+from keepfit.opcodes import ordered
 
 LEAVES = st.one_of(
     st.none(),
@@ -88,7 +89,7 @@ def numbered(steps: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
 @given(VALUES)
 def test_a_pickle_written_anew_does_the_same_with_texts_in_order(value: Any) -> None:
     content = pickles.dumps_once(value)
-    anew = pickles._ordered(content)
+    anew = ordered(content)
     assert numbered(shown(anew)) == numbered(shown(content))
     again = pickle.loads(anew)
     assert again == value
@@ -98,7 +99,7 @@ def test_a_pickle_written_anew_does_the_same_with_texts_in_order(value: Any) -> 
         one for operation, one, _ in pickletools.genops(anew) if "BINUNICODE" in operation.name
     ]
     assert len(stored) == len(set(stored))
-    assert pickles._ordered(anew) == anew
+    assert ordered(anew) == anew
 
 
 @given(VALUES)

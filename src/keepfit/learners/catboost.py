@@ -191,9 +191,7 @@ class CatBoost(Boosting):
     ) -> CatBoostModel:
         if self._classify:
             labels.refuse_gone(known, before.classes)
-        usual = "MultiClass" if before.task == "multiclass" else "Logloss"
-        own = self._objective(before.task).get(self._loss_name) or self._loss or usual
-        refuse_other_objective(before.loss, own, self.name)
+        self._check_champion(before)
         self._size(before).bounded()
         estimator = self._prepared(before.head, matrix.size, seed)
         if self._stated(_RATES) is None:
@@ -215,9 +213,7 @@ class CatBoost(Boosting):
     ) -> CatBoostModel:
         import numpy as np
 
-        usual = {"binary": "Logloss", "multiclass": "MultiClass"}.get(before.task, "RMSE")
-        own = self._objective(before.task).get(self._loss_name) or self._loss or usual
-        refuse_other_objective(before.loss, own, self.name)
+        self._check_champion(before)
         weights = self._weights(before.classes).get("class_weights")
         if weights is not None:
             weight = labels.product(np.asarray(weights, dtype=np.float64)[known], weight)
@@ -226,6 +222,12 @@ class CatBoost(Boosting):
         trees = before.changeable()
         _move(trees, before.settings, pool, known, weight)
         return CatBoostModel(before.head, _content(trees))
+
+    def _check_champion(self, before: CatBoostModel) -> None:
+        """Raise where the champion's trees have learnt to lessen another loss."""
+        usual = {"binary": "Logloss", "multiclass": "MultiClass"}.get(before.task, "RMSE")
+        own = self._objective(before.task).get(self._loss_name) or self._loss or usual
+        refuse_other_objective(before.loss, own, self.name)
 
     @property
     def _named(self) -> frozenset[str]:
