@@ -783,6 +783,24 @@ def test_a_training_needs_enough_new_labelled_rows() -> None:
     assert (held.train, held.evidence["held_by"]) == (False, ["too few labelled rows"])
 
 
+@pytest.mark.parametrize(
+    ("learnt", "needed"), [(0, 10), (900, 10), (4_000, 40), (20_000, 200), (10**9, 200)], ids=str
+)
+def test_what_is_enough_hangs_on_what_the_champion_learnt_where_nothing_is_said(
+    learnt: int, needed: int
+) -> None:
+    held = guard_says(labelled=needed - 1, learnt=learnt)
+    assert (held.train, held.evidence["held_by"]) == (False, ["too few labelled rows"])
+    assert f"({needed - 1:,} new, {needed:,} asked for)" in held.reason
+    assert guard_says(labelled=needed, learnt=learnt).train
+    assert not guard_says(labelled=needed, learnt=learnt, enough=needed + 1).train
+
+
+def test_the_first_training_needs_a_hundred_labelled_rows_where_nothing_is_said() -> None:
+    assert not guard_says(champion=None, labelled=99).train
+    assert guard_says(champion=None, labelled=100).train
+
+
 def test_an_old_champion_trains_though_the_trigger_says_no_but_not_beyond_its_guards() -> None:
     aged = guard_says(NO, day=40, max_age="30d")
     assert (aged.train, aged.trigger) == (True, "max_age")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from keepfit.facts import Judged, Verdict
 from keepfit.registry import Side
 
 ENOUGH = 5
@@ -114,25 +113,3 @@ def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:
     effective = total**2 / sum(w * w for w in weights)
     error = math.sqrt(spread / max(effective - 1, 1))
     return mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
-
-
-def above(one: Judged, other: Judged, gains: Collection[str], *, far: bool) -> bool:
-    """Return whether one gained more than another, so that their bounds on the same rows lie apart."""
-    if (one.rows, one.champion) != (other.rows, other.champion):
-        return False
-    theirs = {verdict.gate: verdict for verdict in other.verdicts if verdict.gate in gains}
-    return any(
-        verdict.gate in theirs and _apart(verdict, theirs[verdict.gate], far=far)
-        for verdict in one.verdicts
-    )
-
-
-def _apart(one: Verdict, other: Verdict, *, far: bool) -> bool:
-    """Return whether the bounds of one lie above those of another; ``far``: by half of how wide they are."""
-    if one.low is None or other.high is None:
-        return False
-    if not far:
-        return one.low > other.high
-    if one.high is None or other.low is None:
-        return False
-    return one.low - other.high > max(one.high - one.low, other.high - other.low) / 2

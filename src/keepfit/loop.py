@@ -403,6 +403,7 @@ class Loop:
             champion=None if champion is None else champion.name,
             trained_to=None if champion is None else champion.snapshot.to,
             labelled=maturity.count(self, now, state.learnt_to),
+            learnt=0 if (root := state.root(champion)) is None else root.snapshot.rows,
             labelled_to=state.labelled_to,
             promised=None if champion is None or champion.judged is None else champion.judged.value,
             greater_is_better=self.scorer.greater_is_better(state),

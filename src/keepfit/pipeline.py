@@ -75,8 +75,9 @@ class Pipeline:
         Champions taken back, within a time, that pause the pipeline.
     cooldown, budget, enough, max_age
         Guards around the trigger: least event time between trainings, ``"3 per 30d"`` or
-        ``"600s per 30d"``, new labelled rows a training needs, and the age of the
-        champion's newest row at which to train whatever the trigger says.
+        ``"600s per 30d"``, new labelled rows a training needs, a hundredth of what the champion
+        was trained on when not given (`triggers.Guarded`), and the age of the champion's newest
+        row at which to train whatever the trigger says.
     embargo
         Event time left out between the rows that train and those that judge.
     seed
@@ -125,7 +126,7 @@ class Pipeline:
         breaker: str = "3 per 30d",
         cooldown: str | timedelta | None = None,
         budget: str | None = None,
-        enough: int = 200,
+        enough: int | None = None,
         max_age: str | timedelta | None = None,
         embargo: str | timedelta = "0s",
         seed: int = 0,

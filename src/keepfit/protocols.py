@@ -156,7 +156,8 @@ class Evidence:
     on it, so that a backlog is treated as it would have been when it happened. ``facts``
     are those since the last decision to train. ``trained_at`` is the watermark of that
     decision; ``trained_to`` the event time of the champion's newest training row;
-    ``labelled`` counts the labelled rows newer than the last training's.
+    ``labelled`` counts the labelled rows newer than the last training's; ``learnt`` those that the
+    champion, or the one it goes on from, was trained on from scratch.
     ``promised`` is the champion's value of the metric at its gate, and None when it passed
     without one; ``first`` what it reached in the first windows it served, by batch. ``asked``
     holds the newest decisions to train in its reign, ``asked_before`` those in the reign of the
@@ -174,6 +175,7 @@ class Evidence:
     champion: str | None = None
     trained_to: datetime | None = None
     labelled: int = 0
+    learnt: int = 0
     labelled_to: datetime | None = None
     promised: float | None = None
     greater_is_better: bool = True

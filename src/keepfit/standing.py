@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from keepfit import waiting
 from keepfit.batch import LABEL, TIME, border
-from keepfit.beside import ALIKE, Beside, above
-from keepfit.facts import Judged
-from keepfit.gates.paired import Measured
+from keepfit.beside import ALIKE, Beside
 from keepfit.plan import Why
 from keepfit.registry import Recipe, State, Version
 from keepfit.registry.versions import TRIED
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from keepfit.challenger import Challenger
-    from keepfit.protocols import Gate
 
 LONGEST_BACK_OFF = 16
 """Batches for which a recipe is left out at most, after failing again and again."""
@@ -29,12 +26,17 @@ NEW = 0.25
 """The share of new rows among its own at which a recipe is trained again, where a cheap one
 learns between; so each row is trained on about four times, however long the window."""
 
-PAYS, IDLES = 2, 4
-"""How many times as many rows are to be new, once it is known how trainings do beside updates:
-where they do better, and where they do not, so that no row is trained on twice."""
+FEW, PAYS, IDLES = 0.4, 2.0, 4.0
+"""How many times as many rows are to be new, once it is known how trainings do beside updates: where
+they plainly do better, where they do, and where they do not, so that no row is trained on twice."""
 
 NEW_ALONE = 0.1
-"""The same where no cheap recipe learns between, or what it learns does harm."""
+"""The same share where no cheap recipe learns between, or what it learns does harm."""
+
+OUTGROWN = 2.0
+"""Times as many rows as it was trained on last with which a window that sees more than the leader is
+tried again, where more rows have done better than fewer, whatever else waits. Where nothing changes
+they do for ever, and all these tries cost no more than two trainings on all rows."""
 
 DOUBLED = 0.5
 """The share of new rows when there are twice as many: asked for at most where the leader's window
@@ -44,9 +46,9 @@ LONGEST = 10
 """Batches in which the champion is updated before the leader is trained again, however long its
 window: updates remember the newest batches alone. Longer, as with the share of new rows."""
 
-BETTER = 1.0
+BETTER, PLAINLY = 1.0, 3.0
 """Standard errors by which a recipe must have done better than the leader to take its place, and
-the leader's trainings better than updates to be held to pay.
+the leader's trainings better than updates to be held to pay, and to do so plainly.
 
 Few, because it costs nothing to follow the better record, and much to wait for proof. One that
 sees fewer rows is asked for `WORSE`: by luck a short window does well for some batches, and on a
@@ -75,8 +77,8 @@ class Standings:
 
     The leader is trained again once a quarter of its rows is new. What its trainings gave is
     then seen on the batches that follow, beside the champion before it, updated with the same
-    rows. Where they did better, it waits until half of its rows are new; where they did not,
-    until all are, and the holdout decides between it and the update.
+    rows. Where they did better, it waits until half of its rows are new, where they plainly did a
+    tenth; where they did not, until all are, and the holdout decides between it and the update.
 
     When what serves does far worse on a batch than it did before, something has changed (`Level`).
     Until it does as well again each window is trained as soon as a tenth of its own rows is new,
@@ -93,7 +95,8 @@ class Standings:
     often, of more less, so that trying costs less the longer it brought nothing; not with nearly the
     leader's rows. One that was shown to do worse is tried in the 4th, 16th and each 64th alone. What was
     tried long ago, or beside another leader, counts as not tried. After an alarm all are. In all they
-    cost no more rows than what came to serve, and two trainings of the leader, but for a fall.
+    cost no more rows than what came to serve, and two trainings of the leader, but for a fall. Where the
+    leader does better than a window of fewer rows, one of more runs whenever its rows have doubled.
 
     Parameters
     ----------
@@ -178,7 +181,8 @@ class Standings:
         leader = self.leader()
         if self.state.champion is not None and leader is not None:
             early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
-            early = "" if self.level.below else early
+            if self.level.below or any(self._outgrown(one, leader, rows) for one in self.windows):
+                early = ""
             # Of one step it is of use for the step after it: there it is trained again.
             served = self._served()
             free = [one for one in runnable if one.every is None and not held[one.name]]
@@ -251,6 +255,8 @@ class Standings:
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
             said = waiting.told(share, wanted)
             return said if share < wanted else ""
+        if not worse and self._outgrown(one, leader, rows):
+            return ""
         if self._spent and why == Why.STEP:
             return "what never served has cost as many rows as what did; tried again later"
         led, tries = self._tries(one, leader, rows[one.name])
@@ -263,6 +269,17 @@ class Standings:
         if not worse or _seldom(led + 1) or (led >= TRIED and not tries):
             return ""
         return f"{leader.name} did better, by {gain:.1f} standard errors; tried again later"
+
+    def _outgrown(
+        self, one: Challenger, leader: Challenger, rows: Mapping[str, pl.DataFrame]
+    ) -> bool:
+        """Return whether a window of more rows is due, as it has twice what it was trained on last."""
+        own, others, last = rows[one.name].height, rows[leader.name].height, self._last(one)
+        before = others if last is None else last.snapshot.rows
+        if own <= ALIKE * others or own < OUTGROWN * before:
+            return False
+        shorter = (window.name for window in self.windows if rows[window.name].height < others)
+        return any((self._gain(leader.name, name) or 0.0) > BETTER for name in shorter)
 
     def _tries(self, one: Challenger, leader: Challenger, rows: pl.DataFrame) -> tuple[int, int]:
         """Return how often the leader ran lately, and how often a window beside it.
@@ -318,10 +335,12 @@ class Standings:
             return NEW_ALONE
         return NEW * self._patience(leader)
 
-    def _patience(self, leader: Challenger) -> int:
+    def _patience(self, leader: Challenger) -> float:
         """Return how many times as many new rows the leader waits for as while nothing is known."""
         found = None if self.level.below else self.beside.trained(leader.name)
-        return 1 if found is None else PAYS if found > BETTER else IDLES
+        if found is None:
+            return 1.0
+        return FEW if found > PLAINLY else PAYS if found > BETTER else IDLES
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
@@ -434,47 +453,6 @@ class Standings:
         # One step alone has shown nothing yet.
         others = [one for one in waiting if one.challenger not in self.beside.brief]
         return next(found, [*waiting, *others][-1])
-
-    def best(
-        self, passed: Sequence[Judged], learnt: Mapping[str, int], judges: Sequence[Gate] = ()
-    ) -> Judged:
-        """Return which of those that passed is promoted: the preferred recipe's, or the best.
-
-        A leader has shown on many batches what a few rows of a holdout cannot show; where they show
-        all the same that another does better, it is that one. The window of one step goes last, unless
-        it leads or they show it by far. Before all goes one that learnt a new class: others were not
-        asked about its rows.
-
-        Parameters
-        ----------
-        passed
-            The verdicts on them, in order.
-        learnt
-            How many classes each learnt that the champion does not know, by its name.
-        judges
-            The gates that gave the verdicts.
-        """
-        preferred = self.preferred()
-
-        def worth(one: Judged) -> tuple[int, bool, bool, float, bool]:
-            version = self.state.versions[one.version]
-            leads = version.challenger in preferred
-            proven = leads or version.challenger not in self.beside.brief
-            # As good on the rows, say where none is of a rare class: what was trained, no update.
-            return learnt[one.version], leads, proven, self._value(one), not version.updated
-
-        best = max(passed, key=worth)
-        gains = {
-            one.name
-            for one in judges
-            if isinstance(one, Measured) and one.paired and one.slice is None
-        }
-        alike = (one for one in passed if learnt[one.version] == learnt[best.version])
-        shown = (one for one in alike if above(one, best, gains, far=not worth(one)[2]))
-        return max(shown, key=self._value, default=best)
-
-    def _value(self, one: Judged) -> float:
-        return -math.inf if one.value is None else self.sign * one.value
 
     def proven(self, name: str, other: str) -> bool:
         """Return whether a recipe did better than another, as things are now, and not in one turn alone."""

@@ -20,6 +20,7 @@ from keepfit import (
     maturity,
     relevance,
     unknown,
+    winner,
 )
 from keepfit.allowance import Allowance
 from keepfit.approval import Asking
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from keepfit.loop import Loop
 
 MICROSECOND = timedelta(microseconds=1)
+SMALLEST = 100
+"""Rows of a window below which it is not tried beside one that has more."""
+
 GROWTH = 1.25
 """A challenger without enough evidence is judged again when its holdout has grown by this factor."""
 
@@ -136,7 +140,7 @@ class Turn:
             state,
             self.loop.pipeline.challengers,
             greater_is_better=self.loop.scorer.greater_is_better(state),
-            enough=getattr(self.loop.pipeline.trigger, "enough", 1),
+            enough=SMALLEST,
         )
 
     def _cut(self, labelled: pl.DataFrame, champion: Version) -> datetime | None:
@@ -362,7 +366,7 @@ class Turn:
                 self.loop.append(judged, at)
             return
         learnt = unknown.learnt(self.loop, passed, champion)
-        best = self.standings().best(passed, learnt, self.asking.others)
+        best = winner.best(self.standings(), passed, learnt, self.asking.others)
         version = self.loop.state.versions[best.version]
         reason = best.verdicts[0].reason if best.verdicts else "no gate but a person"
         self.asking.passed(judged, version, reason, at)

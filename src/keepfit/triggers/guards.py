@@ -14,6 +14,15 @@ from keepfit.parts import Part
 from keepfit.protocols import Evidence, Trigger
 from keepfit.triggers.joins import resolved
 
+AT_FIRST = 100
+"""Labelled rows that the first training needs, where nothing else is said."""
+
+SHARE, FEWEST, MOST = 0.01, 10, 200
+"""New rows that one after it needs: a share of what the champion was trained on, at least and at most.
+
+Fewer teach nothing; but where each step brings few, as many as a large stream can wait for are weeks
+of them, in which values may have left all that was learnt."""
+
 
 @dataclass(frozen=True, repr=False)
 class Guarded(Part):
@@ -38,7 +47,9 @@ class Guarded(Part):
         best go first, then the cheapest; where none is left for its final fit, a winner serves
         as it passed. A person may go beyond the budget.
     enough
-        The new labelled rows that a training needs.
+        The new labelled rows that a training needs. When not given, a hundred for the first one,
+        and for those after it one in a hundred of the rows that the champion was trained on, but
+        at least 10 and at most 200.
     max_age
         The age of the champion's newest training row beyond which to train whatever the
         trigger says. A challenger that waits at the gate for evidence is waited for, as long
@@ -61,7 +72,7 @@ class Guarded(Part):
     trigger: Trigger
     cooldown: str | timedelta | None = field(default=None, kw_only=True)
     budget: str | None = field(default=None, kw_only=True)
-    enough: int = field(default=200, kw_only=True)
+    enough: int | None = field(default=None, kw_only=True)
     max_age: str | timedelta | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -71,7 +82,7 @@ class Guarded(Part):
                 duration(length)
         if self.budget is not None:
             rate(self.budget, "budget")
-        if self.enough < 1:
+        if self.enough is not None and self.enough < 1:
             raise ConfigError(
                 f"enough: expected 1 labelled row or more, got {self.enough!r}",
                 hint="a training needs labelled rows that the last one had not",
@@ -102,7 +113,11 @@ class Guarded(Part):
             train=wanted and not held,
             trigger=trigger,
             reason=reason,
-            evidence={"labelled": evidence.labelled, "enough": self.enough, "held_by": names},
+            evidence={
+                "labelled": evidence.labelled,
+                "enough": self._needed(evidence),
+                "held_by": names,
+            },
             parts=(inner,),
         )
 
@@ -183,11 +198,17 @@ class Guarded(Part):
         return max(0, most - len(self._within(trainings, watermark)))
 
     def _too_few(self, evidence: Evidence) -> Iterator[tuple[str, str]]:
-        if evidence.labelled < self.enough:
-            yield (
-                "too few labelled rows",
-                f"{evidence.labelled:,} new, {self.enough:,} asked for",
-            )
+        needed = self._needed(evidence)
+        if evidence.labelled < needed:
+            yield "too few labelled rows", f"{evidence.labelled:,} new, {needed:,} asked for"
+
+    def _needed(self, evidence: Evidence) -> int:
+        """Return how many new labelled rows a training needs."""
+        if self.enough is not None:
+            return self.enough
+        if evidence.champion is None:
+            return AT_FIRST
+        return min(max(round(SHARE * evidence.learnt), FEWEST), MOST)
 
     def _at_gate(self, evidence: Evidence) -> list[tuple[str, str]]:
         """Return that a challenger which is young enough may still take over."""
