@@ -796,6 +796,11 @@ def test_what_is_enough_hangs_on_what_the_champion_learnt_where_nothing_is_said(
     assert not guard_says(labelled=needed, learnt=learnt, enough=needed + 1).train
 
 
+def test_a_challenger_at_the_gate_is_waited_for_as_long_as_few_rows_are_new() -> None:
+    assert not guard_says(labelled=199, learnt=900, waiting=("v2",)).train
+    assert guard_says(labelled=200, learnt=900, waiting=("v2",)).train
+
+
 def test_the_first_training_needs_a_hundred_labelled_rows_where_nothing_is_said() -> None:
     assert not guard_says(champion=None, labelled=99).train
     assert guard_says(champion=None, labelled=100).train

@@ -77,7 +77,8 @@ def best(
     if preferred or found.rows >= TELLING or not seen(found):
         return found
     near = (one for one in alike if value(found) - value(one) <= _error(one, found, gains))
-    return max(near, key=lambda one: (seen(one), one is found))
+    # Found itself is among them, but where the metric is not defined on the rows.
+    return max(near, key=lambda one: (seen(one), one is found), default=found)
 
 
 def _error(one: Judged, other: Judged, gains: Collection[str]) -> float:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.story
 LOST = 0.01
 """The accuracy that poison may cost with the default gate."""
 
-HARM = 0.03
+HARM = 0.02
 """The accuracy that it costs at least where everything is promoted."""
 
 SEED = 2

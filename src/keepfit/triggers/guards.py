@@ -49,7 +49,7 @@ class Guarded(Part):
     enough
         The new labelled rows that a training needs. When not given, a hundred for the first one,
         and for those after it one in a hundred of the rows that the champion was trained on, but
-        at least 10 and at most 200.
+        at least 10 and at most 200; 200 while a challenger waits at the gate for evidence.
     max_age
         The age of the champion's newest training row beyond which to train whatever the
         trigger says. A challenger that waits at the gate for evidence is waited for, as long
@@ -208,6 +208,9 @@ class Guarded(Part):
             return self.enough
         if evidence.champion is None:
             return AT_FIRST
+        if evidence.waiting:
+            # Another turn would take its place, and it may never have its evidence.
+            return MOST
         return min(max(round(SHARE * evidence.learnt), FEWEST), MOST)
 
     def _at_gate(self, evidence: Evidence) -> list[tuple[str, str]]:
