@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hindsight import BATCHES, FIRST, ROWS, TREES, WINDOWS, Stream, default, reached, timed
+from hindsight import BATCHES, COLUMNS, FIRST, ROWS, TREES, Stream, compared, timed
 from peers import say
 from peers.report import table
 
@@ -33,10 +33,8 @@ def main(*, quick: bool = False) -> Iterator[str]:
     rows = []
     for name in names:
         say(name)
-        rows.append([name, *_cells(made[name]())])
-    yield from table(
-        ["stream", "best window", "it reaches", "**keepfit**", "difference", "CPU of fits"], rows
-    )
+        rows.append([name, *compared(made[name]())])
+    yield from table(["stream", *COLUMNS], rows)
     yield ""
 
 
@@ -137,17 +135,3 @@ def _frame(made: Sequence[tuple[Any, int]]) -> pl.DataFrame:
             rows.append({str(name): value for name, value in x.items()})
             labels.append(y)
     return timed(pl.DataFrame(rows, infer_schema_length=None), labels)
-
-
-def _cells(stream: Stream) -> list[str]:
-    """Return which window does best, what it and keepfit reach, and what that costs."""
-    sign = -1.0 if stream.numbers else 1.0
-    found = {name: reached(stream, length) for name, length in WINDOWS.items()}
-    best = max(found, key=lambda name: sign * found[name][0])
-    value, spent = default(stream)
-    top = found[best][0]
-    away = sign * (value - top) * (100 / top if stream.numbers else 1.0)
-    digits = 3 if stream.numbers else 1
-    share = f"{100 * spent / found['all rows'][1]:.0f} %"
-    unit = " %" if stream.numbers else ""
-    return [best, f"{top:.{digits}f}", f"{value:.{digits}f}", f"{away:+.1f}{unit}", share]

@@ -20,6 +20,8 @@ WINDOWS: dict[str, int | None] = {
     "all rows": None,
 }
 
+COLUMNS = ("best window", "it reaches", "**keepfit**", "difference", "CPU of fits")
+
 
 class Stream(NamedTuple):
     """What to measure: rows with their labels, batch by batch, and by what."""
@@ -99,3 +101,17 @@ def default(stream: Stream) -> tuple[float, float]:
         since=stream.frame["time"][0] + timedelta(days=FIRST),
     )
     return float(told.value or 0.0) * (1 if stream.numbers else 100), told.fit_cpu_seconds
+
+
+def compared(stream: Stream) -> list[str]:
+    """Return which window does best, what it and keepfit reach, and what that costs."""
+    sign = -1.0 if stream.numbers else 1.0
+    found = {name: reached(stream, length) for name, length in WINDOWS.items()}
+    best = max(found, key=lambda name: sign * found[name][0])
+    value, spent = default(stream)
+    top = found[best][0]
+    away = sign * (value - top) * (100 / top if stream.numbers else 1.0)
+    digits = 3 if stream.numbers else 1
+    share = f"{100 * spent / found['all rows'][1]:.0f} %"
+    unit = " %" if stream.numbers else ""
+    return [best, f"{top:.{digits}f}", f"{value:.{digits}f}", f"{away:+.1f}{unit}", share]

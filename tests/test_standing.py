@@ -27,7 +27,7 @@ from keepfit.learners import resolve
 from keepfit.loop import Loop
 from keepfit.plan import Why
 from keepfit.registry import Recipe, Side, State, Version
-from keepfit.standing import FEW, GLANCE, IDLES, NEW, PAYS, SPAN, Standings
+from keepfit.standing import GLANCE, IDLES, NEW, PAYS, SOON, SPAN, Standings
 from tests.worlds import DAY, START, pipeline, stream
 
 BOOSTED = LGBMClassifier(n_estimators=10, num_leaves=7, verbosity=-1)
@@ -277,7 +277,7 @@ def since(middle: float, kept: float, count: int, noise: np.random.Generator) ->
 
 @pytest.mark.parametrize(
     ("kept", "share"),
-    [(0.7, FEW * NEW), (0.788, PAYS * NEW), (0.8, IDLES * NEW), (0.9, IDLES * NEW)],
+    [(0.7, SOON * NEW), (0.788, PAYS * NEW), (0.8, IDLES * NEW), (0.9, IDLES * NEW)],
     ids=str,
 )
 def test_the_leader_waits_for_what_its_trainings_gave_beside_updates(

@@ -784,7 +784,9 @@ def test_a_training_needs_enough_new_labelled_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("learnt", "needed"), [(0, 10), (900, 10), (4_000, 40), (20_000, 200), (10**9, 200)], ids=str
+    ("learnt", "needed"),
+    [(0, 200), (1, 10), (900, 10), (4_000, 40), (20_000, 200), (10**9, 200)],
+    ids=str,
 )
 def test_what_is_enough_hangs_on_what_the_champion_learnt_where_nothing_is_said(
     learnt: int, needed: int

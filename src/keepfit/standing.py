@@ -26,7 +26,7 @@ NEW = 0.25
 """The share of new rows among its own at which a recipe is trained again, where a cheap one
 learns between; so each row is trained on about four times, however long the window."""
 
-FEW, PAYS, IDLES = 0.4, 2.0, 4.0
+SOON, PAYS, IDLES = 0.4, 2.0, 4.0
 """How many times as many rows are to be new, once it is known how trainings do beside updates: where
 they plainly do better, where they do, and where they do not, so that no row is trained on twice."""
 
@@ -340,7 +340,7 @@ class Standings:
         found = None if self.level.below else self.beside.trained(leader.name)
         if found is None:
             return 1.0
-        return FEW if found > PLAINLY else PAYS if found > BETTER else IDLES
+        return SOON if found > PLAINLY else PAYS if found > BETTER else IDLES
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""

@@ -58,6 +58,7 @@ def test_it_serves_until_one_trained_here_is_better_on_later_rows(
 ) -> None:
     loop.clock.sleep(SEEN_TO - START)
     taken(loop, settings, SEEN_TO)
+    assert loop.evidence(SEEN_TO).learnt == 0, "nobody knows what it was trained on"
     entries = play(loop, 34)
     scored = [one.fact for one in entries if isinstance(one.fact, facts.Scored)]
     assert scored[0].version == "v1"
@@ -78,6 +79,9 @@ def test_it_serves_until_one_trained_here_is_better_on_later_rows(
     promoted = [one.fact for one in entries if isinstance(one.fact, facts.Promoted)]
     assert promoted[0].previous == "v1"
     assert loop.state.champion != "v1"
+    root = loop.state.root(loop.state.versions[loop.state.champion or ""])
+    assert root is not None
+    assert loop.evidence(START + timedelta(days=44)).learnt == root.snapshot.rows > 0
     copyist = Mirror(loop.memory.ledger, loop.memory.artifacts, "churn", settings)
     assert copyist.look().made[0] == "v1"
     tags = (

@@ -49,7 +49,8 @@ class Guarded(Part):
     enough
         The new labelled rows that a training needs. When not given, a hundred for the first one,
         and for those after it one in a hundred of the rows that the champion was trained on, but
-        at least 10 and at most 200; 200 while a challenger waits at the gate for evidence.
+        at least 10 and at most 200; 200 while a challenger waits at the gate for evidence, and
+        where it is not known what the champion was trained on.
     max_age
         The age of the champion's newest training row beyond which to train whatever the
         trigger says. A challenger that waits at the gate for evidence is waited for, as long
@@ -208,8 +209,9 @@ class Guarded(Part):
             return self.enough
         if evidence.champion is None:
             return AT_FIRST
-        if evidence.waiting:
-            # Another turn would take its place, and it may never have its evidence.
+        if evidence.waiting or not evidence.learnt:
+            # Another turn would take the place of who waits for evidence, which it may never have then;
+            # and what came from elsewhere has learnt nobody knows how many.
             return MOST
         return min(max(round(SHARE * evidence.learnt), FEWEST), MOST)
 
