@@ -35,8 +35,9 @@ NEW_ALONE = 0.1
 
 OUTGROWN = 2.0
 """Times as many rows as it was trained on last with which a window that sees more than the leader is
-tried again, where more rows have done better than fewer, whatever else waits. Where nothing changes
-they do for ever, and all these tries cost no more than two trainings on all rows."""
+tried again, where more rows have done better than fewer, with a leader that waits no longer than while
+nothing is known. Where nothing changes they do for ever, and all these tries cost no more than two
+trainings on all rows."""
 
 DOUBLED = 0.5
 """The share of new rows when there are twice as many: asked for at most where the leader's window
@@ -96,7 +97,7 @@ class Standings:
     leader's rows. One that was shown to do worse is tried in the 4th, 16th and each 64th alone. What was
     tried long ago, or beside another leader, counts as not tried. After an alarm all are. In all they
     cost no more rows than what came to serve, and two trainings of the leader, but for a fall. Where the
-    leader does better than a window of fewer rows, one of more runs whenever its rows have doubled.
+    leader does better than a window of fewer rows, one of more runs beside it once its rows have doubled.
 
     Parameters
     ----------
@@ -180,9 +181,8 @@ class Standings:
         held = {one.name: self._held(one) for one in runnable}
         leader = self.leader()
         if self.state.champion is not None and leader is not None:
-            early = self._early(leader, rows[leader.name]) if why == Why.STEP else ""
-            if self.level.below or any(self._outgrown(one, leader, rows) for one in self.windows):
-                early = ""
+            early = self._early(leader, rows) if why == Why.STEP else ""
+            early = "" if self.level.below else early
             # Of one step it is of use for the step after it: there it is trained again.
             served = self._served()
             free = [one for one in runnable if one.every is None and not held[one.name]]
@@ -218,11 +218,15 @@ class Standings:
             return f"failed, and rests until batch {until}"
         return f"runs every {challenger.every} turns" if self.waits(challenger) > 0 else ""
 
-    def _early(self, leader: Challenger, rows: pl.DataFrame) -> str:
+    def _early(self, leader: Challenger, rows: Mapping[str, pl.DataFrame]) -> str:
         """Return why the leader waits still, if it does: too few of its rows are new."""
-        share, wanted = self._new(leader, rows), self._wanted(leader)
-        if self._grows(leader, rows) or leader.brief:
+        own = rows[leader.name]
+        share, wanted = self._new(leader, own), self._wanted(leader)
+        if self._grows(leader, own) or leader.brief:
             wanted = min(wanted, DOUBLED)
+        if any(self._outgrown(one, leader, rows) for one in self.windows):
+            # Side by side: what one of more rows reached says nothing by itself.
+            wanted = min(wanted, NEW)
         if share >= wanted or self._age(leader) >= LONGEST * max(1.0, wanted / NEW):
             return ""
         return waiting.told(share, wanted, f"the rows of {leader.name}")
@@ -255,7 +259,7 @@ class Standings:
             share, wanted = self._new(one, rows[one.name]), 1.0 if worse else NEW
             said = waiting.told(share, wanted)
             return said if share < wanted else ""
-        if not worse and self._outgrown(one, leader, rows):
+        if self._outgrown(one, leader, rows):
             return ""
         if self._spent and why == Why.STEP:
             return "what never served has cost as many rows as what did; tried again later"
@@ -277,6 +281,8 @@ class Standings:
         own, others, last = rows[one.name].height, rows[leader.name].height, self._last(one)
         before = others if last is None else last.snapshot.rows
         if own <= ALIKE * others or own < OUTGROWN * before:
+            return False
+        if (self._gain(leader.name, one.name) or 0.0) > WORSE:
             return False
         shorter = (window.name for window in self.windows if rows[window.name].height < others)
         return any((self._gain(leader.name, name) or 0.0) > BETTER for name in shorter)
