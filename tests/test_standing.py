@@ -516,6 +516,13 @@ def test_a_window_of_one_class_is_not_trained() -> None:
     assert held[SHORT] == held[MIDDLE] == ""
 
 
+def test_leaves_wait_for_rows_of_more_than_one_class() -> None:
+    state, found = served(version("v1", MIDDLE, 40)), chosen(41)
+    assert standings(state).held(found, Why.STEP)[UPDATE] == ""
+    found[UPDATE] = found[UPDATE].with_columns(_label=pl.lit(0))
+    assert standings(state).held(found, Why.STEP)[UPDATE] == "no two of its labels differ"
+
+
 def test_a_window_since_a_change_is_none_until_something_changed() -> None:
     state = served(version("v1", MIDDLE, 40))
     assert CHANGE not in {one.name for one in standings(state).runnable()}

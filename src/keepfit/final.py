@@ -10,6 +10,7 @@ from msgspec.structs import replace as replaced
 from keepfit import afresh, facts
 from keepfit.facts import Answer, Judged, TrainingStarted
 from keepfit.learners.novel import learnable
+from keepfit.standing import alike
 
 if TYPE_CHECKING:
     from keepfit.challenger import Challenger
@@ -50,7 +51,7 @@ class FinalFit:
             self.loop.labelled(at), model.classes, closed=True, every=model.task != "regression"
         )
         rows = challenger.select.select(pool.rows, moment)
-        if rows.height < 2:
+        if rows.height < 2 or (challenger.update == "leaves" and alike(rows)):
             return None
         parent = None if whole else version.name
         started = self.turn.started(

@@ -189,11 +189,12 @@ class Standings:
             for one in free:
                 own = rows[one.name]
                 if one.brief and one.name == served:
-                    said = self._small(one, leader, rows) or _alike(own)
+                    said = self._small(one, leader, rows) or alike(own)
                 elif one.start == "scratch":
-                    said = early or self._untried(one, leader, rows, why) or _alike(own)
+                    said = early or self._untried(one, leader, rows, why) or alike(own)
                 else:
                     said = self._harm(one, leader)
+                    said = said or (alike(own) if one.update == "leaves" else "")
                     if early and one.updates and not said:
                         said = waiting.few(
                             self.state, self.sign, own.height, rows[leader.name].height
@@ -201,7 +202,7 @@ class Standings:
                 held[one.name] = said
             for one in free if not all(held.values()) else ():
                 if one.brief and held[one.name] and self._open(one, leader):
-                    held[one.name] = self._small(one, leader, rows) or _alike(rows[one.name])
+                    held[one.name] = self._small(one, leader, rows) or alike(rows[one.name])
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
@@ -469,7 +470,7 @@ class Standings:
         return self.beside.gain(name, other)
 
 
-def _alike(rows: pl.DataFrame) -> str:
+def alike(rows: pl.DataFrame) -> str:
     """Return that rows have nothing to tell apart, if so: their training would fail."""
     return "" if rows.get_column(LABEL).n_unique() > 1 else "no two of its labels differ"
 

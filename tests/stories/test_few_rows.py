@@ -1,20 +1,21 @@
-"""A pipeline without settings, where each day brings few rows of a value that leaves what was learnt."""
+"""A pipeline without settings, where each day brings few rows."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from lightgbm import LGBMRegressor
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import clone
+from tests.worlds import START, pipeline, stream
 
-from keepfit import Pipeline, executors, sources
+from keepfit.facts import AnyFact, Promoted, TrainingFailed
 
-DAYS, START = 60, datetime(2024, 1, 1, tzinfo=UTC)
+DAYS = 60
 TREES = LGBMRegressor(n_estimators=40, num_leaves=7, verbosity=-1, random_state=0)
 
 
@@ -29,17 +30,8 @@ def climbing(per_day: int) -> pl.DataFrame:
 
 def lived(rows: pl.DataFrame, home: Path, **parts: Any) -> tuple[float, int]:
     """Return the mean error by day, and from which day on something served."""
-    made = Pipeline(
-        "prices",
-        sources.Frame(rows, id="id", time="time", label="label"),
-        TREES,
-        metric="mae",
-        every="1d",
-        home=home,
-        executor=executors.Inline(),
-        **parts,
-    )
-    told = made.backtest(since=START + timedelta(days=10), compare=False)["prices"]
+    made = pipeline(rows, home, learner=TREES, metric="mae", challengers=None, **parts)
+    told = made.backtest(since=START + timedelta(days=10), compare=False)["churn"]
     made.close()
     known = [one for one in told.windows if one.value is not None]
     return float(np.mean([one.value for one in known])), (known[0].from_ - START).days
@@ -66,3 +58,19 @@ def test_a_value_that_climbs_is_followed_however_few_rows_a_day_brings(
     assert value < 1.35 * by_hand(rows, first, per_day)
     waiting, first = lived(rows, tmp_path / "waiting", enough=200)
     assert waiting > 1.35 * by_hand(rows, first, per_day), "so many rows are weeks of them"
+
+
+def test_a_class_that_most_days_do_not_bring_is_waited_for_and_no_training_fails(
+    tmp_path: Path,
+) -> None:
+    rows = stream(DAYS, 12).with_columns(label=(pl.col("x") > 1.5).cast(pl.Int64))
+    learner = LGBMClassifier(n_estimators=20, num_leaves=7, verbosity=-1, random_state=0)
+    made = pipeline(rows, tmp_path, learner=learner, metric="accuracy", challengers=None)
+    found: list[AnyFact] = []
+    made.backtest(compare=False, listen=lambda entry: found.append(entry.fact))
+    made.close()
+    failed = [fact.message for fact in found if isinstance(fact, TrainingFailed)]
+    assert not [said for said in failed if "labels of two classes" in said]
+    promoted = [fact.reason for fact in found if isinstance(fact, Promoted)]
+    assert any("fitted on its holdout too" in said for said in promoted), "where it holds both"
+    assert not all("fitted on its holdout too" in said for said in promoted[1:])
