@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from hindsight import BATCHES, COLUMNS, FIRST, TREES, Stream, compared, timed
+from hindsight import BATCHES, COLUMNS, HOW, Stream, compared, timed
 from peers import say
 from peers.report import table
 from stream_models import STREAMS, at_hand, stream_of
@@ -30,11 +30,7 @@ def main(*, quick: bool = False) -> Iterator[str]:
     yield from [
         "## Few rows a step",
         "",
-        f"{BATCHES} batches, a batch a day, LightGBM with {TREES} trees. Of classes accuracy in per "
-        "cent, of numbers the mean absolute error; the mean over batches from the "
-        f"{FIRST + 1}th on. The windows are trained with every batch, without a gate; keepfit has no "
-        "settings but source, estimator, metric and cadence. The difference is in points, of an "
-        "error in per cent of it; CPU is that of the fits beside those of every batch on all rows.",
+        HOW,
         "",
     ]
     rows = []

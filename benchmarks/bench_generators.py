@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from hindsight import BATCHES, COLUMNS, FIRST, ROWS, TREES, Stream, compared, timed
+from hindsight import COLUMNS, HOW, ROWS, Stream, compared, timed
 from peers import say
 from peers.report import table
 
@@ -23,11 +23,7 @@ def main(*, quick: bool = False) -> Iterator[str]:
     yield from [
         "## Streams that generators make",
         "",
-        f"{ROWS:,} rows in {BATCHES} batches, a batch a day, LightGBM with {TREES} trees. Of classes "
-        "accuracy in per cent, of numbers the mean absolute error; the mean over batches from the "
-        f"{FIRST + 1}th on. The windows are trained with every batch, without a gate; keepfit has no "
-        "settings but source, estimator, metric and cadence. The difference is in points, of an "
-        "error in per cent of it; CPU is that of the fits beside those of every batch on all rows.",
+        f"{ROWS:,} rows. {HOW}",
         "",
     ]
     rows = []

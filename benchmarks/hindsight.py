@@ -20,6 +20,15 @@ WINDOWS: dict[str, int | None] = {
     "all rows": None,
 }
 
+HOW = (
+    f"{BATCHES} batches, a batch a day, LightGBM with {TREES} trees. Of classes accuracy in per cent, of "
+    f"numbers the mean absolute error; the mean over batches from the {FIRST + 1}th on. The windows are "
+    "trained with every batch, without a gate; keepfit has no settings but source, estimator, metric and "
+    "cadence. The difference is in points, of an error in per cent of it; CPU is that of the fits beside "
+    "those of every batch on all rows."
+)
+"""How streams and windows are compared, as a report says it."""
+
 COLUMNS = ("best window", "it reaches", "**keepfit**", "difference", "CPU of fits")
 
 
