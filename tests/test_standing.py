@@ -16,7 +16,7 @@ from lightgbm import LGBMClassifier
 from msgspec.structs import replace
 from sklearn.linear_model import LogisticRegression
 
-from keepfit import Challenger, Ledger, gates, selection, triggers, winner
+from keepfit import Challenger, Ledger, gates, selection, triggers, waiting, winner
 from keepfit.beside import ENOUGH, Beside, standard_errors
 from keepfit.challenger import default
 from keepfit.clock import SimulatedClock
@@ -254,6 +254,24 @@ def test_what_never_served_takes_as_many_rows_as_what_did_and_some_in_advance() 
     assert WHOLE in running(fallen(state), 41)
 
 
+def test_what_was_trained_because_of_a_change_leaves_others_their_tries() -> None:
+    # Of all windows that a fall had trained the one of five steps came to serve.
+    state = fallen(served(version("v1", MIDDLE, 30), version("v2", SHORT, 41)))
+    state.level.below, state.batch = 0, 50
+    fell = state.level.batch
+    for i, name in enumerate((MIDDLE, WHOLE)):
+        one = version(f"v{10 + i}", name, 41, state="refused")
+        one.snapshot = replace(one.snapshot, batch=fell, rows=5_000)
+        state.versions[one.name] = one
+    led = state.versions["v2"]
+    assert not waiting.spent(state, led, fell=fell)
+    assert waiting.spent(state, led), "but for the change they would be too many"
+    later = version("v20", WHOLE, 45, state="refused")
+    later.snapshot = replace(later.snapshot, rows=5_000)
+    state.versions["v20"] = later
+    assert waiting.spent(state, led, fell=fell), "what is tried after it counts"
+
+
 def test_who_led_is_tried_beside_another_leader_as_one_that_never_did() -> None:
     state = served(version("v1", WHOLE, 40), version("v2", MIDDLE, 40))
     state.recipes[WHOLE].tried = [*range(11, 41)]
@@ -468,6 +486,25 @@ def test_who_leads_as_history_says_does_until_something_changes() -> None:
     assert standings(state).leader().name == SHORT, "the holdout decided"  # type: ignore[union-attr]
     state.level.since = START + 60 * DAY
     assert standings(state).leader().name == MIDDLE, "all of it was before"  # type: ignore[union-attr]
+
+
+def test_who_came_to_serve_by_its_gate_leads_until_another_does_better() -> None:
+    noise = np.random.default_rng(12)
+    state = served(version("v1", MIDDLE, 30), version("v2", WHOLE, 40))
+    assert standings(state).leader().name == MIDDLE, "no gate saw it"  # type: ignore[union-attr]
+    state.versions["v2"].judged = Judged(version="v2", answer=Answer.PROMOTE, verdicts=())
+    assert standings(state).leader().name == WHOLE  # type: ignore[union-attr]
+    state.versions["v3"] = replace_version(state.versions["v2"], "v3", UPDATE, "v2")
+    state.champion = "v3"
+    assert standings(state).leader().name == WHOLE, "and was updated since"  # type: ignore[union-attr]
+    # Its last fit is a training of its own, of which the gate knows nothing.
+    last = replace(state.versions["v2"], name="v4", judged=None, final_of="v2")
+    state.versions["v4"], state.champion = last, "v4"
+    assert standings(state).leader().name == WHOLE  # type: ignore[union-attr]
+    state.compared = [
+        Side(100, {MIDDLE: 0.9 + 0.01 * noise.normal(), WHOLE: 0.8}) for _ in range(ENOUGH)
+    ]
+    assert standings(state).leader().name == MIDDLE, "until another does better"  # type: ignore[union-attr]
 
 
 def test_until_a_leader_has_let_go_of_rows_from_before_a_change_the_holdout_decides() -> None:
@@ -728,7 +765,22 @@ def test_small_batches_tell_together_whether_trainings_pay() -> None:
     found = [Beside(sides, 1.0).trained(MIDDLE) for sides in (known, many)]
     assert found[0] is not None
     assert found[1] is not None
-    assert found[0] > 0 > found[1], "40 batches of 100 rows, and 16 of 1,000"
+    assert found[0].gain > 0 > found[1].gain, "40 batches of 100 rows, and 16 of 1,000"
+    few = Beside(known[-16:], 1.0).trained(MIDDLE)
+    assert [one and one.telling for one in (*found, few)] == [True, True, False]
+
+
+@pytest.mark.parametrize(("rows", "share"), [(100, PAYS), (1_000, IDLES)])
+def test_what_few_rows_show_of_a_gain_is_not_taken_for_none(rows: int, share: float) -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
+    # Better by half a standard error: 0.002 in the mean of 16 steps of 0.016.
+    steps = [0.002 + 0.016 * (-1) ** i for i in range(16)]
+    state.compared = [Side(rows, {MIDDLE: 0.8 + step}, {MIDDLE: 0.8}) for step in steps]
+    first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
+    assert first - 40 == share * NEW * 20
+    state.compared = [Side(rows, {MIDDLE: 0.8 - step}, {MIDDLE: 0.8}) for step in steps]
+    first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
+    assert first - 40 == IDLES * NEW * 20, "and what they show against it is"
 
 
 def test_a_learner_without_a_cheap_update_lives_by_its_windows(tmp_path: Path) -> None:

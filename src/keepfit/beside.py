@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from keepfit.registry import Side
 
@@ -36,6 +37,13 @@ MEMORY = 0.97
 """What a batch counts less with each batch that follows it."""
 
 
+class Trained(NamedTuple):
+    """How much better than updates trainings did, in standard errors; and whether on rows enough to tell."""
+
+    gain: float
+    telling: bool
+
+
 class Beside:
     """What recipes reached side by side on batches that they had not learnt.
 
@@ -64,7 +72,7 @@ class Beside:
             self._gains[name, other] = self._errors(found)
         return self._gains[name, other]
 
-    def trained(self, name: str) -> float | None:
+    def trained(self, name: str) -> Trained | None:
         """Return how much better than updates its trainings did lately, of those that tell; else None."""
         found = [
             (one, one.values[name] - before)
@@ -73,9 +81,10 @@ class Beside:
         ]
         size = min(RECENT, len(found))
         most = min(LATELY * STALE, len(found))
-        while size < most and sum(one.n for one, _ in found[-size:]) < LATELY * TELLING:
+        while size < most and not _tell(found[-size:]):
             size += 1
-        return self._errors(found[-size:])
+        gain = self._errors(found[-size:])
+        return None if gain is None else Trained(gain, _tell(found[-size:]))
 
     def turns(self, name: str, other: str) -> set[int]:
         """Return the turns in which two recipes were asked about the same holdout."""
@@ -100,6 +109,11 @@ class Beside:
         if len(found) < ENOUGH:
             return None
         return standard_errors([self.sign * gain for _, gain in found], [one for one, _ in found])
+
+
+def _tell(found: Sequence[tuple[Side, float]]) -> bool:
+    """Return whether batches have rows enough to tell a small gain from none."""
+    return sum(one.n for one, _ in found) >= LATELY * TELLING
 
 
 def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:

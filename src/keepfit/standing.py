@@ -70,16 +70,17 @@ SPAN = 16
 class Standings:
     """What the facts so far say of each recipe.
 
-    A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first
-    the pipeline names, or that history shows to do better (`First`), until another does better. Recipes that start from
-    the champion run in every turn, unless that has done worse than leaving it alone; where new
-    rows are few beside the leader's, no worse answered than others lately, and the last update
-    gained little, with the next.
+    A recipe with ``every=None`` runs when its evidence says so. One of them leads: the first the
+    pipeline names, that history shows to do better (`First`), or that came to serve by its gate, until
+    another does better. Recipes that start from the champion run in every turn, unless that has done
+    worse than leaving it alone; where new rows are few beside the leader's, no worse answered than
+    others lately, and the last update gained little, with the next.
 
     The leader is trained again once a quarter of its rows is new. What its trainings gave is
     then seen on the batches that follow, beside the champion before it, updated with the same
     rows. Where they did better, it waits until half of its rows are new, where they plainly did a
-    tenth; where they did not, until all are, and the holdout decides between it and the update.
+    tenth; where they did not, until all are, and the holdout decides between it and the update. Few rows
+    are no proof of that: of them it takes that they show trainings to do no better at all.
 
     When what serves does far worse on a batch than it did before, something has changed (`Level`).
     Until it does as well again each window is trained as soon as a tenth of its own rows is new,
@@ -321,7 +322,8 @@ class Standings:
     @cached_property
     def _spent(self) -> bool:
         leader = self.leader()
-        return waiting.spent(self.state, self._last(leader) if leader else None)
+        last = self._last(leader) if leader else None
+        return waiting.spent(self.state, last, fell=self.level.batch if self.level.since else None)
 
     def _harm(self, update: Challenger, leader: Challenger) -> str:
         """Return how much worse updates of the champion have done than leaving it alone, if they did."""
@@ -347,7 +349,10 @@ class Standings:
         found = None if self.level.below else self.beside.trained(leader.name)
         if found is None:
             return 1.0
-        return SOON if found > PLAINLY else PAYS if found > BETTER else IDLES
+        if found.gain > PLAINLY:
+            return SOON
+        # Few rows show no gain that is there: of them it is enough that they show none against it.
+        return PAYS if found.gain > (BETTER if found.telling else 0.0) else IDLES
 
     def _new(self, challenger: Challenger, rows: pl.DataFrame) -> float:
         """Return the share of a recipe's rows that are newer than those it was trained on last."""
@@ -423,13 +428,17 @@ class Standings:
     def _heir(self, able: Sequence[Challenger]) -> Challenger | None:
         """Return who leads without evidence: the first named; after a change who made what serves.
 
-        Also where history held one, before anything served.
+        Also where history held one, before anything served; and where it came to serve by its gate:
+        what it did better by may be forgotten or evened out, and nothing better takes its place yet.
         """
         version = self.state.root(self.state.versions.get(self.state.champion or ""))
         since, outset = self.level.since, self.state.outset
         named = (one for one in able if since is None and one.name == outset)
         first = next(named, able[0] if able else None)
-        if version is None or (not outset if since is None else version.snapshot.to < since):
+        if version is None:
+            return first
+        won = self.state.versions.get(version.final_of or "", version).judged is not None
+        if not (won or outset) if since is None else version.snapshot.to < since:
             return first
         made = (one for one in able if one.name == version.challenger and not one.brief)
         return next(made, first)
