@@ -112,8 +112,8 @@ class Beside:
 
 
 def _tell(found: Sequence[tuple[Side, float]]) -> bool:
-    """Return whether batches have rows enough to tell a small gain from none."""
-    return sum(one.n for one, _ in found) >= LATELY * TELLING
+    """Return whether batches have rows enough to tell a small gain from none; fewer batches, in proportion."""
+    return sum(one.n for one, _ in found) * RECENT >= LATELY * TELLING * min(RECENT, len(found))
 
 
 def standard_errors(gains: Sequence[float], pairs: Sequence[Side]) -> float:

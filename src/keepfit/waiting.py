@@ -56,11 +56,10 @@ def spent(state: State, leader: Version | None, *, fell: int | None = None) -> b
     """Return whether trainings from scratch that never served took more rows than those that did.
 
     By more than some trainings of the leader, whose last one is given: None for one that never ran.
-    After a change those that follow the batch on which what serves ``fell`` count: those of before, and
-    all that were trained at once because of it, say nothing of what trying is worth now. Long
-    windows among them would forbid to try any, once a short one leads.
+    Those that were trained at once when what serves ``fell`` with a batch do not count: long windows
+    among them would forbid to try any, once a short one leads.
     """
-    versions = [one for one in state.versions.values() if fell is None or one.snapshot.batch > fell]
+    versions = [one for one in state.versions.values() if one.snapshot.batch != fell]
     winners = {one.final_of for one in versions if one.promoted_at is not None}
     every = (one for one in versions if one.start == "scratch" and one.state != "skipped")
     # A last fit is of the same training as what won its gate.
