@@ -438,10 +438,9 @@ class Standings:
         if version is None:
             return first
         won = self.state.versions.get(version.final_of or "", version).judged is not None
-        if not (won or outset) if since is None else version.snapshot.to < since:
-            return first
+        keeps = (won or outset) if since is None else version.snapshot.to >= since
         made = (one for one in able if one.name == version.challenger and not one.brief)
-        return next(made, first)
+        return next(made, first) if keeps else first
 
     def preferred(self) -> set[str]:
         """Return the recipes of which one is promoted where it passes, whatever others reach.
