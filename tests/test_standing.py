@@ -26,7 +26,7 @@ from keepfit.facts import Answer, Compared, Cost, Decision, Entry, Judged, Score
 from keepfit.learners import resolve
 from keepfit.loop import Loop
 from keepfit.plan import Why
-from keepfit.registry import Recipe, Side, State, Version
+from keepfit.registry import Recipe, Side, State, Version, serving
 from keepfit.standing import GLANCE, IDLES, NEW, PAYS, SOON, SPAN, Standings
 from tests.worlds import DAY, START, pipeline, stream
 
@@ -297,6 +297,18 @@ def since(middle: float, kept: float, count: int, noise: np.random.Generator) ->
     return [Side(100, {MIDDLE: middle + a}, {MIDDLE: kept + b}) for a, b in drawn]
 
 
+def test_what_plainly_paid_before_a_change_is_not_waited_for_after_it() -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
+    state.level.batch = 41
+    for kept, share in ((0.7, SOON * NEW), (0.788, NEW), (0.9, NEW)):
+        state.compared = since(0.8, kept, 16, np.random.default_rng(4))
+        first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
+        assert first - 40 == share * 20
+    now = [replace(one, batch=41) for one in since(0.8, 0.9, 16, np.random.default_rng(4))]
+    state.compared = since(0.8, 0.7, 16, np.random.default_rng(4)) + now
+    assert MIDDLE not in running(state, 45), "what was reached since counts alone, once it is known"
+
+
 @pytest.mark.parametrize(
     ("kept", "share"),
     [(0.7, SOON * NEW), (0.788, PAYS * NEW), (0.8, IDLES * NEW), (0.9, IDLES * NEW)],
@@ -374,6 +386,58 @@ def test_of_two_followed_versions_of_a_recipe_the_newest_counts() -> None:
     found = compared(state, {"v1": 0.5, "v2": 0.6, "v3": 0.9}, 42)
     assert (found.values, found.ages) == ({BRIEF: 0.9}, {BRIEF: 1})
     assert (found.kept, found.new) == ({}, {}), "there was no update beside it"
+
+
+def built(name: str, recipe: str, to: int, turn: int) -> Version:
+    """Return a version that may be followed: an update where that is its recipe, of one step where it is."""
+    found = version(name, recipe, to, turn=turn)
+    found.artifact = name
+    if recipe == UPDATE:
+        found.start = "champion"
+    if recipe == BRIEF:
+        found.snapshot = replace(found.snapshot, selection=str(selection.Sliding(1)))
+    return found
+
+
+def test_windows_are_followed_on_while_the_leader_is_trained_again_by_itself() -> None:
+    tried = [built("v1", MIDDLE, 40, 1), built("v2", WHOLE, 40, 1), built("v3", UPDATE, 40, 1)]
+    alone = [built("v4", MIDDLE, 42, 2), built("v5", UPDATE, 42, 2)]
+    once_more = [built("v6", MIDDLE, 44, 3), built("v7", UPDATE, 44, 3)]
+    step = [built("v8", BRIEF, 45, 4), built("v9", UPDATE, 45, 4)]
+    others = [built("v10", MIDDLE, 46, 5), built("v11", SHORT, 46, 5)]
+    state = State()
+    state.versions = {
+        one.name: one
+        for one in (*tried, *alone, *once_more, *step, *others, built("v12", UPDATE, 47, 6))
+    }
+    found = []
+    for turn in range(1, 7):
+        serving.follow(state, turn)
+        found.append(" ".join(state.followed))
+    assert found == [
+        "v1 v2 v3",
+        "v1 v2 v4 v5",
+        "v1 v2 v6 v7",
+        "v1 v2 v6 v7 v8 v9",
+        "v10 v11",
+        "v10 v11",
+    ]
+
+
+def test_windows_of_an_earlier_turn_are_beside_each_other_alone() -> None:
+    state = served(*(built(f"v{i}", name, 40, 1) for i, name in ((1, MIDDLE), (2, WHOLE))))
+    for one in (built("v3", MIDDLE, 42, 2), built("v4", UPDATE, 42, 2)):
+        state.versions[one.name] = one
+    state.champion, state.followed = "v3", ["v1", "v2", "v3", "v4"]
+    newest = compared(state, {"v1": 0.5, "v2": 0.6, "v3": 0.8, "v4": 0.7}, 43)
+    assert (newest.values, newest.ages) == ({MIDDLE: 0.8}, {MIDDLE: 1})
+    assert newest.kept == {MIDDLE: 0.7}
+    earlier = state.compared[-2]
+    assert (earlier.values, earlier.kept) == ({MIDDLE: 0.5, WHOLE: 0.6}, {})
+    assert earlier.ages == {MIDDLE: 3, WHOLE: 3}
+    for batch in range(44, 44 + ENOUGH):
+        compared(state, {"v1": 0.5, "v2": 0.6, "v3": 0.8, "v4": 0.7}, batch)
+    assert (standings(state).beside.gain(WHOLE, MIDDLE) or 0.0) > 100
 
 
 def test_a_map_of_scores_learnt_no_rows() -> None:
@@ -756,6 +820,9 @@ def test_batches_whose_labels_come_together_are_compared_on_no_more_rows(tmp_pat
     assert told == [True, True, False], "999 rows, 16 batches"
     found += [Compared(batch=44, metric="accuracy", n=1, values={})]
     assert [loop.watcher._fresh(trained, batch, found) for batch in (44, 45)] == [True, False]
+    found.pop()
+    loop.state.compared += loop.state.compared[-1:]
+    assert loop.watcher._fresh(trained, 56, found), "the rows of two sides of a batch are the same"
 
 
 def test_small_batches_tell_together_whether_trainings_pay() -> None:

@@ -37,7 +37,7 @@ DAY = timedelta(days=1)
 SAVED_EVERY = 256
 """Facts after which the folded state is cached in the ledger."""
 
-FOLD = "state-15"
+FOLD = "state-16"
 ATTEMPTS = 5
 
 

@@ -348,7 +348,9 @@ class Standings:
         """Return how many times as many new rows the leader waits for as while nothing is known."""
         found = None if self.level.below else self.beside.trained(leader.name)
         if found is None:
-            return 1.0
+            # What plainly paid before a change does after it, where more is new.
+            before = Beside(self.state.compared, self.sign).trained(leader.name)
+            return SOON if before is not None and before.gain > PLAINLY else 1.0
         if found.gain > PLAINLY:
             return SOON
         # Few rows show no gain that is there: of them it is enough that they show none against it.

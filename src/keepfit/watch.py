@@ -109,10 +109,11 @@ class Watch:
         first = version.snapshot.batch
         if batch <= first + FRESH:
             return True
-        sides = self.loop.state.compared
-        rows = sum(one.n for one in sides if one.batch > first and not one.turn)
-        rows += sum(one.n for one in found if one.batch > first)
-        return batch <= first + STALE and rows < TELLING
+        # Two turns may be followed on one batch, which has its rows once.
+        rows = {one.batch: one.n for one in self.loop.state.compared if not one.turn}
+        rows |= {one.batch: one.n for one in found}
+        told = sum(n for compared, n in rows.items() if compared > first)
+        return batch <= first + STALE and told < TELLING
 
     def _reached(self, versions: Sequence[Version], served: facts.Scored) -> dict[str, float]:
         """Return the metric of versions that do not serve on a batch, where it is defined."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,18 @@ def compared(state: State, fact: Compared, at: datetime) -> None:
     """Keep what the recipes that are followed reached side by side.
 
     Of two versions of one recipe a followed one counts, which is as old as the others, and of those
-    the newest.
+    the newest. Windows of an earlier turn are beside each other alone.
     """
     followed = {name: state.versions[name] for name in state.followed if name in fact.values}
+    values, earlier = dict(fact.values), _earlier(followed)
+    if earlier:
+        reached = {one.challenger: values.pop(name) for name, one in earlier.items()}
+        ages = {one.challenger: fact.batch - one.snapshot.batch for one in earlier.values()}
+        _keep(state, Side(fact.n, reached, batch=fact.batch, ages=ages))
+    followed = {name: one for name, one in followed.items() if name in values}
     beside = {one.turn: one for one in followed.values() if one.updated}
     side = Side(fact.n, {}, batch=fact.batch)
-    for name in (*(name for name in fact.values if name not in followed), *followed):
+    for name in (*(name for name in values if name not in followed), *followed):
         one, before = state.versions[name], None
         if name in followed:
             if one.updated:
@@ -96,12 +103,23 @@ def compared(state: State, fact: Compared, at: datetime) -> None:
             before = beside.get(one.turn)
         for known in (side.kept, side.new, side.ages):
             known.pop(one.challenger, None)
-        side.values[one.challenger] = fact.values[name]
+        side.values[one.challenger] = values[name]
         if name in followed or one.start == "scratch":
             side.ages[one.challenger] = fact.batch - one.snapshot.batch
         if before is not None:
-            side.kept[one.challenger] = fact.values[before.name]
+            side.kept[one.challenger] = values[before.name]
             side.new[one.challenger] = _new(state, one, before)
+    _keep(state, side)
+
+
+def _earlier(followed: Mapping[str, Version]) -> dict[str, Version]:
+    """Return those windows that are followed beside ones of a later turn."""
+    windows = {name: one for name, one in followed.items() if one.lasting}
+    newest = max((one.turn for one in windows.values()), default=0)
+    return {name: one for name, one in windows.items() if one.turn < newest}
+
+
+def _keep(state: State, side: Side) -> None:
     state.compared = [*state.compared[-SIDES + 1 :], side]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -63,16 +64,21 @@ def end_rollout(state: State, became: str) -> None:
 def follow(state: State, turn: int) -> None:
     """Follow what the recipes of a turn made, where it was more than one, and one from scratch.
 
-    What is followed already still is, where the only window of the turn is that of one step.
+    What is followed already still is, where the only window of the turn is that of one step. Where it
+    is another, as of a leader that is trained again by itself, the windows of an earlier turn still are
+    that has several: few rows would not tell them apart before.
     """
     made = [one for one in state.of_turn(turn) if one.artifact and one.final_of is None]
     fresh = {one.artifact: one.name for one in made}
     windows = [one for one in made if one.start == "scratch"]
     if len(fresh) > 1 and windows:
         known = [state.versions[name] for name in state.followed]
-        turns = {one.turn for one in known if one.start == "scratch" and not one.brief}
-        still = turns if all(one.brief for one in windows) else set()
-        state.followed = [one.name for one in known if one.turn in still] + list(fresh.values())
+        lasting = sum(one.lasting for one in windows)
+        if lasting:
+            known = [one for one in known if one.lasting]
+        turns = Counter(one.turn for one in known if one.lasting)
+        earlier = [one.name for one in known if turns[one.turn] > lasting] if lasting < 2 else []
+        state.followed = earlier + list(fresh.values())
 
 
 def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:

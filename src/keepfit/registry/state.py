@@ -80,7 +80,7 @@ class State(msgspec.Struct):
     greater is the better, and ``losses`` where the smaller is; ``awaited`` the estimates (value, low,
     high) of batches not scored yet, by batch; ``estimates`` those of the latest batches with what was realised.
     ``learnt_to`` is the event time up to which labelled rows were at hand in the last training.
-    ``followed`` names the versions of one turn that are compared on the batches after it, ``compared``
+    ``followed`` names the versions of a turn or two that are compared on the batches after it, ``compared``
     what came of it. ``recipes`` holds the record of each challenger, by its name; ``outset`` is the one
     that leads as history before the first champion says. ``rollout`` is the challenger on its way, ``service`` the
     champion beside the one before, ``undone`` when champions were taken back, since the last pause

@@ -101,6 +101,11 @@ class Version(msgspec.Struct, kw_only=True):
         """Whether it learnt the rows of one step alone."""
         return self.start == "scratch" and self.snapshot.selection == BRIEF
 
+    @property
+    def lasting(self) -> bool:
+        """Whether it was trained from scratch, and on the rows of more than one step."""
+        return self.start == "scratch" and not self.brief
+
     def scored(self, batch: int, value: float | None) -> None:
         """Keep what it reached in a window, if that is among the first; labels are corrected."""
         asked = batch in self.first or len(self.first) < FIRST
