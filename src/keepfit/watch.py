@@ -112,8 +112,7 @@ class Watch:
         # Two turns may be followed on one batch, which has its rows once.
         rows = {one.batch: one.n for one in self.loop.state.compared if not one.turn}
         rows |= {one.batch: one.n for one in found}
-        told = sum(n for compared, n in rows.items() if compared > first)
-        return batch <= first + STALE and told < TELLING
+        return batch <= first + STALE and sum(n for at, n in rows.items() if at > first) < TELLING
 
     def _reached(self, versions: Sequence[Version], served: facts.Scored) -> dict[str, float]:
         """Return the metric of versions that do not serve on a batch, where it is defined."""

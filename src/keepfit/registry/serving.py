@@ -75,10 +75,11 @@ def follow(state: State, turn: int) -> None:
         known = [state.versions[name] for name in state.followed]
         lasting = sum(one.lasting for one in windows)
         if lasting:
+            # What a training gives beside an update is told by the newest one.
             known = [one for one in known if one.lasting]
         turns = Counter(one.turn for one in known if one.lasting)
-        earlier = [one.name for one in known if turns[one.turn] > lasting] if lasting < 2 else []
-        state.followed = earlier + list(fresh.values())
+        still = {turn for turn, many in turns.items() if lasting < min(many, 2)}
+        state.followed = [one.name for one in known if one.turn in still] + list(fresh.values())
 
 
 def rolled_back(state: State, fact: RolledBack, at: datetime) -> None:
