@@ -19,7 +19,7 @@ from keepfit.backtest.matrix import _Known
 from keepfit.batch import Batch
 from keepfit.facts import Finding, Outcome, comparable
 from keepfit.lake.history import History
-from keepfit.learners.labels import codes
+from keepfit.learners.labels import codes, surely_among
 from keepfit.protocols import CheckContext
 from keepfit.scoring import Scorer
 from tests.worlds import pipeline, stream
@@ -57,7 +57,8 @@ def test_what_policies_share_changes_no_fact(
     with monkeypatch.context() as counting:
         counting.setattr(Scorer, "once", counted)
         shared = played(tmp_path / "shared")
-    assert max(asked.values()) > 1  # policies did come to the same things
+    for kind in ("taken", "judged"):  # policies did come to the same things
+        assert max(count for key, count in asked.items() if key[0] == kind) > 1
     monkeypatch.setattr(Scorer, "once", lambda self, key, make: make())
     monkeypatch.setattr(History, "shared", lambda self, key, make: make())
     assert played(tmp_path / "alone") == shared
@@ -159,3 +160,32 @@ def test_codes_are_the_places_of_whole_numbers_among_classes(
 ) -> None:
     found = codes(pl.Series(labels, dtype=pl.Int64), tuple(classes))
     assert found.tolist() == [classes.index(one) if one in classes else -1 for one in labels]
+
+
+TEXTS = st.text(max_size=3)
+
+
+@given(
+    st.lists(TEXTS, min_size=2, max_size=8, unique=True).map(sorted),
+    st.lists(TEXTS | st.none()),
+    st.sampled_from([pl.String, pl.Categorical]),
+)
+@example(["", "a"], ["a", None, "", "b"], pl.Categorical)
+def test_codes_are_the_places_of_texts_among_classes(
+    classes: list[str], labels: list[str | None], kept_as: type[pl.DataType]
+) -> None:
+    several = [*labels, *classes]  # of which some at least are known
+    series = pl.Series(several, dtype=pl.String).cast(kept_as)
+    found = codes(series, tuple(classes))
+    assert found.tolist() == [classes.index(one) if one in classes else -1 for one in several]
+    assert not surely_among(series, tuple(classes))
+
+
+@given(st.lists(st.booleans() | st.none()))
+def test_codes_of_truth_values_are_zero_and_one(labels: list[bool | None]) -> None:
+    series = pl.Series(labels, dtype=pl.Boolean)
+    assert codes(series, (False, True)).tolist() == [-1 if one is None else one for one in labels]
+    # No truth value is another class than these, and none is a number.
+    assert surely_among(series, (False, True))
+    assert not surely_among(series, (0, 1))
+    assert not surely_among(pl.Series(["true"]), (False, True))

@@ -104,6 +104,7 @@ class Challenger:
                 hint=f'start="champion" lets the champion\'s {update} learn',
             )
         self.select: Selection = selection.Expanding() if select is None else select
+        self._one_step = repr(self.select) == BRIEF
         if every is not None and (
             isinstance(every, bool) or not isinstance(every, int) or every < 1
         ):
@@ -146,7 +147,7 @@ class Challenger:
     @property
     def brief(self) -> bool:
         """Whether it learns the rows of one step alone: of use, if at all, for the step after it."""
-        return self.start == "scratch" and repr(self.select) == BRIEF
+        return self.start == "scratch" and self._one_step
 
     def afresh(self) -> Challenger:
         """Return the recipe as it runs from scratch, by the same name."""

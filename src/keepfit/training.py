@@ -1,23 +1,60 @@
-"""One training: run it or recall it, keep its model, and say in a fact how it ended."""
+"""One training: which rows it takes; run it or recall it, keep its model, and say in a fact how it ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from keepfit import explore, interrupts, learners, relevance, triggers
-from keepfit.batch import LABEL, spread
-from keepfit.facts import UNLEARNT, Cost, Fact, Finding, Trained, TrainingFailed
+from keepfit.batch import BATCH, LABEL, TIME, digest, spread
+from keepfit.facts import UNLEARNT, Cost, Fact, Finding, Snapshot, Trained, TrainingFailed
 from keepfit.learnt import learnt, wrong
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from keepfit.challenger import Challenger
     from keepfit.loop import Loop
     from keepfit.protocols import Learner, Result, Task
     from keepfit.registry import Version
 
 REFERENCE_ROWS = 50_000
+
+
+def taken(
+    loop: Loop,
+    challenger: Challenger,
+    rows: pl.DataFrame,
+    now: datetime,
+    until: datetime | None,
+    since: datetime | None,
+    changed: datetime | None,
+    unlearnt: Mapping[str, int],
+) -> Snapshot:
+    """Return which rows a training takes, as its record says."""
+    state, times = loop.state, rows.get_column(TIME)
+    found = Snapshot(
+        batch=state.batch,
+        as_of=now,
+        selection=repr(challenger.select),
+        rows=rows.height,
+        digest="",
+        from_=times[0],
+        to=times[-1],
+        until=until,
+        since=since,
+        changed=changed,
+        excluded=state.excluded,
+        seed=loop.pipeline.seed,
+        unlearnt=dict(unlearnt),
+    )
+    # The rest of it says which rows they are: policies that take the same read them once.
+    key = "taken", challenger.name, msgspec.json.encode(found)
+    return replace(found, digest=loop.scorer.once(key, lambda: digest(rows, without=(BATCH,))))
 
 
 def train(loop: Loop, version: Version) -> Fact:

@@ -24,13 +24,12 @@ from keepfit import (
 )
 from keepfit.allowance import Allowance
 from keepfit.approval import Asking
-from keepfit.batch import BATCH, CARRIED, TIME, border, digest
+from keepfit.batch import CARRIED, TIME, border
 from keepfit.facts import (
     Answer,
     Donor,
     Fact,
     Judged,
-    Snapshot,
     TrainingFailed,
     TrainingStarted,
 )
@@ -45,7 +44,7 @@ from keepfit.plan import Chosen, Plan, Why
 from keepfit.protocols import Comparison, Learner, Moment, Past, Task
 from keepfit.registry import Version
 from keepfit.standing import Standings
-from keepfit.training import train
+from keepfit.training import taken, train
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,6 +68,7 @@ class Turn:
         self.last_fit, self.allowance, self.halving = FinalFit(self), Allowance(self), Halving(self)
         self.first = First(self)
         self._rows: dict[str, pl.DataFrame] = {}
+        self._past: tuple[Any, pl.DataFrame] | None = None
 
     # Start ------------------------------------------------------------------------------
 
@@ -174,24 +174,10 @@ class Turn:
         """Return the fact that starts a training of a recipe on rows, as its record."""
         loop, state = self.loop, self.loop.state
         version = f"v{len(state.versions) + place + 1}"
-        times = rows.get_column(TIME)
         if challenger.start == "champion":
             parent = parent or state.champion
-        snapshot = Snapshot(
-            batch=state.batch,
-            as_of=now,
-            selection=repr(challenger.select),
-            rows=rows.height,
-            digest=digest(rows, without=(BATCH,)),
-            from_=times[0],
-            to=times[-1],
-            until=maturity.until(loop, now, None if cut is None else cut - loop.pipeline.embargo),
-            since=since,
-            changed=changed,
-            excluded=state.excluded,
-            seed=loop.pipeline.seed,
-            unlearnt=dict(unlearnt or {}),
-        )
+        until = maturity.until(loop, now, None if cut is None else cut - loop.pipeline.embargo)
+        snapshot = taken(loop, challenger, rows, now, until, since, changed, unlearnt or {})
         self._rows[version] = rows
         donor = None
         if challenger.donor is not None:
@@ -360,6 +346,7 @@ class Turn:
 
     def _compare(self, waiting: list[Version], champion: Version, at: datetime) -> None:
         judged = [one for version in waiting if (one := self._judged(version, champion, at))]
+        self._past = None
         passed = [one for one in judged if one.answer == Answer.PROMOTE]
         if not passed:
             if judged:
@@ -395,7 +382,7 @@ class Turn:
         try:
             past = stretches(
                 loop.scorer,
-                loop.labelled(at, before=version.snapshot.to),
+                self._past_of(version, at),
                 new,
                 old,
                 at_most=PER_STRETCH if judges else TO_SHOW,
@@ -425,6 +412,13 @@ class Turn:
             scores=gates.moved(comparison),
             past=tuple(scored_past(comparison.metric, one) for one in past),
         )
+
+    def _past_of(self, version: Version, at: datetime) -> pl.DataFrame:
+        """Return the labelled rows that a version may have learnt; those of its turn are the same."""
+        asked = at, version.snapshot.to, self.loop.state.batch
+        if self._past is None or self._past[0] != asked:
+            self._past = asked, self.loop.labelled(at, before=version.snapshot.to)
+        return self._past[1]
 
     def _rivals(self, version: Version) -> int:
         """Return how many challengers share the level of a version's turn; the same at every look."""

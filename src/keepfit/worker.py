@@ -256,9 +256,9 @@ class _Meter:
     def start(self) -> None:
         """Begin to measure, or to add to what was measured."""
         self._before = self.cost
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
             # Linux forgets the highest resident size when told so.
-            Path("/proc/self/clear_refs").write_text("5")
+            file.write(b"5")
         self._children = _children()
         self._wall = time.perf_counter()
         self._cpu = _cpu()
