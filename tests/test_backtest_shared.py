@@ -57,8 +57,7 @@ def test_what_policies_share_changes_no_fact(
     with monkeypatch.context() as counting:
         counting.setattr(Scorer, "once", counted)
         shared = played(tmp_path / "shared")
-    for kind in ("taken", "judged"):  # policies did come to the same things
-        assert max(count for key, count in asked.items() if key[0] == kind) > 1
+    assert max(asked.values()) > 1  # policies did come to the same things
     monkeypatch.setattr(Scorer, "once", lambda self, key, make: make())
     monkeypatch.setattr(History, "shared", lambda self, key, make: make())
     assert played(tmp_path / "alone") == shared

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec.structs import replace
 
 from keepfit import explore, interrupts, learners, relevance, triggers
 from keepfit.batch import BATCH, LABEL, TIME, digest, spread
@@ -37,12 +36,12 @@ def taken(
 ) -> Snapshot:
     """Return which rows a training takes, as its record says."""
     state, times = loop.state, rows.get_column(TIME)
-    found = Snapshot(
+    return Snapshot(
         batch=state.batch,
         as_of=now,
         selection=repr(challenger.select),
         rows=rows.height,
-        digest="",
+        digest=digest(rows, without=(BATCH,)),
         from_=times[0],
         to=times[-1],
         until=until,
@@ -52,9 +51,6 @@ def taken(
         seed=loop.pipeline.seed,
         unlearnt=dict(unlearnt),
     )
-    # The rest of it says which rows they are: policies that take the same read them once.
-    key = "taken", challenger.name, msgspec.json.encode(found)
-    return replace(found, digest=loop.scorer.once(key, lambda: digest(rows, without=(BATCH,))))
 
 
 def train(loop: Loop, version: Version) -> Fact:
