@@ -191,6 +191,26 @@ def test_the_champion_is_updated_until_a_quarter_of_the_leaders_rows_is_new() ->
         assert (MIDDLE in found) == (day - 40 >= new_days)
 
 
+def test_who_did_better_than_what_serves_is_not_waited_for() -> None:
+    noise = np.random.default_rng(3)
+    state = served(version("v1", MIDDLE, 47), version("v2", WHOLE, 47))
+    state.versions["v2"].judged = Judged(version="v2", answer=Answer.PROMOTE, verdicts=())
+    for better, leader in ((-0.1, WHOLE), (0.1, MIDDLE)):
+        state.compared = [
+            Side(100, {MIDDLE: 0.8 + better + 0.01 * noise.normal(), WHOLE: 0.8}) for _ in range(9)
+        ]
+        assert standings(state).leader().name == leader  # type: ignore[union-attr]
+        # Three of its twenty days are new, where a quarter is asked for.
+        assert (MIDDLE in running(state, 50)) == (leader == MIDDLE)
+    # An update of what serves does not make it another window; a training of the leader does.
+    state.versions["v3"] = replace_version(state.versions["v2"], "v3", UPDATE, "v2")
+    state.champion = "v3"
+    assert MIDDLE in running(state, 50)
+    state.versions["v4"], state.champion = version("v4", MIDDLE, 50), "v4"
+    state.recipes[MIDDLE].last = "v4"
+    assert MIDDLE not in running(state, 52)
+
+
 def test_the_others_are_tried_in_a_few_of_the_leaders_trainings() -> None:
     tried: dict[str, list[int]] = {SHORT: [], WHOLE: []}
     state = served(version("v1", MIDDLE, 10))
@@ -330,6 +350,22 @@ def test_the_leader_waits_for_what_its_trainings_gave_beside_updates(
     state.compared, state.batch = lower, first - 1
     held = standings(state, greater_is_better=False).held(chosen(first - 1), Why.STEP)
     assert f"{share:.0%} asked for" in held[MIDDLE], "of a loss less is better"
+
+
+@pytest.mark.parametrize(("worse", "share"), [(0.0, IDLES * NEW), (0.1, NEW)])
+def test_while_batches_are_answered_worse_a_leader_waits_no_longer_than_usual(
+    worse: float, share: float
+) -> None:
+    state = served(version("v1", WHOLE, 30), version("v2", MIDDLE, 40))
+    state.compared = since(0.8, 0.9, 16, np.random.default_rng(4))
+    usual = [0.75, 0.85] * 6
+    for fell in (4, 1):  # of one batch alone nothing is said
+        values = [*usual, *[one - worse for one in usual[:fell]]]
+        state.realised = [(24 + i, value) for i, value in enumerate(values)]
+        first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
+        assert first - 40 == (share if fell == 4 else IDLES * NEW) * 20
+        losses = State(realised=[(batch, -value) for batch, value in state.realised])
+        assert waiting.worse(losses, -1.0) == waiting.worse(state, 1.0)
 
 
 def test_a_training_that_learnt_hardly_anything_new_does_not_tell_whether_trainings_pay() -> None:
@@ -488,7 +524,7 @@ def test_an_update_waits_for_one_more_batch_where_new_rows_are_few_and_well_answ
         assert running(state, 41) == found, "little, and it was shown that it did gain"
     state.compared = [side(0.8, 0.9, np.random.default_rng(8)) for _ in range(8)]
     assert standings(state).leader().name == SHORT  # type: ignore[union-attr]
-    state.versions["v3"] = version("v3", SHORT, 40)
+    state.versions["v3"], state.champion = version("v3", SHORT, 40), "v3"
     state.recipes[SHORT] = Recipe(trainings=1, last="v3")
     assert running(state, 41) == {UPDATE}, "a short window forgets fast"
 

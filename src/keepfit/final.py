@@ -10,7 +10,7 @@ from msgspec.structs import replace as replaced
 from keepfit import afresh, facts
 from keepfit.facts import Answer, Judged, TrainingStarted
 from keepfit.learners.novel import learnable
-from keepfit.standing import alike
+from keepfit.waiting import alike
 
 if TYPE_CHECKING:
     from keepfit.challenger import Challenger

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from keepfit import waiting
-from keepfit.batch import LABEL, TIME, border
+from keepfit.batch import TIME, border
 from keepfit.beside import ALIKE, Beside
 from keepfit.plan import Why
 from keepfit.registry import Recipe, State, Version
@@ -76,11 +76,12 @@ class Standings:
     worse than leaving it alone; where new rows are few beside the leader's, no worse answered than
     others lately, and the last update gained little, with the next.
 
-    The leader is trained again once a quarter of its rows is new. What its trainings gave is
-    then seen on the batches that follow, beside the champion before it, updated with the same
-    rows. Where they did better, it waits until half of its rows are new, where they plainly did a
-    tenth; where they did not, until all are, and the holdout decides between it and the update. Few rows
-    are no proof of that: of them it takes that they show trainings to do no better at all.
+    The leader is trained again once a quarter of its rows is new. What its trainings gave is then seen on the
+    batches that follow, beside the champion before it, updated with the same rows. Where they did better, it waits
+    until half of its rows are new, where they plainly did a tenth; where they did not, until all are, and the
+    holdout decides between it and the update. Few rows are no proof of that: of them it takes that they show
+    trainings to do no better at all. Nor does it wait longer while the newest batches are answered worse than
+    those before them. One that came to lead because it did better than what serves is trained with the next batch.
 
     When what serves does far worse on a batch than it did before, something has changed (`Level`).
     Until it does as well again each window is trained as soon as a tenth of its own rows is new,
@@ -190,12 +191,12 @@ class Standings:
             for one in free:
                 own = rows[one.name]
                 if one.brief and one.name == served:
-                    said = self._small(one, leader, rows) or alike(own)
+                    said = self._small(one, leader, rows) or waiting.alike(own)
                 elif one.start == "scratch":
-                    said = early or self._untried(one, leader, rows, why) or alike(own)
+                    said = early or self._untried(one, leader, rows, why) or waiting.alike(own)
                 else:
                     said = self._harm(one, leader)
-                    said = said or (alike(own) if one.update == "leaves" else "")
+                    said = said or (waiting.alike(own) if one.update == "leaves" else "")
                     if early and one.updates and not said:
                         said = waiting.few(
                             self.state, self.sign, own.height, rows[leader.name].height
@@ -203,7 +204,7 @@ class Standings:
                 held[one.name] = said
             for one in free if not all(held.values()) else ():
                 if one.brief and held[one.name] and self._open(one, leader):
-                    held[one.name] = self._small(one, leader, rows) or alike(rows[one.name])
+                    held[one.name] = self._small(one, leader, rows) or waiting.alike(rows[one.name])
         asked = runnable if why > Why.STEP else [one for one in runnable if one.every is not None]
         if asked and all(held.values()):
             # A turn is asked for and nothing else would run: then what has waited longest.
@@ -222,16 +223,25 @@ class Standings:
 
     def _early(self, leader: Challenger, rows: Mapping[str, pl.DataFrame]) -> str:
         """Return why the leader waits still, if it does: too few of its rows are new."""
+        if self._outdid(leader):
+            return ""
         own = rows[leader.name]
         share, wanted = self._new(leader, own), self._wanted(leader)
         if self._grows(leader, own) or leader.brief:
             wanted = min(wanted, DOUBLED)
-        if any(self._outgrown(one, leader, rows) for one in self.windows):
-            # Side by side: what one of more rows reached says nothing by itself.
+        # What one of more rows reached says nothing by itself: it is tried side by side.
+        outgrown = any(self._outgrown(one, leader, rows) for one in self.windows)
+        if outgrown or waiting.worse(self.state, self.sign):
             wanted = min(wanted, NEW)
         if share >= wanted or self._age(leader) >= LONGEST * max(1.0, wanted / NEW):
             return ""
         return waiting.told(share, wanted, f"the rows of {leader.name}")
+
+    def _outdid(self, leader: Challenger) -> bool:
+        """Return whether a leader did better than the window of what serves, and does not serve yet."""
+        version = self.state.root(self.state.versions.get(self.state.champion or ""))
+        served = (one for one in self.windows if version and one.name == version.challenger)
+        return any(one is not leader and self._outdoes(leader, one) for one in served)
 
     def _grows(self, leader: Challenger, rows: pl.DataFrame) -> bool:
         """Return whether a leader's rows are all of since a change, and none has left them."""
@@ -478,13 +488,6 @@ class Standings:
 
     def _gain(self, name: str, other: str | None = None) -> float | None:
         return self.beside.gain(name, other)
-
-
-def alike(rows: pl.DataFrame) -> str:
-    """Return that rows have nothing to tell apart, if so: their training would fail."""
-    labels = rows.get_column(LABEL)
-    several = labels.head(64).n_unique() > 1 or labels.n_unique() > 1  # mostly a few tell
-    return "" if several else "no two of its labels differ"
 
 
 def _next(tries: int) -> int:

@@ -1,12 +1,17 @@
-"""When an update of the champion waits for one more batch, and what trying has cost."""
+"""Why a recipe waits: nothing to tell apart, few new rows, or tries that have cost enough."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from keepfit.beside import ENOUGH, RECENT
+from keepfit.batch import LABEL
+from keepfit.beside import ENOUGH, LATELY, RECENT
 from keepfit.registry import State, Version
 from keepfit.registry.level import beneath
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FEW = 0.06
 """New rows beside the leader's own, below which an update waits for the next batch, and no longer:
@@ -14,7 +19,8 @@ one step of a window of twenty, less the holdout, is fewer; one of five is more.
 
 DULL = 1.0
 """Standard deviations between batches by which the newest one must be worse than those lately, or
-the champion have been better at its gate than the one before, for an update not to wait."""
+the champion have been better at its gate than the one before, for an update not to wait; and the mean
+of the newest ones worse, for the leader to wait no longer than while nothing is known."""
 
 
 AHEAD = 2
@@ -34,6 +40,13 @@ def told(share: float, wanted: float, whose: str = "its rows") -> str:
     return f"{math.floor(100 * share + 1e-9)}% of {whose} are new, {wanted:.0%} asked for"
 
 
+def alike(rows: pl.DataFrame) -> str:
+    """Return that rows have nothing to tell apart, if so: their training would fail."""
+    labels = rows.get_column(LABEL)
+    several = labels.head(64).n_unique() > 1 or labels.n_unique() > 1  # mostly a few tell
+    return "" if several else "no two of its labels differ"
+
+
 def few(state: State, sign: float, new: int, many: int) -> str:
     """Return why an update with so many ``new`` rows, beside the leader's, waits, if it does; else ``""``.
 
@@ -50,6 +63,16 @@ def few(state: State, sign: float, new: int, many: int) -> str:
     if shown or beneath(values[-1] - gained, values) - now > DULL:
         return ""
     return f"{new:,} new rows are few beside {many:,}, and no worse answered than others lately"
+
+
+def worse(state: State, sign: float) -> bool:
+    """Return whether the newest batches together were answered worse than those before them.
+
+    ``sign`` is 1 where the greater value of the metric is the better one, else -1.
+    """
+    values = [sign * value for _, value in state.realised[-RECENT:]]
+    newest, rest = values[-LATELY:], values[:-LATELY]
+    return len(rest) > ENOUGH and beneath(math.fsum(newest) / LATELY, rest) > DULL
 
 
 def spent(state: State, leader: Version | None, *, fell: int | None = None) -> bool:
