@@ -364,6 +364,8 @@ def test_while_batches_are_answered_worse_a_leader_waits_no_longer_than_usual(
         state.realised = [(24 + i, value) for i, value in enumerate(values)]
         first = next(day for day in range(41, 80) if MIDDLE in running(state, day))
         assert first - 40 == (share if fell == 4 else IDLES * NEW) * 20
+        batch = Scored(batch=39, version="v2", metric="accuracy", value=0.8, n=250)
+        assert not waiting.worse(replace(state, last_scored=batch), 1.0), "rows enough tell"
         losses = State(realised=[(batch, -value) for batch, value in state.realised])
         assert waiting.worse(losses, -1.0) == waiting.worse(state, 1.0)
 

@@ -80,8 +80,8 @@ class Standings:
     batches that follow, beside the champion before it, updated with the same rows. Where they did better, it waits
     until half of its rows are new, where they plainly did a tenth; where they did not, until all are, and the
     holdout decides between it and the update. Few rows are no proof of that: of them it takes that they show
-    trainings to do no better at all. Nor does it wait longer while the newest batches are answered worse than
-    those before them. One that came to lead because it did better than what serves is trained with the next batch.
+    trainings to do no better at all. Nor does it wait longer while the newest of small batches are answered
+    worse than those before. One that leads because it did better than what serves is trained with the next.
 
     When what serves does far worse on a batch than it did before, something has changed (`Level`).
     Until it does as well again each window is trained as soon as a tenth of its own rows is new,

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from keepfit.batch import LABEL
-from keepfit.beside import ENOUGH, LATELY, RECENT
+from keepfit.beside import ENOUGH, LATELY, RECENT, TELLING
 from keepfit.registry import State, Version
 from keepfit.registry.level import beneath
 
@@ -66,10 +66,13 @@ def few(state: State, sign: float, new: int, many: int) -> str:
 
 
 def worse(state: State, sign: float) -> bool:
-    """Return whether the newest batches together were answered worse than those before them.
+    """Return whether the newest of small batches together were answered worse than those before them.
 
-    ``sign`` is 1 where the greater value of the metric is the better one, else -1.
+    Updates that learn few rows may go astray; of batches with many that has not been seen. ``sign``
+    is 1 where the greater value of the metric is the better one, else -1.
     """
+    if state.last_scored is not None and state.last_scored.n * LATELY >= TELLING:
+        return False
     values = [sign * value for _, value in state.realised[-RECENT:]]
     newest, rest = values[-LATELY:], values[:-LATELY]
     return len(rest) > ENOUGH and beneath(math.fsum(newest) / LATELY, rest) > DULL
